@@ -1,0 +1,32 @@
+"""Optimizers for tf.keras that are fast, and right where it is hard to see.
+
+```python
+import tf_keras_optim as tko
+
+model.compile(optimizer=tko.AdamW(1e-3), loss="mse")
+```
+"""
+
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.store import Slot
+from tf_keras_optim.optimizers import SGD, Adam, AdamW, Optimizer
+from tf_keras_optim.registry import deserialize, get, install, serialize, uninstall
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Hyperparameter",
+    "LearningRate",
+    "Optimizer",
+    "Scalars",
+    "Slot",
+    "deserialize",
+    "get",
+    "install",
+    "serialize",
+    "uninstall",
+]

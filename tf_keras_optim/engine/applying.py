@@ -1,0 +1,120 @@
+"""Taking gradients in: checks, the sum over replicas, and the choice of the step."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine.building import Building
+from tf_keras_optim.engine.step import Step
+from tf_keras_optim.engine.store import Tracked
+
+_MOST_LOOKUPS = 64  # sets of variables remembered by identity
+
+
+class Applying(Building):
+    """The part of an optimizer that gradients are given to."""
+
+    def apply_gradients(
+        self, grads_and_vars: Iterable[tuple[Any, Any]], name: str | None = None
+    ) -> Any:
+        """Updates variables by their gradients; counts one iteration.
+
+        Args:
+          grads_and_vars: pairs of a gradient (tensor, `tf.IndexedSlices` or `None`)
+            and its variable. In a replica the gradients are summed over replicas.
+          name: ignored; there for the older Keras signature.
+
+        Returns:
+          The variable `iterations`.
+
+        Raises:
+          ValueError: no gradient at all, an unknown variable, a variable given
+            twice, or a gradient of the wrong shape or dtype. Nothing is changed.
+        """
+        pairs = list(grads_and_vars)
+        self._apply([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        return self._public[id(self._store.iterations)]
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
+        """Updates variables by their gradients, given as two lists.
+
+        Args:
+          grads: gradients.
+          trainable_variables: their variables; those of `build` by default.
+        """
+        if trainable_variables is None:
+            trainable_variables = self._trainable_variables
+            if len(grads) != len(trainable_variables):
+                raise ValueError(
+                    f"{self._title()} got {len(grads)} gradients without variables, but "
+                    f"was built with {len(trainable_variables)} variables. Give one "
+                    "gradient for each, or pass `trainable_variables`."
+                )
+        self._apply(list(grads), list(trainable_variables))
+
+    def _apply(
+        self, gradients: list[Any], variables: list[Any], aggregate: bool = True
+    ) -> None:
+        if not variables:
+            return
+        if not self.built:
+            with tf.init_scope():
+                self.build(variables)
+        self._check_nothing_pending()
+        step = self._step_for(gradients, variables)
+        given = [
+            gradient
+            if isinstance(gradient, (tf.Tensor, tf.IndexedSlices))
+            else tf.convert_to_tensor(gradient)
+            for gradient in gradients
+            if gradient is not None
+        ]
+        if aggregate:
+            given = distribution.sum_over_replicas(given)
+        step.run(given)
+
+    def _step_for(self, gradients: list[Any], variables: list[Any]) -> Step:
+        """Returns the step of these variables; in eager code always the same one."""
+        if not tf.executing_eagerly():
+            return Step(self, self._entries_of(gradients, variables))
+        missing = tuple(gradient is None for gradient in gradients)
+        by_identity = (tuple(map(id, variables)), missing, distribution.replica_key())
+        found = self._lookups.get(by_identity)
+        if found is not None:
+            return found[0]
+        entries = self._entries_of(gradients, variables)
+        key = (tuple(map(id, entries)), by_identity[-1])
+        step = self._steps.setdefault(key, Step(self, entries))
+        if len(self._lookups) >= _MOST_LOOKUPS:
+            self._lookups.clear()
+        self._lookups[by_identity] = (step, variables)  # holding them keeps the ids valid
+        return step
+
+    def _entries_of(self, gradients: list[Any], variables: list[Any]) -> list[Tracked]:
+        """Returns the entries that have a gradient, after checking all of them."""
+        entries = [self._entry(variable) for variable in variables]
+        seen: set[int] = set()
+        for entry in entries:
+            if id(entry) in seen:
+                raise ValueError(
+                    f"{self._title()}: variable {entry.path!r} was given twice in one "
+                    "call. Add its gradients up and give it once."
+                )
+            seen.add(id(entry))
+        missing = [e.path for e, g in zip(entries, gradients) if g is None]
+        if len(missing) == len(entries):
+            raise ValueError(
+                f"{self._title()}: no gradient for any variable. Variables: "
+                f"{', '.join(missing)}. Check that the loss depends on them and that it "
+                "was computed under the tape."
+            )
+        if missing:
+            warnings.warn(
+                f"{self._title()}: no gradient for {', '.join(missing)}; they stay as "
+                "they are.",
+                stacklevel=4,
+            )
+        return [e for e, g in zip(entries, gradients) if g is not None]

@@ -1,0 +1,356 @@
+"""Making an optimizer's variables: the engine's slots and those a subclass asks for."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine.options import CommonOptions, DecayExclusions
+from tf_keras_optim.engine.state import State
+from tf_keras_optim.engine.store import (
+    Slot,
+    Store,
+    Tracked,
+    compute_dtype,
+    path_of,
+    slot_declarations,
+)
+
+
+class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
+    """The part of an optimizer that makes variables."""
+
+    slots: Sequence[Slot | str] = ()
+
+    name: str
+    _store: Store
+    _exclusions: DecayExclusions
+    _public: dict[int, Any]
+    _steps: dict[tuple, Any]
+    _lookups: dict[tuple, Any]
+    _is_built: bool
+    _distribution_strategy: tf.distribute.Strategy
+
+    # What a face overrides.
+
+    def _unwrap(self, variable: Any) -> tf.Variable:
+        """Returns the TensorFlow variable behind what this Keras hands out."""
+        raise NotImplementedError
+
+    def _wrap(self, variable: tf.Variable, name: str) -> Any:
+        """Returns a state variable as this Keras wants to see it."""
+        raise NotImplementedError
+
+    _rate_is_state = True  # whether `variables` lists the learning rate
+
+    def _initial_value(self, initializer: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
+        """Returns the tensor that a Keras initializer gives."""
+        raise NotImplementedError
+
+    @property
+    def built(self) -> bool:
+        """Whether the optimizer has its slots."""
+        return self._is_built
+
+    @built.setter
+    def built(self, value: bool) -> None:
+        self._is_built = bool(value)
+
+    def build(self, variables: Iterable[Any]) -> None:
+        """Makes the slots of variables that have none yet.
+
+        May be called again with more variables (after unfreezing layers): what
+        exists stays as it is, what is new starts fresh.
+
+        Args:
+          variables: the trainable variables, in model order.
+
+        Raises:
+          ValueError: a variable is of no floating-point dtype, has no static
+            shape, or belongs to another distribution strategy.
+        """
+        variables = list(variables)
+        distribution.check_scope(self._distribution_strategy, self.name)
+        fresh: dict[int, Tracked] = {}
+        for variable in variables:
+            native = distribution.container(self._unwrap(variable))
+            if self._store.find(native) is None and id(native) not in fresh:
+                fresh[id(native)] = self._new_entry(variable, native)
+        self._store.new_build()
+        for entry in fresh.values():
+            self._store.add(entry)
+        self._store.arrange([self._unwrap(variable) for variable in variables])
+        for entry in self._store.tracked:
+            self._make_slots(entry)
+        self._is_built = True
+        self._steps.clear()
+        self._lookups.clear()
+        self._load_pending()
+
+    def _new_entry(self, variable: Any, native: tf.Variable) -> Tracked:
+        path = path_of(variable)
+        dtype = compute_dtype(native, path)
+        if not native.shape.is_fully_defined():
+            raise ValueError(
+                f"Variable {path!r} has the shape {native.shape}, which is not fully "
+                "defined. Slots need a static shape: create the variable with one."
+            )
+        distribution.check_variable_scope(
+            self._distribution_strategy, native, path, self.name
+        )
+        overwrite = bool(getattr(variable, "overwrite_with_gradient", False))
+        decays = not self._exclusions.excludes(native, path)
+        return Tracked(variable, native, path, dtype, decays, overwrite)
+
+    def _make_slots(self, entry: Tracked) -> None:
+        native, shape = entry.variable, entry.variable.shape
+        if self.use_ema and not entry.overwrite and entry.average is None:
+            entry.average = self._make_for(
+                entry, "average", lambda: tf.cast(native.read_value(), entry.dtype)
+            )
+        if (self.gradient_accumulation_steps or 1) > 1 and entry.accumulator is None:
+            entry.accumulator = self._make_for(
+                entry, "gradient_accumulator", lambda: tf.zeros(shape, entry.dtype)
+            )
+        if entry.overwrite:
+            return
+        declared = slot_declarations(self.slots)
+        surplus = set(entry.slots) - {slot.name for slot in declared}
+        if surplus:
+            raise ValueError(
+                f"{self._title()} no longer declares the slots {sorted(surplus)}, which "
+                f"variable {entry.path!r} already has. Create a new optimizer for an "
+                "option that takes slots away."
+            )
+        for slot in declared:
+            if slot.name not in entry.slots:
+                entry.slots[slot.name] = self._make_for(
+                    entry,
+                    slot.name,
+                    lambda start=slot.initial_value: tf.fill(
+                        shape, tf.constant(start, entry.dtype)
+                    ),
+                )
+
+    def _make_for(self, entry: Tracked, name: str, start: Callable) -> tf.Variable:
+        """Makes and publishes a state variable that belongs to a model variable."""
+        flat = f"{entry.path.replace('/', '_')}_{name}"
+        variable = self._make(flat, start, beside=entry.variable)
+        self._publish(f"{entry.path}/{name}", variable, flat)
+        return variable
+
+    def _make(
+        self,
+        name: str,
+        start: Callable[[], tf.Tensor],
+        beside: tf.Variable | None = None,
+        aggregated: bool = False,
+    ) -> tf.Variable:
+        """Makes a native variable in the optimizer's strategy, beside another one."""
+        strategy = self._distribution_strategy
+        kind = tf.VariableAggregation
+        with contextlib.ExitStack() as scopes:
+            scopes.enter_context(tf.init_scope())
+            if not tf.distribute.has_strategy() and strategy is not tf.distribute.get_strategy():
+                scopes.enter_context(strategy.scope())
+            if beside is not None:
+                scopes.enter_context(strategy.extended.colocate_vars_with(beside))
+            return tf.Variable(
+                start,
+                trainable=False,
+                name=name,
+                aggregation=kind.ONLY_FIRST_REPLICA if aggregated else kind.NONE,
+            )
+
+    def _publish(self, name: str, variable: tf.Variable, flat: str | None = None) -> Any:
+        """Gives a state variable its name in checkpoints and its public form."""
+        name = self._store.unique_name(name)
+        self._store.named[name] = variable
+        with tf.init_scope():
+            public = self._wrap(variable, flat or variable.name.split(":")[0])
+        self._public[id(variable)] = public
+        self._track_trackable(public, name, overwrite=True)
+        return public
+
+    def _retire(self, variable: tf.Variable, name: str) -> None:
+        """Takes a state variable out of the state."""
+        self._store.named.pop(name)
+        self._public.pop(id(variable))
+        self._delete_tracking(name)
+
+    def add_variable(
+        self,
+        shape: Any = (),
+        initializer: Any = "zeros",
+        dtype: Any = None,
+        aggregation: str | None = "none",
+        layout: Any = None,
+        name: str | None = None,
+    ) -> Any:
+        """Makes a state variable of the optimizer's own, for `update_step` to use.
+
+        Args:
+          shape: its shape.
+          initializer: name of a Keras initializer, an initializer, or a callable
+            `(shape, dtype) -> tensor`.
+          dtype: its dtype; float32 by default.
+          aggregation: "none" or "only_first_replica".
+          layout: must be `None`; layouts are for other Keras backends.
+          name: its name.
+
+        Returns:
+          The variable; in a repeated `build` the one from before.
+        """
+        if layout is not None:
+            raise ValueError(f"{self._title()}: `layout` is not supported. Leave it out.")
+        shape = tf.TensorShape(shape)
+        kind = tf.as_dtype(dtype or tf.float32)
+        return self._requested(
+            ("own", name, tuple(shape), kind), name or "variable", initializer, shape, kind,
+            aggregated=aggregation == "only_first_replica",
+        )  # fmt: skip
+
+    def add_variable_from_reference(
+        self, reference_variable: Any, name: str | None = None, initializer: Any = "zeros"
+    ) -> Any:
+        """Makes a state variable of a model variable's shape, dtype and device.
+
+        Args:
+          reference_variable: the model variable.
+          name: what the quantity is called, e.g. "momentum".
+          initializer: as for `add_variable`.
+
+        Returns:
+          The variable; in a repeated `build` the one from before.
+        """
+        native = distribution.container(self._unwrap(reference_variable))
+        name, path = name or "var", path_of(reference_variable)
+        return self._requested(
+            ("beside", id(native), name), f"{path}/{name}", initializer,
+            native.shape, native.dtype, beside=native,
+        )  # fmt: skip
+
+    def _requested(
+        self,
+        key: tuple,
+        name: str,
+        initializer: Any,
+        shape: tf.TensorShape,
+        dtype: tf.DType,
+        **where: Any,
+    ) -> Any:
+        flat = name.replace("/", "_")
+        variable, is_new = self._store.request(
+            key,
+            lambda: self._make(
+                flat, lambda: self._initial_value(initializer, shape, dtype), **where
+            ),
+        )
+        if is_new:
+            self._publish(name, variable, flat)
+            self._load_pending()
+        return self._public[id(variable)]
+
+    def add_optimizer_variables(
+        self, trainable_variables: Iterable[Any], name: Any, initializer: Any = "zeros"
+    ) -> Any:
+        """Makes one or several state variables for each model variable.
+
+        Args:
+          trainable_variables: the model variables. One whose
+            `overwrite_with_gradient` is set gets `None`.
+          name: a name, or a list of names.
+          initializer: one initializer, or a list with one for each name.
+
+        Returns:
+          A list with one entry for each model variable; for a list of names a
+          tuple of such lists.
+        """
+        names = [name] if isinstance(name, str) else list(name)
+        starts = list(initializer) if isinstance(initializer, (list, tuple)) else [initializer]
+        starts = starts * len(names) if len(starts) == 1 else starts
+        if len(starts) != len(names):
+            raise ValueError(
+                f"{self._title()}: `name` has {len(names)} entries, but `initializer` has "
+                f"{len(starts)}. Give one initializer for each name, or one for all."
+            )
+        made: tuple[list, ...] = tuple([] for _ in names)
+        for variable in trainable_variables:
+            skip = bool(getattr(variable, "overwrite_with_gradient", False))
+            for column, slot, start in zip(made, names, starts):
+                column.append(
+                    None if skip else self.add_variable_from_reference(variable, slot, start)
+                )
+        return made[0] if isinstance(name, str) else made
+
+    # What the Keras 3 contract offers to an `update_step`.
+
+    def assign(self, variable: Any, value: Any) -> None:
+        """Assigns a value (tensor or `tf.IndexedSlices`) to a model or state variable."""
+        self._assign_by("assign", "scatter_update", variable, value)
+
+    def assign_add(self, variable: Any, value: Any) -> None:
+        """Adds a value (tensor or `tf.IndexedSlices`) to a model or state variable."""
+        self._assign_by("assign_add", "scatter_add", variable, value)
+
+    def assign_sub(self, variable: Any, value: Any) -> None:
+        """Subtracts a value (tensor or `tf.IndexedSlices`) from a variable."""
+        self._assign_by("assign_sub", "scatter_sub", variable, value)
+
+    def _assign_by(self, dense: str, sparse: str, variable: Any, value: Any) -> None:
+        target = distribution.local(self._unwrap(variable))
+        value = tf.cast(value, target.dtype)
+        is_sparse = isinstance(value, tf.IndexedSlices)
+        getattr(target, sparse if is_sparse else dense)(value)
+
+    def _get_variable_index(self, variable: Any) -> int:
+        """Returns a model variable's place in the list given to `build`."""
+        return self._store.index(self._entry(variable))
+
+    def _entry(self, variable: Any) -> Tracked:
+        entry = self._store.find(self._unwrap(variable))
+        if entry is None:
+            raise ValueError(
+                f"{self._title()} does not know the variable {path_of(variable)!r} (shape "
+                f"{variable.shape}). Call `optimizer.build(variables)` with it and all the "
+                "others first; the state of those already known is kept."
+            )
+        return entry
+
+    # Views of the state under the names that Keras' callbacks read.
+
+    def _state_variables(self) -> list[tf.Variable]:
+        rate = [] if self._store.rate is None or not self._rate_is_state else [self._store.rate]
+        slots = slot_declarations(self.slots)
+        return [self._store.iterations, *rate, *self._store.state(slots)]
+
+    @property
+    def _variables(self) -> list[Any]:
+        return [self._public[id(variable)] for variable in self._state_variables()]
+
+    @property
+    def variables(self) -> list[Any]:
+        """The state: the counter, the learning rate (Keras 3), then the slots."""
+        return self._variables
+
+    @property
+    def _trainable_variables(self) -> list[Any]:
+        return [entry.public for entry in self._store.tracked]
+
+    def _views(self, kind: str) -> list[Any]:
+        kept = [getattr(entry, kind) for entry in self._store.tracked]
+        return [None if v is None else self._public[id(v)] for v in kept]
+
+    @property
+    def _model_variables_moving_average(self) -> list[Any]:
+        if not (self.use_ema and self.built):
+            raise AttributeError("There are no averages: `use_ema` is off, or `build` not done.")
+        return self._views("average")
+
+    @property
+    def _accumulated_gradients(self) -> list[Any]:
+        if (self.gradient_accumulation_steps or 1) == 1 or not self.built:
+            raise AttributeError("There are no accumulators.")
+        return self._views("accumulator")

@@ -1,0 +1,102 @@
+"""Where a step runs: alone, in a replica, or across replicas."""
+
+from typing import Any
+
+import tensorflow as tf
+
+
+def local(variable: tf.Variable) -> tf.Variable:
+    """Returns the part of a distributed variable that this replica updates.
+
+    In a replica this is the component on the replica's own device, elsewhere the
+    primary one. Plain variables come back unchanged. Assigning to a component
+    needs no call across replicas.
+    """
+    if isinstance(variable, tf.distribute.DistributedValues):
+        return variable._get()
+    return variable
+
+
+def container(variable: tf.Variable) -> tf.Variable:
+    """Returns the distributed variable that a component belongs to, or itself."""
+    if isinstance(variable, tf.distribute.DistributedValues):
+        return variable
+    for holder in (variable, getattr(variable, "handle", None)):
+        owner = getattr(holder, "_distributed_container", None)
+        if owner is not None:
+            return owner()
+    return variable
+
+
+def replica_key() -> int:
+    """Returns this replica's number in eager replica code, else 0."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return 0
+    return int(context.replica_id_in_sync_group)
+
+
+def sum_over_replicas(gradients: list[Any]) -> list[Any]:
+    """Sums each gradient over the replicas; every replica gets the sums.
+
+    Args:
+      gradients: list of tensors or `tf.IndexedSlices`, the same structure on
+        every replica.
+
+    Returns:
+      The list of sums, or the list itself where there is only one replica.
+
+    Raises:
+      RuntimeError: called outside a replica while a strategy with several
+        replicas is active.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        strategy = tf.distribute.get_strategy()
+        if strategy.num_replicas_in_sync == 1:
+            return gradients
+        raise RuntimeError(
+            "Gradients must be applied inside a replica, but this call runs in the "
+            f"cross-replica context of {type(strategy).__name__}. Put the call into "
+            "the function that you give to `strategy.run(...)`."
+        )
+    if context.num_replicas_in_sync == 1:
+        return gradients
+    placed = [_placed(gradient) for gradient in gradients]
+    return list(context.all_reduce(tf.distribute.ReduceOp.SUM, placed))
+
+
+def _placed(gradient: Any) -> Any:
+    """Gives a gradient the replica's device; a reduction needs to know it."""
+    if isinstance(gradient, tf.IndexedSlices) or gradient.device:
+        return gradient
+    return tf.identity(gradient)
+
+
+def check_scope(strategy: tf.distribute.Strategy, name: str) -> None:
+    """Refuses an optimizer that was created outside the active strategy.
+
+    Raises:
+      ValueError: the active strategy is not the one the optimizer belongs to.
+    """
+    active = tf.distribute.get_strategy()
+    if tf.distribute.has_strategy() and active is not strategy:
+        raise ValueError(
+            f"Optimizer {name!r} was created outside the scope of the active "
+            f"{type(active).__name__}, so its variables would be updated once per "
+            "replica. Create it inside `with strategy.scope():`."
+        )
+
+
+def check_variable_scope(
+    strategy: tf.distribute.Strategy, variable: tf.Variable, path: str, name: str
+) -> None:
+    """Refuses a model variable that does not belong to the optimizer's strategy."""
+    if strategy.num_replicas_in_sync == 1:
+        return
+    if not strategy.extended.variable_created_in_scope(variable):
+        raise ValueError(
+            f"Variable {path!r} was created outside the scope of the "
+            f"{type(strategy).__name__} that optimizer {name!r} belongs to. Create "
+            "the model and the optimizer in the same `with strategy.scope():`."
+        )

@@ -1,0 +1,263 @@
+"""Declared arguments of an optimizer: one line each, from which everything follows.
+
+An optimizer names its hyperparameters as class attributes. The signature, the
+check of every value, the error for an unknown argument and `get_config` are all
+derived from that one declaration.
+"""
+
+import difflib
+import inspect
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def plain_number(value: Any) -> Any:
+    """Turns a 0-d eager tensor, variable or NumPy value into a Python scalar.
+
+    Args:
+      value: anything. Values that are not 0-d arrays come back unchanged.
+
+    Returns:
+      A Python scalar, or `value` itself.
+    """
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        return value
+    if hasattr(value, "numpy") and getattr(value, "shape", None) == ():
+        value = value.numpy()
+    if isinstance(value, (np.generic, np.ndarray)) and np.ndim(value) == 0:
+        return value.item()
+    return value
+
+
+def nearest(name: str, known: Any) -> str:
+    """Returns " Did you mean 'x'?" for the closest known name, or an empty text."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+class Hyperparameter:
+    """A declared argument: its default, kind and range.
+
+    Example:
+
+    ```python
+    class Lion(tko.Optimizer):
+        beta_1 = tko.Hyperparameter(0.9, minimum=0.0, below=1.0)
+    ```
+
+    Assigning to the attribute of an optimizer checks the value in the same way.
+    A step that this optimizer traced by itself is traced anew after the change;
+    a function of yours that is already traced keeps the value it was traced
+    with, as with any Python number, and a warning says so.
+
+    Args:
+      default: value when the argument is not given.
+      kind: `float`, `int`, `bool` or `str`. Taken from `default` if omitted.
+      minimum: smallest value allowed (inclusive), or `None`.
+      maximum: largest value allowed (inclusive), or `None`.
+      above: bound that the value must exceed (exclusive), or `None`.
+      below: bound that the value must stay under (exclusive), or `None`.
+      choices: allowed values, or `None` for any.
+      optional: whether `None` is allowed. True if `default` is `None`.
+      position: index among the arguments, counted from `learning_rate` at 0.
+        Without it the order of declaration holds.
+      keyword_only: whether it must be given by name.
+    """
+
+    def __init__(
+        self,
+        default: Any,
+        *,
+        kind: type | None = None,
+        minimum: float | None = None,
+        maximum: float | None = None,
+        above: float | None = None,
+        below: float | None = None,
+        choices: tuple | None = None,
+        optional: bool | None = None,
+        position: int | None = None,
+        keyword_only: bool = False,
+    ):
+        self.default = default
+        self.kind = kind or type(default)
+        self.minimum, self.maximum = minimum, maximum
+        self.above, self.below = above, below
+        self.choices = choices
+        self.optional = default is None if optional is None else optional
+        self.position = position
+        self.keyword_only = keyword_only
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        try:
+            return instance.__dict__[self.name]
+        except KeyError:
+            raise AttributeError(
+                f"{type(instance).__name__}.{self.name} is not set yet: call "
+                "`super().__init__(...)` first in your `__init__`."
+            ) from None
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        value = self.check(value, type(instance).__name__)
+        known = self.name in instance.__dict__
+        changed = known and instance.__dict__[self.name] != value
+        instance.__dict__[self.name] = value
+        if changed:
+            instance._hyperparameter_changed(self.name)
+
+    def _expectation(self) -> str:
+        if self.choices is not None:
+            return "one of " + ", ".join(repr(choice) for choice in self.choices)
+        names = {float: "a finite number", int: "an integer", bool: "a bool"}
+        text = names.get(self.kind, f"a {self.kind.__name__}")
+        if self.minimum is not None:
+            text += f", at least {self.minimum}"
+        if self.maximum is not None:
+            text += f", at most {self.maximum}"
+        if self.above is not None:
+            text += f", above {self.above}"
+        if self.below is not None:
+            text += f", below {self.below}"
+        return text + (" or None" if self.optional else "")
+
+    def _converted(self, value: Any) -> Any:
+        """Returns the value as `kind`, or `None` when it is of another kind."""
+        is_bool = isinstance(value, bool)
+        if self.choices is not None:
+            same = [c for c in self.choices if c is value or c == value and not is_bool]
+            return same[0] if same else None
+        if self.kind is float and isinstance(value, numbers.Real) and not is_bool:
+            return float(value) if math.isfinite(value) else None
+        if self.kind is int and isinstance(value, numbers.Real) and not is_bool:
+            return int(value) if math.isfinite(value) and value == int(value) else None
+        return value if type(value) is self.kind else None
+
+    def check(self, value: Any, owner: str) -> Any:
+        """Returns `value` converted to the declared kind.
+
+        Args:
+          value: what was given.
+          owner: name of the optimizer's class, for the message.
+
+        Raises:
+          ValueError: the value is of another kind or out of range.
+        """
+        given, value = value, plain_number(value)
+        if value is None and self.optional:
+            return None
+        value = self._converted(value)
+        in_range = value is not None and not (
+            (self.minimum is not None and value < self.minimum)
+            or (self.maximum is not None and value > self.maximum)
+            or (self.above is not None and value <= self.above)
+            or (self.below is not None and value >= self.below)
+        )
+        if not in_range:
+            raise ValueError(
+                f"{owner}: argument `{self.name}` must be {self._expectation()}. "
+                f"Received: {self.name}={given!r} (of type {type(given).__name__})."
+            )
+        return value
+
+
+class LearningRate(Hyperparameter):
+    """The learning rate: a number kept in a variable, a schedule or a callable.
+
+    Declaring it again in a subclass changes its default:
+    `learning_rate = tko.LearningRate(0.01)`.
+    """
+
+    def __init__(self, default: float = 0.001):
+        super().__init__(default, kind=float, position=0)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else instance._get_learning_rate()
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance._set_learning_rate(value)
+
+    def check(self, value: Any, owner: str) -> Any:
+        """Returns a float, or the schedule or callable that was given."""
+        if callable(value) and not isinstance(value, tf.Variable):
+            return value
+        number = plain_number(value)
+        if isinstance(number, numbers.Real) and not isinstance(number, bool):
+            if math.isfinite(number):
+                return float(number)
+        raise ValueError(
+            f"{owner}: argument `learning_rate` must be a finite number, a 0-d "
+            "tensor, a learning-rate schedule or a callable without arguments. "
+            f"Received: learning_rate={value!r} (of type {type(value).__name__})."
+        )
+
+
+def declared(cls: type, common_base: type | None = None) -> dict[str, Hyperparameter]:
+    """Collects the hyperparameters of a class in the order of its arguments.
+
+    `learning_rate` comes first, then what the algorithm declares, then the
+    options that `common_base` gives to every optimizer.
+    """
+    common: dict[str, Hyperparameter] = {}
+    own: dict[str, Hyperparameter] = {}
+    for base in reversed(cls.__mro__):
+        is_common = common_base is None or base in common_base.__mro__
+        for name, value in vars(base).items():
+            if isinstance(value, Hyperparameter):
+                target = common if is_common else own
+                target.setdefault(name, value)
+                target[name] = value
+    names = [name for name in own if name != "learning_rate"]
+    names.insert(0, "learning_rate")
+    for name in list(names):
+        position = own[name].position if name in own else None
+        if position is not None:
+            names.remove(name)
+            names.insert(position, name)
+    names += [name for name in common if name not in names]
+    return {name: own.get(name, common.get(name)) for name in names}
+
+
+def signature_of(parameters: dict[str, Hyperparameter]) -> inspect.Signature:
+    """Builds the signature that help(), IDEs and the binding of arguments use."""
+    by_position = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    by_name = inspect.Parameter.KEYWORD_ONLY
+    arguments = [
+        inspect.Parameter(name, by_name if p.keyword_only else by_position, default=p.default)
+        for name, p in parameters.items()
+    ]
+    arguments.sort(key=lambda argument: argument.kind)
+    arguments.append(inspect.Parameter("name", by_name, default=None))
+    return inspect.Signature(arguments)
+
+
+def bind(
+    owner: str, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Matches call arguments with the declared ones.
+
+    Raises:
+      TypeError: an argument is unknown (the nearest known one is suggested),
+        given twice, or there are too many positional ones.
+    """
+    known = signature.parameters
+    for name in kwargs:
+        if name not in known:
+            raise TypeError(
+                f"{owner}() got an unknown argument {name!r}.{nearest(name, known)} "
+                f"Known arguments: {', '.join(known)}."
+            )
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{owner}(): {error}. Arguments: {', '.join(known)}.") from None
+    bound.apply_defaults()
+    return dict(bound.arguments)

@@ -1,0 +1,390 @@
+"""The engine: what every optimizer does, whatever its algorithm and its Keras."""
+
+import inspect
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import distribution, hyperparameters
+from tf_keras_optim.engine.applying import Applying
+from tf_keras_optim.engine.kernels import Kernels, Scalars
+from tf_keras_optim.engine.options import DecayExclusions
+from tf_keras_optim.engine.stateful import UpdateSteps
+from tf_keras_optim.engine.store import Store, Tracked, slot_declarations
+
+
+class Engine(Applying):
+    """Slots, kernels and the step. A face adds what one Keras generation expects.
+
+    An algorithm overrides `slots` and `update` (and `prepare`, if it has scalars
+    to compute once per step), or, as in Keras 3, `build` and `update_step`.
+    """
+
+    _parameters: dict[str, hyperparameters.Hyperparameter] = {}
+    _signature: inspect.Signature
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._parameters = hyperparameters.declared(cls, Engine)
+        cls._signature = hyperparameters.signature_of(cls._parameters)
+        if cls.__init__ is Engine.__init__:
+            cls.__signature__ = cls._signature
+        else:
+            full = inspect.signature(cls.__init__)
+            cls.__signature__ = full.replace(parameters=list(full.parameters.values())[1:])
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        owner = type(self).__name__
+        if not (self._is_pure() or type(self).update_step is not Engine.update_step):
+            raise TypeError(
+                f"{owner} has no algorithm. Override `update(gradient, value, slots, "
+                "scalars)`, or `update_step(gradient, variable, learning_rate)`."
+            )
+        values = hyperparameters.bind(owner, self._signature, args, kwargs)
+        name = values.pop("name")
+        if name is not None and not isinstance(name, str):
+            raise ValueError(f"{owner}: argument `name` must be a string. Received: {name!r}.")
+        self.name = name or self._default_name()
+        self.trace_count = 0
+        self._traced_in_graph = False
+        self._is_built = False
+        self._store = Store()
+        self._exclusions = DecayExclusions()
+        self._public = self._no_dependency({})
+        self._steps = self._no_dependency({})
+        self._lookups = self._no_dependency({})
+        self._distribution_strategy = tf.distribute.get_strategy()
+        rate = values.pop("learning_rate")
+        for key, value in values.items():
+            setattr(self, key, value)
+        self._check_options()
+        self._executor = self._new_executor()
+        self._store.iterations = self._make(
+            "iteration", lambda: tf.zeros([], tf.int64), aggregated=True
+        )
+        self._publish("iterations", self._store.iterations)
+        self.learning_rate = rate
+
+    # What an algorithm overrides.
+
+    def prepare(self, scalars: Scalars) -> Mapping[str, Any]:
+        """Computes, once per step, further scalars that `update` needs.
+
+        Args:
+          scalars: `learning_rate`, `step` (from 1) and the hyperparameters.
+
+        Returns:
+          Mapping from name to 0-d tensor; `update` finds them in its `scalars`.
+        """
+        return {}
+
+    def update(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+        """The algorithm: one variable's new value and slots. Pure.
+
+        Args:
+          gradient: the conditioned gradient, of the variable's shape, in float32
+            (float64 for float64 variables).
+          value: the variable's value, same shape and dtype.
+          slots: the declared slots by name, same shape and dtype.
+          scalars: `learning_rate`, `step` (from 1), the hyperparameters, and what
+            `prepare` returned.
+
+        Returns:
+          value: the new value.
+          slots: a dict with the new value of every slot.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not override `update`.")
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable in place, without clipping, decay or averaging.
+
+        Override it instead of `update` to write an optimizer the Keras 3 way.
+
+        Args:
+          gradient: tensor of the variable's shape.
+          variable: a variable that the optimizer was built with.
+          learning_rate: 0-d tensor or number.
+        """
+        entry = self._entry(variable)
+        updates = distribution.local(self._store.iterations).read_value()
+        updates //= self.gradient_accumulation_steps or 1
+        scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates)
+        self._executor.run(entry, tf.convert_to_tensor(gradient), scalars, {})
+
+    # What a face overrides.
+
+    def _default_name(self) -> str:
+        """Returns the name this Keras gives to an optimizer without one."""
+        raise NotImplementedError
+
+    def _is_schedule(self, value: Any) -> bool:
+        """Says whether a value is one of this Keras' learning-rate schedules."""
+        raise NotImplementedError
+
+    def _serialize(self, value: Any) -> Any:
+        """Returns a schedule or callable as this Keras writes it into a config."""
+        raise NotImplementedError
+
+    @classmethod
+    def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
+        """Returns the schedule or callable that a config describes."""
+        raise NotImplementedError
+
+    # Running the algorithm.
+
+    def _is_pure(self) -> bool:
+        """Whether the algorithm is an `update`, and not a user-written `update_step`."""
+        own_step = type(self).update_step is not Engine.update_step
+        return type(self).update is not Engine.update and not own_step
+
+    def _new_executor(self) -> Any:
+        kind = Kernels if self._is_pure() else UpdateSteps
+        return kind(self, self._static_scalars, self.jit_compile)
+
+    def _execute(
+        self,
+        entry: Tracked,
+        gradient: tf.Tensor | None,
+        scalars: Mapping[str, tf.Tensor],
+        options: Mapping[str, tf.Tensor],
+    ) -> None:
+        """Runs the algorithm on one variable; `None` is the accumulated gradient."""
+        decay = self.weight_decay is not None and entry.decays
+        self._executor.run(entry, gradient, scalars, options, decay=decay)
+
+    @property
+    def jit_compile_used(self) -> bool | None:
+        """Whether the updates so far were compiled by XLA; `None` before the first.
+
+        A step inside a function that is itself compiled (`jit_compile=True`) is part
+        of that compilation whatever this says.
+        """
+        return all(self._executor.used) if self._executor.used else None
+
+    def _static_scalars(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._parameters if name != "learning_rate"}
+
+    def _dynamic_scalars(
+        self, dtype: tf.DType, rate: Any, updates: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Returns what varies from step to step, as 0-d tensors of a dtype."""
+        scalars = {
+            "learning_rate": tf.cast(rate, dtype),
+            "step": tf.cast(updates + 1, dtype),
+        }
+        further = self.prepare(Scalars(self._static_scalars(), scalars))
+        return scalars | {name: tf.cast(value, dtype) for name, value in further.items()}
+
+    def _hyperparameter_changed(self, name: str) -> None:
+        """Drops the traces that hold the old value and makes slots that it calls for."""
+        if not hasattr(self, "_executor"):
+            return
+        if self._traced_in_graph:
+            warnings.warn(
+                f"{self._title()}: {name!r} was changed after the step had been traced into "
+                "a function, which keeps the old value until it is made anew, e.g. by "
+                "`model.compile`. Eager calls use the new value.",
+                stacklevel=5,
+            )
+        self._check_options()
+        self._executor = self._new_executor()
+        self._steps.clear()
+        self._lookups.clear()
+        for entry in self._store.tracked:
+            self._make_slots(entry)
+
+    # The learning rate and the counter.
+
+    def _get_learning_rate(self) -> Any:
+        store = self._store
+        if store.rate is not None:
+            return self._public[id(store.rate)]
+        return self._learning_rate_at(self._updates())
+
+    def _set_learning_rate(self, value: Any) -> None:
+        value = self._parameters["learning_rate"].check(value, type(self).__name__)
+        store = self._store
+        if callable(value):
+            if store.rate is not None:
+                self._retire(store.rate, "learning_rate")
+            store.rate, store.rate_source = None, value
+        elif store.rate is not None:
+            store.rate.assign(value)
+            return
+        elif self._is_schedule(store.rate_source):
+            raise TypeError(
+                f"{self._title()} follows the schedule {store.rate_source!r}, so its "
+                "learning rate cannot be set to a number. Create it with a number, or "
+                "assign another schedule."
+            )
+        else:
+            store.rate_source = None
+            store.rate = self._make(
+                "learning_rate", lambda: tf.constant(value, tf.float32), aggregated=True
+            )
+            self._publish("learning_rate", store.rate)
+        self._steps.clear()
+        self._lookups.clear()
+
+    @property
+    def _learning_rate(self) -> Any:
+        """The variable, the schedule or the callable; Keras' callbacks look for it."""
+        store = self._store
+        return store.rate_source if store.rate is None else self._public[id(store.rate)]
+
+    @property
+    def lr(self) -> Any:
+        """Alias of `learning_rate`."""
+        return self.learning_rate
+
+    @lr.setter
+    def lr(self, value: Any) -> None:
+        self.learning_rate = value
+
+    def _rate_from_callable(self) -> tf.Tensor | None:
+        """Asks a callable for the rate now; `None` where the step finds it itself."""
+        source = self._store.rate_source
+        if source is None or self._is_schedule(source):
+            return None
+        return tf.cast(source(), tf.float32)
+
+    def _learning_rate_at(self, updates: tf.Tensor) -> tf.Tensor:
+        """Returns the rate, a 0-d float32 tensor, after a number of updates."""
+        store = self._store
+        if store.rate is not None:
+            return distribution.local(store.rate).read_value()
+        if self._is_schedule(store.rate_source):
+            return tf.cast(store.rate_source(updates), tf.float32)
+        return self._rate_from_callable()
+
+    def _updates(self) -> tf.Tensor:
+        """Returns the number of real updates so far, a 0-d int64 tensor."""
+        count = distribution.local(self._store.iterations).read_value()
+        return count // (self.gradient_accumulation_steps or 1)
+
+    @property
+    def iterations(self) -> Any:
+        """Number of updates so far: a variable; under accumulation a tensor."""
+        if (self.gradient_accumulation_steps or 1) > 1:
+            return self._updates()
+        return self._iterations
+
+    @property
+    def _iterations(self) -> Any:
+        """The variable that counts calls, accumulated ones included."""
+        return self._public[id(self._store.iterations)]
+
+    # Losses.
+
+    def scale_loss(self, loss: Any) -> Any:
+        """Multiplies a loss with `loss_scale_factor`, if there is one.
+
+        Args:
+          loss: tensor, or a callable that returns one.
+
+        Returns:
+          The scaled loss, or a callable that returns it.
+        """
+        factor = self.loss_scale_factor
+        if factor is None:
+            return loss
+        if callable(loss):
+            return lambda: self.scale_loss(loss())
+        return loss * tf.cast(factor, loss.dtype)
+
+    def compute_gradients(self, loss: Any, var_list: Any, tape: Any = None) -> list[tuple]:
+        """Returns pairs of the (scaled) gradient and the variable.
+
+        Args:
+          loss: callable without arguments, or a tensor computed under `tape`.
+          var_list: the variables, or a callable that returns them.
+          tape: the `tf.GradientTape`; needed where `loss` is a tensor.
+
+        Raises:
+          ValueError: `loss` is a tensor and `tape` is missing.
+        """
+        if not callable(loss) and tape is None:
+            raise ValueError(
+                f"{self._title()}: a loss that is a tensor needs the `tape` it was computed "
+                "under. Pass `tape=`, or pass a callable that computes the loss."
+            )
+        tape = tape or tf.GradientTape()
+        with tape:
+            if callable(loss):
+                if not callable(var_list):
+                    tape.watch([self._unwrap(variable) for variable in var_list])
+                loss = loss()
+            scaled = self.scale_loss(loss)
+        variables = list(var_list() if callable(var_list) else var_list)
+        gradients = tape.gradient(scaled, [self._unwrap(variable) for variable in variables])
+        return list(zip(gradients, variables))
+
+    def minimize(self, loss: Any, var_list: Any, tape: Any = None) -> Any:
+        """Computes the gradients of a loss and applies them; see `compute_gradients`.
+
+        Returns:
+          The variable `iterations`.
+        """
+        return self.apply_gradients(self.compute_gradients(loss, var_list, tape))
+
+    # Averages and exclusions.
+
+    def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
+        """Gives variables the value of their average, where `use_ema` is set."""
+        if not self.use_ema:
+            return
+        for variable in var_list:
+            entry = self._entry(variable)
+            if entry.average is not None:
+                self._distribution_strategy.extended.update(
+                    entry.variable,
+                    lambda target, average: target.assign(tf.cast(average, target.dtype)),
+                    args=(entry.average,),
+                )
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Excludes variables from weight decay. Must be called before `build`.
+
+        Args:
+          var_list: variables.
+          var_names: regular expressions, searched in each variable's path.
+
+        Raises:
+          ValueError: the optimizer is built already.
+        """
+        if self.built:
+            raise ValueError(
+                f"{self._title()} is built already, so `exclude_from_weight_decay` would "
+                "have no effect. Call it right after creating the optimizer, before the "
+                "first step and before `build`."
+            )
+        variables = [distribution.container(self._unwrap(v)) for v in var_list or ()]
+        self._exclusions.set(variables, list(var_names or ()))
+
+    # Configuration.
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every argument by name; `from_config` makes an equal optimizer."""
+        config: dict[str, Any] = {"name": self.name}
+        source = self._store.rate_source
+        if self._store.rate is None:
+            config["learning_rate"] = self._serialize(source)
+        else:
+            config["learning_rate"] = float(self._store.rate.numpy())
+        return config | self._static_scalars()
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """Makes an optimizer from what `get_config` returned."""
+        config = dict(config)
+        if isinstance(config.get("learning_rate"), dict):
+            config["learning_rate"] = cls._deserialize(config["learning_rate"], custom_objects)
+        return cls(**config)

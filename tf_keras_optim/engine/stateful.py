@@ -1,0 +1,76 @@
+"""Running an optimizer that is written the Keras 3 way, with an `update_step`."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import distribution, formulas
+from tf_keras_optim.engine.kernels import average_only
+from tf_keras_optim.engine.store import Tracked
+
+
+class UpdateSteps:
+    """Runs a user-written `update_step`, variable by variable.
+
+    Such a step reads and assigns variables of its own, so it cannot share a trace
+    between variables. "auto" leaves it to the step's graph; True compiles it once
+    for each variable.
+
+    Args:
+      optimizer: the optimizer whose `update_step` is run.
+      static: gives the declared hyperparameters by name.
+      jit_compile: "auto", True or False.
+    """
+
+    def __init__(
+        self, optimizer: Any, static: Callable[[], dict[str, Any]], jit_compile: str | bool
+    ):
+        self._optimizer = optimizer
+        self._static = static
+        self._compiled = jit_compile is True
+        self._functions: dict[int, Any] = {}
+        self.used: set[bool] = set()
+
+    def run(
+        self,
+        entry: Tracked,
+        gradient: tf.Tensor | None,
+        dynamic: Mapping[str, tf.Tensor],
+        options: Mapping[str, tf.Tensor],
+        *,
+        decay: bool = False,
+    ) -> None:
+        """Updates one variable; the arguments are those of `Kernels.run`."""
+        self.used.add(self._compiled)
+        variable = distribution.local(entry.variable)
+        static = self._static()
+        if gradient is None:
+            accumulator = distribution.local(entry.accumulator)
+            gradient = accumulator.read_value()
+            accumulator.assign(tf.zeros_like(gradient))
+        gradient = formulas.conditioned(
+            tf.cast(gradient, entry.dtype), options.get("scale"), static["clipvalue"]
+        )
+        with tf.device(variable.device):
+            if decay:
+                value = tf.cast(variable.read_value(), entry.dtype)
+                value = formulas.decayed(value, static["weight_decay"], dynamic["learning_rate"])
+                variable.assign(tf.cast(value, variable.dtype))
+            self._update_step(variable)(
+                tf.cast(gradient, variable.dtype), dynamic["learning_rate"]
+            )
+            if "ema_momentum" in options:
+                average_only(entry, options)
+
+    def _update_step(self, variable: tf.Variable) -> Callable[..., None]:
+        def update(gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
+            self._optimizer.update_step(gradient, variable, learning_rate)
+
+        if not self._compiled:
+            return update
+        if id(variable) not in self._functions:
+            self._functions[id(variable)] = tf.function(
+                update, jit_compile=True, autograph=False
+            )
+        return self._functions[id(variable)]

@@ -1,0 +1,196 @@
+"""One optimizer step over a set of variables, written once for every context.
+
+Called eagerly, the step is one call of one traced function. In a graph it adds
+its operations to that graph. Its order: sum duplicate rows, unscale, norms, then
+(where accumulation says so, under a `tf.cond`) one kernel per variable, the
+constraints, and the count of iterations.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import distribution, formulas
+from tf_keras_optim.engine.kernels import average_only
+from tf_keras_optim.engine.store import Tracked
+
+
+class Step:
+    """The update of one set of variables.
+
+    Args:
+      optimizer: the engine that the variables belong to.
+      entries: the variables that get a gradient, in the order of the gradients.
+    """
+
+    def __init__(self, optimizer: Any, entries: Sequence[Tracked]):
+        self.optimizer = optimizer
+        self.entries = list(entries)
+        self._function = tf.function(self._body, autograph=False, reduce_retracing=True)
+
+    def run(self, gradients: list[Any]) -> None:
+        """Applies gradients, already summed over replicas, one for each entry."""
+        rate = self.optimizer._rate_from_callable()
+        if not tf.executing_eagerly():
+            self.optimizer._traced_in_graph = True
+            self._body(gradients, rate)
+            return
+        with tf.init_scope():  # outside any gradient tape
+            self._function(gradients, rate)
+
+    def _body(self, gradients: list[Any], rate: tf.Tensor | None) -> None:
+        for entry, gradient in zip(self.entries, gradients):
+            _check_gradient(entry, gradient)
+        self.optimizer.trace_count += 1
+        iterations = distribution.local(self.optimizer._store.iterations)
+        steps = self.optimizer.gradient_accumulation_steps or 1
+        pairs = [
+            (entry, _dense(gradient)) for entry, gradient in zip(self.entries, gradients)
+        ]
+        updates = iterations.read_value() // steps
+        if steps == 1:
+            self._update(pairs, updates, rate)
+        else:
+            for entry, gradient in pairs:
+                _accumulate(entry, gradient)
+            due = tf.equal((iterations.read_value() + 1) % steps, 0)
+            waiting = [(entry, None) for entry in self.entries]
+            tf.cond(due, lambda: self._update(waiting, updates, rate), lambda: False)
+        iterations.assign_add(1)
+
+    def _update(
+        self,
+        pairs: Sequence[tuple[Tracked, tf.Tensor | None]],
+        updates: tf.Tensor,
+        rate: tf.Tensor | None,
+    ) -> bool:
+        """One real update. A gradient of `None` stands for the accumulated one."""
+        optimizer = self.optimizer
+        learned = [(e, g) for e, g in pairs if not e.overwrite]
+        for entry, gradient in pairs:
+            if entry.overwrite:
+                _overwrite(entry, gradient)
+        scales = self._scales([_given(e, g) for e, g in learned])
+        if rate is None:
+            rate = optimizer._learning_rate_at(updates)
+        averaging = self._averaging(updates)
+        scalars: dict[tf.DType, Mapping[str, tf.Tensor]] = {}
+        for (entry, gradient), scale in zip(learned, scales):
+            if entry.dtype not in scalars:
+                scalars[entry.dtype] = optimizer._dynamic_scalars(entry.dtype, rate, updates)
+            options = dict(averaging)
+            if scale is not None:
+                options["scale"] = tf.cast(scale, entry.dtype)
+            optimizer._execute(entry, gradient, scalars[entry.dtype], options)
+        self._average_others(learned, averaging)
+        for entry, _ in learned:
+            _constrain(entry)
+        return True
+
+    def _averaging(self, updates: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scalars of the moving average; after the first update it equals the weights."""
+        optimizer = self.optimizer
+        if not optimizer.use_ema:
+            return {}
+        momentum = tf.where(tf.equal(updates, 0), 0.0, optimizer.ema_momentum)
+        options = {"ema_momentum": momentum}
+        if optimizer.ema_overwrite_frequency:
+            options["ema_overwrite"] = tf.equal(
+                (updates + 1) % optimizer.ema_overwrite_frequency, 0
+            )
+        return options
+
+    def _average_others(
+        self,
+        learned: Sequence[tuple[Tracked, Any]],
+        averaging: Mapping[str, tf.Tensor],
+    ) -> None:
+        """Averages go on for variables that got no gradient in this step."""
+        if averaging:
+            done = {id(entry) for entry, _ in learned}
+            for entry in self.optimizer._store.tracked:
+                if id(entry) not in done:
+                    average_only(entry, averaging)
+
+    def _scales(self, gradients: list[tf.Tensor]) -> list[tf.Tensor | None]:
+        """Returns for each gradient the factor that unscales, averages and clips it."""
+        optimizer = self.optimizer
+        factor = 1.0 / (
+            (optimizer.loss_scale_factor or 1.0)
+            * (optimizer.gradient_accumulation_steps or 1)
+        )
+        plain = None if factor == 1.0 else tf.constant(factor)
+        if optimizer.clipnorm is not None:
+            return [
+                _clip_scale(formulas.squared_norm(gradient), factor, optimizer.clipnorm)
+                for gradient in gradients
+            ]
+        if optimizer.global_clipnorm is not None and gradients:
+            squares = [formulas.squared_norm(gradient) for gradient in gradients]
+            widest = max((square.dtype for square in squares), key=lambda dtype: dtype.size)
+            total = tf.add_n([tf.cast(square, widest) for square in squares])
+            return [_clip_scale(total, factor, optimizer.global_clipnorm)] * len(gradients)
+        return [plain] * len(gradients)
+
+
+def _check_gradient(entry: Tracked, gradient: Any) -> None:
+    """Refuses a gradient of another shape or of a dtype that is not real floating."""
+    if not gradient.shape.is_compatible_with(entry.variable.shape):
+        raise ValueError(
+            f"The gradient of variable {entry.path!r} has shape {gradient.shape}. "
+            f"Expected the variable's shape {entry.variable.shape}: check the order of "
+            "the (gradient, variable) pairs."
+        )
+    if not gradient.dtype.is_floating:
+        raise ValueError(
+            f"The gradient of variable {entry.path!r} has dtype {gradient.dtype.name}. "
+            "Expected a floating-point dtype such as float32."
+        )
+
+
+def _clip_scale(squared: tf.Tensor, factor: float, limit: float) -> tf.Tensor:
+    """Factor on a raw gradient whose conditioned norm must stay within the limit."""
+    return factor * formulas.clip_factor(factor * tf.sqrt(squared), limit)
+
+
+def _given(entry: Tracked, gradient: tf.Tensor | None) -> tf.Tensor:
+    if gradient is not None:
+        return gradient
+    return distribution.local(entry.accumulator).read_value()
+
+
+def _dense(gradient: Any) -> tf.Tensor:
+    """Adds duplicate rows up; rows that are not given have a gradient of zero."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    with warnings.catch_warnings():
+        # The dense gradient is what an exact update of every row needs.
+        warnings.filterwarnings("ignore", message="Converting sparse IndexedSlices")
+        return tf.convert_to_tensor(gradient)
+
+
+def _accumulate(entry: Tracked, gradient: tf.Tensor) -> None:
+    accumulator = distribution.local(entry.accumulator)
+    gradient = tf.cast(gradient, accumulator.dtype)
+    if entry.overwrite:
+        accumulator.assign(tf.maximum(accumulator.read_value(), gradient))
+    else:
+        accumulator.assign_add(gradient)
+
+
+def _overwrite(entry: Tracked, gradient: tf.Tensor | None) -> None:
+    """Gives a variable its "gradient" as its value (float8 scales and histories)."""
+    variable = distribution.local(entry.variable)
+    variable.assign(tf.cast(_given(entry, gradient), variable.dtype))
+    if gradient is None:
+        accumulator = distribution.local(entry.accumulator)
+        accumulator.assign(tf.zeros_like(accumulator))
+
+
+def _constrain(entry: Tracked) -> None:
+    constraint = getattr(entry.public, "constraint", None)
+    if constraint is not None:
+        variable = distribution.local(entry.variable)
+        variable.assign(tf.cast(constraint(variable.read_value()), variable.dtype))

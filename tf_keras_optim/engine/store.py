@@ -1,0 +1,196 @@
+"""The variables an optimizer keeps, and the model variables it keeps them for."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import distribution
+
+_COMPUTE_DTYPES = {
+    tf.float16: tf.float32,
+    tf.bfloat16: tf.float32,
+    tf.float32: tf.float32,
+    tf.float64: tf.float64,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """One state variable that an algorithm keeps for every model variable.
+
+    Attributes:
+      name: what the quantity is called, e.g. "momentum".
+      initial_value: number that every element starts from.
+      group: slots of one group are laid out side by side for each variable;
+        groups follow one another. This is the order of `optimizer.variables`.
+    """
+
+    name: str
+    initial_value: float = 0.0
+    group: int = 0
+
+
+def slot_declarations(slots: Iterable[Any]) -> tuple[Slot, ...]:
+    """Returns declarations where plain names stand for slots that start at zero."""
+    return tuple(slot if isinstance(slot, Slot) else Slot(slot) for slot in slots)
+
+
+def path_of(variable: Any) -> str:
+    """Returns a variable's path, e.g. "dense/kernel", without TensorFlow's ":0"."""
+    path = getattr(variable, "path", None) or variable.name
+    return str(path).split(":")[0]
+
+
+def compute_dtype(variable: tf.Variable, path: str) -> tf.DType:
+    """Returns the dtype of a variable's slots and arithmetic.
+
+    float32 for float16, bfloat16 and float32; float64 for float64.
+
+    Raises:
+      ValueError: the variable is not a real floating-point one.
+    """
+    dtype = _COMPUTE_DTYPES.get(variable.dtype)
+    if dtype is None:
+        raise ValueError(
+            f"Variable {path!r} has dtype {variable.dtype.name}, which no optimizer can "
+            "update. Expected float16, bfloat16, float32 or float64. Leave it out of "
+            "the list of trainable variables."
+        )
+    return dtype
+
+
+@dataclasses.dataclass(eq=False)
+class Tracked:
+    """A model variable together with everything that is kept for it.
+
+    Attributes:
+      public: the variable as it was given (a `keras.Variable` or `tf.Variable`).
+      variable: the TensorFlow variable behind it.
+      path: its name in messages and in the state.
+      dtype: dtype of slots and arithmetic.
+      decays: whether weight decay applies.
+      overwrite: whether its "gradient" is its new value (float8 scales).
+      slots: state variables by slot name.
+      average: moving average of its values, or `None`.
+      accumulator: sum of gradients since the last update, or `None`.
+    """
+
+    public: Any
+    variable: tf.Variable
+    path: str
+    dtype: tf.DType
+    decays: bool = True
+    overwrite: bool = False
+    slots: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
+    average: tf.Variable | None = None
+    accumulator: tf.Variable | None = None
+
+
+class Store:
+    """Model variables in model order, and the state variables by name.
+
+    A name is `path/slot`; where several model variables share a path, the later
+    ones get a number. Names are what checkpoints see.
+
+    Attributes:
+      iterations: int64 count of the calls so far.
+      rate: float32 variable with the learning rate, or `None`.
+      rate_source: the schedule or callable that gives the rate instead, or `None`.
+      tracked: the entries of the model variables.
+      named: state variables by their names.
+      extra: state variables that a subclass asked for itself.
+    """
+
+    iterations: tf.Variable
+    rate: tf.Variable | None = None
+    rate_source: Any = None
+
+    def __init__(self) -> None:
+        self.tracked: list[Tracked] = []
+        self.named: dict[str, tf.Variable] = {}
+        self.extra: list[tf.Variable] = []
+        self._by_id: dict[int, Tracked] = {}
+        self._index: dict[int, int] = {}
+        self._paths: collections.Counter[str] = collections.Counter()
+        self._made: dict[tuple, tf.Variable] = {}
+        self._requests: collections.Counter[tuple] = collections.Counter()
+
+    def find(self, variable: tf.Variable) -> Tracked | None:
+        """Returns the entry of a TensorFlow variable or of a component of one."""
+        entry = self._by_id.get(id(variable))
+        return entry or self._by_id.get(id(distribution.container(variable)))
+
+    def add(self, entry: Tracked) -> None:
+        """Adds a model variable; its path is numbered if it is taken already."""
+        count = self._paths[entry.path]
+        self._paths[entry.path] += 1
+        if count:
+            entry.path = f"{entry.path}_{count}"
+        self.tracked.append(entry)
+        self._by_id[id(entry.variable)] = entry
+        self._index[id(entry)] = len(self.tracked) - 1
+
+    def index(self, entry: Tracked) -> int:
+        """Returns an entry's place in model order."""
+        return self._index[id(entry)]
+
+    def arrange(self, variables: list[tf.Variable]) -> None:
+        """Takes the given order over if it names every known variable.
+
+        Otherwise the known order stays, and what was added follows it. So a model
+        whose lower layers were unfrozen gets its state in model order.
+        """
+        order = [self.find(variable) for variable in variables]
+        if {id(entry) for entry in order} == {id(entry) for entry in self.tracked}:
+            self.tracked = [entry for entry in order if entry is not None]
+            self._index = {id(entry): i for i, entry in enumerate(self.tracked)}
+
+    def new_build(self) -> None:
+        """Starts another build: requests are counted from the beginning again."""
+        self._requests.clear()
+
+    def request(
+        self, key: tuple, make: Callable[[], tf.Variable]
+    ) -> tuple[tf.Variable, bool]:
+        """Returns the variable asked for under a key, making it the first time.
+
+        The n-th request for a key within one build gives the same variable as the
+        n-th request in any other build, so that building again keeps the state.
+
+        Returns:
+          variable: the variable.
+          is_new: whether it was made just now.
+        """
+        numbered = (*key, self._requests[key])
+        self._requests[key] += 1
+        if numbered in self._made:
+            return self._made[numbered], False
+        variable = make()
+        self._made[numbered] = variable
+        self.extra.append(variable)
+        return variable, True
+
+    def unique_name(self, name: str) -> str:
+        """Returns the name, numbered if a state variable has it already."""
+        candidate, count = name, 0
+        while candidate in self.named:
+            count += 1
+            candidate = f"{name}_{count}"
+        return candidate
+
+    def state(self, slots: tuple[Slot, ...]) -> Iterator[tf.Variable]:
+        """Yields state variables in the layout that Keras uses.
+
+        Averages, then accumulators, then the slots, interleaved per variable
+        within a group; last what a subclass asked for itself.
+        """
+        yield from (e.average for e in self.tracked if e.average is not None)
+        yield from (e.accumulator for e in self.tracked if e.accumulator is not None)
+        for group in sorted({slot.group for slot in slots}):
+            names = [slot.name for slot in slots if slot.group == group]
+            for entry in self.tracked:
+                yield from (entry.slots[name] for name in names if name in entry.slots)
+        yield from self.extra

@@ -1,0 +1,149 @@
+"""What Keras 2 (the package tf_keras) expects of an optimizer."""
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine.optimizer import Engine
+from tf_keras_optim.faces import naming
+
+AutoTrackable = tf.__internal__.tracking.AutoTrackable
+schedules = tf_keras.optimizers.schedules
+
+
+class VariableList(list):
+    """A list that may also be called, as both were the interface at some time."""
+
+    def __call__(self) -> "VariableList":
+        return self
+
+
+class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
+    """The engine, as an instance of `tf_keras.optimizers.Optimizer`.
+
+    The learning rate and the counter are `tf.Variable`s, and the learning rate is
+    not among `variables`. Keras' own `__init__` is not run.
+    """
+
+    _rate_is_state = False
+
+    def _unwrap(self, variable: Any) -> tf.Variable:
+        if hasattr(variable, "true_dtype"):  # a variable under mixed precision
+            variable = variable._variable
+        if not isinstance(variable, tf.Variable):
+            if isinstance(getattr(variable, "value", None), tf.Variable):
+                raise TypeError(
+                    f"Variable {variable.path!r} belongs to a Keras 3 model, but "
+                    f"{self._title()} is bound to tf_keras. {naming.HOW_TO_BIND_TO_KERAS_3}"
+                )
+            raise TypeError(
+                f"{self._title()} updates tf.Variable objects. "
+                f"Received: {variable!r} (of type {type(variable).__name__})."
+            )
+        return variable
+
+    def _wrap(self, variable: tf.Variable, name: str) -> tf.Variable:
+        return variable
+
+    def _default_name(self) -> str:
+        return type(self).__name__
+
+    def _is_schedule(self, value: Any) -> bool:
+        return isinstance(value, schedules.LearningRateSchedule)
+
+    def _serialize(self, value: Any) -> Any:
+        if self._is_schedule(value):
+            return schedules.serialize(value)
+        return tf_keras.saving.serialize_keras_object(value)
+
+    @classmethod
+    def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
+        if config.get("class_name") == "function":
+            return tf_keras.saving.deserialize_keras_object(config, custom_objects)
+        return schedules.deserialize(config, custom_objects=custom_objects)
+
+    def _initial_value(self, initializer: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
+        initializer = tf_keras.initializers.get(initializer)
+        return tf.convert_to_tensor(initializer(tuple(shape), dtype=dtype), dtype)
+
+    @property
+    def variables(self) -> VariableList:
+        """The state: the counter, then the slots. Readable as a list or by calling it."""
+        return VariableList(self._variables)
+
+    @property
+    def _built(self) -> bool:
+        return self.built
+
+    @_built.setter
+    def _built(self, value: bool) -> None:
+        self.built = value
+
+    @property
+    def iterations(self) -> Any:
+        """Number of updates so far: a `tf.Variable`; under accumulation a tensor."""
+        return super().iterations
+
+    @iterations.setter
+    def iterations(self, variable: tf.Variable) -> None:
+        if self.built:
+            raise RuntimeError(
+                f"{self._title()}: `iterations` can only be replaced before the slots are "
+                "made. Set it right after creating the optimizer."
+            )
+        self._retire(self._store.iterations, "iterations")
+        self._store.iterations = variable
+        self._publish("iterations", variable)
+
+    def apply_gradients(
+        self,
+        grads_and_vars: Any,
+        name: str | None = None,
+        skip_gradients_aggregation: bool = False,
+        experimental_aggregate_gradients: bool = True,
+    ) -> tf.Variable:
+        """Updates variables by their gradients; counts one iteration.
+
+        Args:
+          grads_and_vars: pairs of a gradient and its variable.
+          name: ignored; there for the older signature.
+          skip_gradients_aggregation: the gradients are summed over replicas already.
+          experimental_aggregate_gradients: the reverse of it, as older code says it.
+
+        Returns:
+          The variable `iterations`.
+        """
+        pairs = list(grads_and_vars)
+        self._apply(
+            [pair[0] for pair in pairs],
+            [pair[1] for pair in pairs],
+            experimental_aggregate_gradients and not skip_gradients_aggregation,
+        )
+        return self._iterations
+
+    def aggregate_gradients(self, grads_and_vars: Any) -> list[tuple]:
+        """Returns the pairs with each gradient summed over the replicas."""
+        pairs = [(gradient, v) for gradient, v in grads_and_vars if gradient is not None]
+        summed = distribution.sum_over_replicas([gradient for gradient, _ in pairs])
+        return [(gradient, v) for gradient, (_, v) in zip(summed, pairs)]
+
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict:
+        # tf_keras remembers the children of the first save; ours may grow.
+        return AutoTrackable._trackable_children(self, save_type, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every argument by name; `from_config` makes an equal optimizer."""
+        return super().get_config() | {"is_legacy_optimizer": False}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """Makes an optimizer from what `get_config` returned."""
+        config = {key: v for key, v in config.items() if key != "is_legacy_optimizer"}
+        return super().from_config(config, custom_objects)
+
+    def __repr__(self) -> str:
+        return naming.description(
+            self, f"tf_keras {tf_keras.__version__}", naming.HOW_TO_BIND_TO_KERAS_3
+        )

@@ -1,0 +1,74 @@
+"""What Keras 3 (on TensorFlow) expects of an optimizer."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_keras_optim.engine.optimizer import Engine
+from tf_keras_optim.faces import naming
+
+AutoTrackable = tf.__internal__.tracking.AutoTrackable
+
+
+class Keras3Optimizer(Engine, keras.optimizers.Optimizer):
+    """The engine, as an instance of `keras.optimizers.Optimizer`.
+
+    State variables are TensorFlow's; what is public of them are `keras.Variable`s
+    around the same memory. Keras' own `__init__` is not run: everything it would
+    set up, the engine has.
+    """
+
+    # Keras asks these two on every attribute that is set.
+    _lock = False
+    __setattr__ = AutoTrackable.__setattr__
+
+    def _unwrap(self, variable: Any) -> tf.Variable:
+        if isinstance(variable, keras.Variable):
+            variable = variable.value
+        if hasattr(variable, "true_dtype"):  # tf_keras under a mixed precision policy
+            raise TypeError(
+                f"Variable {variable.name!r} belongs to a tf_keras (Keras 2) model, but "
+                f"{self._title()} is bound to Keras 3. {naming.HOW_TO_BIND_TO_KERAS_2}"
+            )
+        if not isinstance(variable, tf.Variable):
+            raise TypeError(
+                f"{self._title()} updates keras.Variable or tf.Variable objects. "
+                f"Received: {variable!r} (of type {type(variable).__name__})."
+            )
+        return variable
+
+    def _wrap(self, variable: tf.Variable, name: str) -> keras.Variable:
+        with keras.name_scope(self.name):
+            return keras.Variable(
+                variable, trainable=False, autocast=False, name=name.replace("/", "_")
+            )
+
+    def _default_name(self) -> str:
+        return naming.snake_case(type(self).__name__)
+
+    def _is_schedule(self, value: Any) -> bool:
+        return isinstance(value, keras.optimizers.schedules.LearningRateSchedule)
+
+    def _serialize(self, value: Any) -> Any:
+        return keras.saving.serialize_keras_object(value)
+
+    @classmethod
+    def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
+        return keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)
+
+    def _initial_value(self, initializer: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
+        initializer = keras.initializers.get(initializer)
+        return tf.convert_to_tensor(initializer(tuple(shape), dtype=dtype.name), dtype)
+
+    def stateless_apply(self, optimizer_variables: Any, grads: Any, trainable_variables: Any):
+        """Refuses: Keras on TensorFlow has no stateless optimizers."""
+        raise NotImplementedError(
+            f"{self._title()}: `stateless_apply` is for Keras' JAX backend. On TensorFlow "
+            "use `apply_gradients`."
+        )
+
+    def __repr__(self) -> str:
+        return naming.description(
+            self, f"Keras {keras.__version__}", naming.HOW_TO_BIND_TO_KERAS_2
+        )

@@ -1,0 +1,89 @@
+"""Adam: moments of the gradient, corrected for their start at zero."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import formulas
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.store import Slot
+from tf_keras_optim.optimizers.base import Optimizer, documented
+
+
+@documented
+class Adam(Optimizer):
+    """Adam, optionally with AMSGrad.
+
+    ```
+    m <- m + (1 - beta_1) * (g - m)            first moment
+    v <- v + (1 - beta_2) * (g^2 - v)          second moment
+    alpha = lr * sqrt(1 - beta_2^t) / (1 - beta_1^t)
+    w <- w - alpha * m / (sqrt(v) + epsilon)
+    amsgrad: the running maximum of v stands in its place in the last line
+    ```
+
+    `epsilon` is the paper's "epsilon hat" of section 2.1, as in Keras.
+
+    Args:
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
+      beta_1: decay of the first moment, in [0, 1).
+      beta_2: decay of the second moment, in [0, 1).
+      epsilon: small constant for numerical stability, at least 0.
+      amsgrad: use the running maximum of the second moment.
+{{common}}
+
+    State: slots `momentum` and `velocity` (8 bytes a parameter); with AMSGrad also
+    `velocity_hat` (12 bytes).
+
+    Sparse gradients: duplicate rows are summed; every row moves, as with the dense
+    gradient.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+
+    >>> optimizer = Adam(learning_rate=0.1)
+    >>> w = tf.Variable([1.0, 2.0])
+    >>> _ = optimizer.apply_gradients([(tf.constant([1.0, -1.0]), w)])
+    >>> w.numpy().round(3)
+    array([0.9, 2.1], dtype=float32)
+
+    Source: Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015;
+    Reddi, Kale & Kumar, "On the Convergence of Adam and Beyond", ICLR 2018.
+    """
+
+    learning_rate = LearningRate(0.001)
+    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0)
+    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0)
+    epsilon = Hyperparameter(1e-7, minimum=0.0)
+    amsgrad = Hyperparameter(False)
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The two moments, and with AMSGrad the maximum of the second."""
+        moments = (Slot("momentum"), Slot("velocity"))
+        return (*moments, Slot("velocity_hat", group=1)) if self.amsgrad else moments
+
+    def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
+        """The step size with both bias corrections, `alpha`."""
+        correction_1 = formulas.one_minus_power(scalars.beta_1, scalars.step)
+        correction_2 = formulas.one_minus_power(scalars.beta_2, scalars.step)
+        return {"alpha": scalars.learning_rate * tf.sqrt(correction_2) / correction_1}
+
+    def update(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """See the class."""
+        m, v = slots["momentum"], slots["velocity"]
+        m = m + (gradient - m) * (1.0 - scalars.beta_1)
+        v = v + (tf.square(gradient) - v) * (1.0 - scalars.beta_2)
+        after = {"momentum": m, "velocity": v}
+        if scalars.amsgrad:
+            v = after["velocity_hat"] = tf.maximum(slots["velocity_hat"], v)
+        return value - scalars.alpha * m / (tf.sqrt(v) + scalars.epsilon), after

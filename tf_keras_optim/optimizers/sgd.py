@@ -1,0 +1,72 @@
+"""Stochastic gradient descent, with momentum."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.optimizers.base import Optimizer, documented
+
+
+@documented
+class SGD(Optimizer):
+    """Gradient descent, optionally with (Nesterov) momentum.
+
+    ```
+    momentum = 0:  w <- w - lr * g
+    otherwise:     v <- momentum * v - lr * g
+                   w <- w + v                        (plain)
+                   w <- w + momentum * v - lr * g    (nesterov)
+    ```
+
+    Args:
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.01.
+      momentum: how much of the last step is kept, in [0, 1].
+      nesterov: look ahead along the momentum. Without momentum it has no effect.
+{{common}}
+
+    State: none without momentum, else one slot `momentum` (4 bytes a parameter).
+
+    Sparse gradients: duplicate rows are summed; every row moves, as with the dense
+    gradient.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+
+    >>> optimizer = SGD(learning_rate=0.1, momentum=0.9)
+    >>> w = tf.Variable([1.0, 2.0])
+    >>> _ = optimizer.apply_gradients([(tf.constant([1.0, 1.0]), w)])
+    >>> w.numpy()
+    array([0.9, 1.9], dtype=float32)
+
+    Source: Sutskever et al., "On the importance of initialization and momentum in
+    deep learning", ICML 2013.
+    """
+
+    learning_rate = LearningRate(0.01)
+    momentum = Hyperparameter(0.0, minimum=0.0, maximum=1.0)
+    nesterov = Hyperparameter(False)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """One slot, `momentum`, unless the momentum is 0."""
+        return ("momentum",) if self.momentum else ()
+
+    def update(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """See the class."""
+        step = scalars.learning_rate * gradient
+        if not slots:
+            return value - step, {}
+        velocity = scalars.momentum * slots["momentum"] - step
+        if scalars.nesterov:
+            return value + scalars.momentum * velocity - step, {"momentum": velocity}
+        return value + velocity, {"momentum": velocity}

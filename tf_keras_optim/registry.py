@@ -1,0 +1,138 @@
+"""Optimizers by name, and plain strings in `model.compile`."""
+
+import importlib
+from typing import Any
+
+from tf_keras_optim import optimizers
+from tf_keras_optim.engine.hyperparameters import nearest
+from tf_keras_optim.faces import keras
+from tf_keras_optim.optimizers.base import PACKAGE, Optimizer
+
+_IS_KERAS_3 = not keras.__name__.startswith("tf_keras")
+
+
+def _classes() -> dict[str, type[Optimizer]]:
+    """Returns the optimizers of this package by lower-case name."""
+    exported = (getattr(optimizers, name) for name in optimizers.__all__)
+    return {cls.__name__.lower(): cls for cls in exported if cls is not Optimizer}
+
+
+def _strings() -> dict[str, Any]:
+    """Returns the table in which the running Keras looks strings up.
+
+    Keras 3 knows the names of `model.compile` only from a table of its own; in
+    Keras 2 the table of registered objects comes first.
+    """
+    if _IS_KERAS_3:
+        return importlib.import_module("keras.src.optimizers").ALL_OBJECTS_DICT
+    return keras.saving.get_custom_objects()
+
+
+_replaced: dict[str, Any] = {}
+
+
+def install() -> None:
+    """Makes plain strings mean this package: `model.compile(optimizer="adam")`.
+
+    Holds for the running Keras and for every optimizer that exists here, until
+    `uninstall`. Optimizers that exist already, and saved models, are not touched.
+    """
+    table = _strings()
+    for name, cls in _classes().items():
+        if table.get(name) is not cls:
+            _replaced[name] = table.get(name)
+            table[name] = cls
+
+
+def uninstall() -> None:
+    """Takes `install` back: plain strings mean Keras' own optimizers again."""
+    table = _strings()
+    for name, before in _replaced.items():
+        if before is None:
+            table.pop(name)
+        else:
+            table[name] = before
+    _replaced.clear()
+
+
+def get(identifier: Any) -> Optimizer:
+    """Returns an optimizer of this package.
+
+    Args:
+      identifier: a name in any case ("adam", "AdamW", "tf_keras_optim>SGD"), a
+        config as `serialize` returns it, or an optimizer, which comes back as it is.
+
+    Raises:
+      ValueError: the name is unknown; the nearest known one is named.
+      TypeError: the identifier is of another kind.
+    """
+    if isinstance(identifier, Optimizer):
+        return identifier
+    if isinstance(identifier, dict):
+        return deserialize(identifier)
+    if not isinstance(identifier, str):
+        raise TypeError(
+            "`get` takes a name, a config or an optimizer of tf_keras_optim. Received: "
+            f"{identifier!r} (of type {type(identifier).__name__})."
+        )
+    return _class_of(identifier)()
+
+
+def _class_of(name: str) -> type[Optimizer]:
+    classes = _classes()
+    plain = name.lower().removeprefix(f"{PACKAGE}>")
+    if plain not in classes:
+        known = ", ".join(cls.__name__ for cls in classes.values())
+        raise ValueError(f"Unknown optimizer {name!r}.{nearest(plain, classes)} Known: {known}.")
+    return classes[plain]
+
+
+def serialize(optimizer: Optimizer) -> dict[str, Any]:
+    """Returns a config from which `deserialize` makes an equal optimizer.
+
+    Args:
+      optimizer: an optimizer of this package, or a registered subclass.
+
+    Returns:
+      A dict that JSON can hold. State is not part of it.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(
+            "`serialize` takes an optimizer of tf_keras_optim. Received: "
+            f"{optimizer!r} (of type {type(optimizer).__name__})."
+        )
+    return keras.saving.serialize_keras_object(optimizer)
+
+
+def deserialize(config: dict[str, Any], custom_objects: Any = None) -> Optimizer:
+    """Makes an optimizer from a config.
+
+    Args:
+      config: what `serialize` returned, or `{"class_name": ..., "config": {...}}`
+        with the name of an optimizer of this package.
+      custom_objects: further classes by name.
+
+    Raises:
+      ValueError: the config names no optimizer that is known here.
+    """
+    if "class_name" not in config:
+        raise ValueError(f"An optimizer's config needs 'class_name'. Received: {config!r}.")
+    if "module" not in config:
+        cls = (custom_objects or {}).get(config["class_name"]) or _class_of(config["class_name"])
+        return cls.from_config(dict(config.get("config") or {}), custom_objects)
+    optimizer = keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(
+            f"The config describes {optimizer!r}, which is not an optimizer of "
+            "tf_keras_optim. Use Keras' own `deserialize` for it."
+        )
+    return optimizer
+
+
+def _announce() -> None:
+    """Lets Keras 3 find "tf_keras_optim>Name"; Keras 2 looks such names up itself."""
+    if _IS_KERAS_3:
+        _strings().update({f"{PACKAGE}>{name}": cls for name, cls in _classes().items()})
+
+
+_announce()
