@@ -12,8 +12,9 @@ from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
 from tf_keras_optim.optimizers import SGD, Adam, AdamW, Optimizer
 from tf_keras_optim.registry import deserialize, get, install, serialize, uninstall
+from tf_keras_optim.version import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "SGD",

@@ -83,7 +83,9 @@ def _class_of(name: str) -> type[Optimizer]:
     plain = name.lower().removeprefix(f"{PACKAGE}>")
     if plain not in classes:
         known = ", ".join(cls.__name__ for cls in classes.values())
-        raise ValueError(f"Unknown optimizer {name!r}.{nearest(plain, classes)} Known: {known}.")
+        raise ValueError(
+            f"Unknown optimizer {name!r}.{nearest(plain, classes)} Known: {known}."
+        )
     return classes[plain]
 
 
@@ -118,7 +120,9 @@ def deserialize(config: dict[str, Any], custom_objects: Any = None) -> Optimizer
     if "class_name" not in config:
         raise ValueError(f"An optimizer's config needs 'class_name'. Received: {config!r}.")
     if "module" not in config:
-        cls = (custom_objects or {}).get(config["class_name"]) or _class_of(config["class_name"])
+        cls = (custom_objects or {}).get(config["class_name"]) or _class_of(
+            config["class_name"]
+        )
         return cls.from_config(dict(config.get("config") or {}), custom_objects)
     optimizer = keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)
     if not isinstance(optimizer, Optimizer):

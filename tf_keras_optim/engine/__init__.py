@@ -1,0 +1,1 @@
+"""What every optimizer does, whatever its algorithm; imports TensorFlow, no Keras."""

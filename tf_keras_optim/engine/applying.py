@@ -17,6 +17,7 @@ _MOST_LOOKUPS = 64  # sets of variables remembered by identity
 class Applying(Building):
     """The part of an optimizer that gradients are given to."""
 
+    @tf.autograph.experimental.do_not_convert
     def apply_gradients(
         self, grads_and_vars: Iterable[tuple[Any, Any]], name: str | None = None
     ) -> Any:
@@ -38,6 +39,7 @@ class Applying(Building):
         self._apply([pair[0] for pair in pairs], [pair[1] for pair in pairs])
         return self._public[id(self._store.iterations)]
 
+    @tf.autograph.experimental.do_not_convert
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Updates variables by their gradients, given as two lists.
 

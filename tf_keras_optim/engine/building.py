@@ -22,8 +22,6 @@ from tf_keras_optim.engine.store import (
 class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
     """The part of an optimizer that makes variables."""
 
-    slots: Sequence[Slot | str] = ()
-
     name: str
     _store: Store
     _exclusions: DecayExclusions
@@ -32,6 +30,14 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
     _lookups: dict[tuple, Any]
     _is_built: bool
     _distribution_strategy: tf.distribute.Strategy
+
+    @property
+    def slots(self) -> Sequence[Slot | str]:
+        """The slots of the algorithm: declarations, or names of slots that start at 0.
+
+        Overridden by a class attribute, or by a property where options decide.
+        """
+        return ()
 
     # What a face overrides.
 
@@ -58,6 +64,7 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
     def built(self, value: bool) -> None:
         self._is_built = bool(value)
 
+    @tf.autograph.experimental.do_not_convert
     def build(self, variables: Iterable[Any]) -> None:
         """Makes the slots of variables that have none yet.
 
@@ -97,9 +104,7 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
                 f"Variable {path!r} has the shape {native.shape}, which is not fully "
                 "defined. Slots need a static shape: create the variable with one."
             )
-        distribution.check_variable_scope(
-            self._distribution_strategy, native, path, self.name
-        )
+        distribution.check_variable_scope(self._distribution_strategy, native, path, self.name)
         overwrite = bool(getattr(variable, "overwrite_with_gradient", False))
         decays = not self._exclusions.excludes(native, path)
         return Tracked(variable, native, path, dtype, decays, overwrite)
@@ -153,7 +158,10 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         kind = tf.VariableAggregation
         with contextlib.ExitStack() as scopes:
             scopes.enter_context(tf.init_scope())
-            if not tf.distribute.has_strategy() and strategy is not tf.distribute.get_strategy():
+            if (
+                not tf.distribute.has_strategy()
+                and strategy is not tf.distribute.get_strategy()
+            ):
                 scopes.enter_context(strategy.scope())
             if beside is not None:
                 scopes.enter_context(strategy.extended.colocate_vars_with(beside))
@@ -162,6 +170,9 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
                 trainable=False,
                 name=name,
                 aggregation=kind.ONLY_FIRST_REPLICA if aggregated else kind.NONE,
+                # Made in `init_scope`, it needs no lifting out of a function; TensorFlow
+                # would trace that function twice on its account.
+                experimental_enable_variable_lifting=False,
             )
 
     def _publish(self, name: str, variable: tf.Variable, flat: str | None = None) -> Any:
@@ -346,7 +357,9 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
     @property
     def _model_variables_moving_average(self) -> list[Any]:
         if not (self.use_ema and self.built):
-            raise AttributeError("There are no averages: `use_ema` is off, or `build` not done.")
+            raise AttributeError(
+                "There are no averages: `use_ema` is off, or `build` not done."
+            )
         return self._views("average")
 
     @property

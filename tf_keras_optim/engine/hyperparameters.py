@@ -43,7 +43,6 @@ class Hyperparameter:
     """A declared argument: its default, kind and range.
 
     Example:
-
     ```python
     class Lion(tko.Optimizer):
         beta_1 = tko.Hyperparameter(0.9, minimum=0.0, below=1.0)
@@ -133,12 +132,12 @@ class Hyperparameter:
         """Returns the value as `kind`, or `None` when it is of another kind."""
         is_bool = isinstance(value, bool)
         if self.choices is not None:
-            same = [c for c in self.choices if c is value or c == value and not is_bool]
+            same = [c for c in self.choices if c is value or (c == value and not is_bool)]
             return same[0] if same else None
         if self.kind is float and isinstance(value, numbers.Real) and not is_bool:
             return float(value) if math.isfinite(value) else None
         if self.kind is int and isinstance(value, numbers.Real) and not is_bool:
-            return int(value) if math.isfinite(value) and value == int(value) else None
+            return int(float(value)) if float(value).is_integer() else None
         return value if type(value) is self.kind else None
 
     def check(self, value: Any, owner: str) -> Any:
@@ -190,9 +189,9 @@ class LearningRate(Hyperparameter):
         if callable(value) and not isinstance(value, tf.Variable):
             return value
         number = plain_number(value)
-        if isinstance(number, numbers.Real) and not isinstance(number, bool):
-            if math.isfinite(number):
-                return float(number)
+        is_number = isinstance(number, numbers.Real) and not isinstance(number, bool)
+        if is_number and math.isfinite(number):
+            return float(number)
         raise ValueError(
             f"{owner}: argument `learning_rate` must be a finite number, a 0-d "
             "tensor, a learning-rate schedule or a callable without arguments. "
@@ -223,7 +222,7 @@ def declared(cls: type, common_base: type | None = None) -> dict[str, Hyperparam
             names.remove(name)
             names.insert(position, name)
     names += [name for name in common if name not in names]
-    return {name: own.get(name, common.get(name)) for name in names}
+    return {name: own[name] if name in own else common[name] for name in names}
 
 
 def signature_of(parameters: dict[str, Hyperparameter]) -> inspect.Signature:

@@ -2,8 +2,8 @@
 
 import inspect
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -12,7 +12,7 @@ from tf_keras_optim.engine.applying import Applying
 from tf_keras_optim.engine.kernels import Kernels, Scalars
 from tf_keras_optim.engine.options import DecayExclusions
 from tf_keras_optim.engine.stateful import UpdateSteps
-from tf_keras_optim.engine.store import Store, Tracked, slot_declarations
+from tf_keras_optim.engine.store import Store, Tracked
 
 
 class Engine(Applying):
@@ -22,8 +22,8 @@ class Engine(Applying):
     to compute once per step), or, as in Keras 3, `build` and `update_step`.
     """
 
-    _parameters: dict[str, hyperparameters.Hyperparameter] = {}
-    _signature: inspect.Signature
+    _parameters: ClassVar[dict[str, hyperparameters.Hyperparameter]]
+    _signature: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -103,6 +103,7 @@ class Engine(Applying):
         """
         raise NotImplementedError(f"{type(self).__name__} does not override `update`.")
 
+    @tf.autograph.experimental.do_not_convert
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable in place, without clipping, decay or averaging.
 
@@ -170,7 +171,9 @@ class Engine(Applying):
         return all(self._executor.used) if self._executor.used else None
 
     def _static_scalars(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self._parameters if name != "learning_rate"}
+        return {
+            name: getattr(self, name) for name in self._parameters if name != "learning_rate"
+        }
 
     def _dynamic_scalars(
         self, dtype: tf.DType, rate: Any, updates: tf.Tensor
@@ -207,6 +210,8 @@ class Engine(Applying):
         store = self._store
         if store.rate is not None:
             return self._public[id(store.rate)]
+        if store.rate_source is None:
+            raise AttributeError(f"{type(self).__name__} has no learning rate yet.")
         return self._learning_rate_at(self._updates())
 
     def _set_learning_rate(self, value: Any) -> None:
@@ -284,6 +289,7 @@ class Engine(Applying):
 
     # Losses.
 
+    @tf.autograph.experimental.do_not_convert
     def scale_loss(self, loss: Any) -> Any:
         """Multiplies a loss with `loss_scale_factor`, if there is one.
 
@@ -300,6 +306,7 @@ class Engine(Applying):
             return lambda: self.scale_loss(loss())
         return loss * tf.cast(factor, loss.dtype)
 
+    @tf.autograph.experimental.do_not_convert
     def compute_gradients(self, loss: Any, var_list: Any, tape: Any = None) -> list[tuple]:
         """Returns pairs of the (scaled) gradient and the variable.
 
@@ -327,6 +334,7 @@ class Engine(Applying):
         gradients = tape.gradient(scaled, [self._unwrap(variable) for variable in variables])
         return list(zip(gradients, variables))
 
+    @tf.autograph.experimental.do_not_convert
     def minimize(self, loss: Any, var_list: Any, tape: Any = None) -> Any:
         """Computes the gradients of a loss and applies them; see `compute_gradients`.
 
@@ -337,6 +345,7 @@ class Engine(Applying):
 
     # Averages and exclusions.
 
+    @tf.autograph.experimental.do_not_convert
     def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
         """Gives variables the value of their average, where `use_ema` is set."""
         if not self.use_ema:

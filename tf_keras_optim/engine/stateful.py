@@ -55,7 +55,9 @@ class UpdateSteps:
         with tf.device(variable.device):
             if decay:
                 value = tf.cast(variable.read_value(), entry.dtype)
-                value = formulas.decayed(value, static["weight_decay"], dynamic["learning_rate"])
+                value = formulas.decayed(
+                    value, static["weight_decay"], dynamic["learning_rate"]
+                )
                 variable.assign(tf.cast(value, variable.dtype))
             self._update_step(variable)(
                 tf.cast(gradient, variable.dtype), dynamic["learning_rate"]

@@ -46,9 +46,7 @@ class Step:
         self.optimizer.trace_count += 1
         iterations = distribution.local(self.optimizer._store.iterations)
         steps = self.optimizer.gradient_accumulation_steps or 1
-        pairs = [
-            (entry, _dense(gradient)) for entry, gradient in zip(self.entries, gradients)
-        ]
+        pairs = [(entry, _dense(gradient)) for entry, gradient in zip(self.entries, gradients)]
         updates = iterations.read_value() // steps
         if steps == 1:
             self._update(pairs, updates, rate)
@@ -118,8 +116,7 @@ class Step:
         """Returns for each gradient the factor that unscales, averages and clips it."""
         optimizer = self.optimizer
         factor = 1.0 / (
-            (optimizer.loss_scale_factor or 1.0)
-            * (optimizer.gradient_accumulation_steps or 1)
+            (optimizer.loss_scale_factor or 1.0) * (optimizer.gradient_accumulation_steps or 1)
         )
         plain = None if factor == 1.0 else tf.constant(factor)
         if optimizer.clipnorm is not None:

@@ -152,9 +152,7 @@ class Store:
         """Starts another build: requests are counted from the beginning again."""
         self._requests.clear()
 
-    def request(
-        self, key: tuple, make: Callable[[], tf.Variable]
-    ) -> tuple[tf.Variable, bool]:
+    def request(self, key: tuple, make: Callable[[], tf.Variable]) -> tuple[tf.Variable, bool]:
         """Returns the variable asked for under a key, making it the first time.
 
         The n-th request for a key within one build gives the same variable as the

@@ -17,6 +17,7 @@ class VariableList(list):
     """A list that may also be called, as both were the interface at some time."""
 
     def __call__(self) -> "VariableList":
+        """Returns the list itself."""
         return self
 
 
@@ -97,6 +98,7 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
         self._store.iterations = variable
         self._publish("iterations", variable)
 
+    @tf.autograph.experimental.do_not_convert
     def apply_gradients(
         self,
         grads_and_vars: Any,
@@ -123,6 +125,7 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
         )
         return self._iterations
 
+    @tf.autograph.experimental.do_not_convert
     def aggregate_gradients(self, grads_and_vars: Any) -> list[tuple]:
         """Returns the pairs with each gradient summed over the replicas."""
         pairs = [(gradient, v) for gradient, v in grads_and_vars if gradient is not None]

@@ -1,0 +1,206 @@
+"""What an optimizer takes, and what it says to what it does not take."""
+
+import inspect
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_keras_optim as tko
+
+
+@pytest.mark.parametrize(
+    "rate", [1, 0.5, np.float32(1e-3), np.float64(0.1), np.int64(2), np.array(0.25)]
+)
+def test_any_number_is_a_learning_rate(rate):
+    optimizer = tko.Adam(rate)
+    assert float(optimizer.learning_rate.numpy()) == pytest.approx(float(rate))
+    variable = tf.Variable([0.0])
+    optimizer.apply_gradients([(tf.constant([1.0]), variable)])
+    assert variable.numpy()[0] == pytest.approx(-float(rate), rel=1e-4)
+
+
+def test_a_tensor_and_a_variable_are_learning_rates():
+    assert float(tko.SGD(tf.constant(0.25)).learning_rate.numpy()) == 0.25
+    assert float(tko.SGD(tf.Variable(0.25)).learning_rate.numpy()) == 0.25
+
+
+def test_a_callable_is_asked_at_every_step():
+    rates = iter([1.0, 2.0, 4.0])
+    variable = tf.Variable([0.0])
+    optimizer = tko.SGD(lambda: next(rates))
+    for _ in range(3):
+        optimizer.apply_gradients([(tf.constant([1.0]), variable)])
+    assert variable.numpy() == [-7.0]
+    assert optimizer.trace_count == 1
+
+
+def test_a_schedule_counts_updates():
+    schedule = tf.keras.optimizers.schedules.PiecewiseConstantDecay([0, 1], [1.0, 2.0, 4.0])
+    variable = tf.Variable([0.0])
+    optimizer = tko.SGD(schedule)
+    for expected in (-1.0, -3.0, -7.0, -11.0):
+        optimizer.apply_gradients([(tf.constant([1.0]), variable)])
+        assert variable.numpy() == [expected]
+    with pytest.raises(TypeError, match="follows the schedule"):
+        optimizer.learning_rate = 0.1
+
+
+@pytest.mark.parametrize("rate", ["fast", None, float("nan"), True, [0.1], np.ones(2)])
+def test_anything_else_is_not_a_learning_rate(rate):
+    with pytest.raises(ValueError, match="`learning_rate` must be a finite number"):
+        tko.Adam(rate)
+
+
+def test_the_learning_rate_can_be_set_and_read_by_both_names():
+    optimizer = tko.Adam()
+    optimizer.learning_rate = 0.25
+    assert float(optimizer.lr.numpy()) == 0.25
+    optimizer.lr = np.float32(0.5)
+    assert float(optimizer.learning_rate.numpy()) == 0.5
+    with pytest.raises(ValueError, match="learning_rate"):
+        optimizer.learning_rate = "fast"
+
+
+def test_a_misspelled_argument_is_refused_with_the_nearest_one():
+    with pytest.raises(TypeError, match=r"Adam\(\) .*'bets_1'.*Did you mean 'beta_1'\?"):
+        tko.Adam(bets_1=0.9)
+
+
+def test_two_clips_are_refused():
+    with pytest.raises(ValueError, match="clipnorm=1.0, global_clipnorm=2.0"):
+        tko.SGD(clipnorm=1.0, global_clipnorm=2.0)
+    optimizer = tko.SGD(clipnorm=1.0)
+    with pytest.raises(ValueError, match="at most one"):
+        optimizer.clipvalue = 1.0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"beta_1": 1.0},
+        {"beta_1": -0.1},
+        {"beta_2": "high"},
+        {"epsilon": -1e-7},
+        {"amsgrad": "yes"},
+        {"weight_decay": -1.0},
+        {"clipnorm": 0.0},
+        {"ema_momentum": 1.5},
+        {"ema_overwrite_frequency": 0},
+        {"ema_overwrite_frequency": 2.5},
+        {"gradient_accumulation_steps": 0},
+        {"loss_scale_factor": 0.0},
+        {"jit_compile": "always"},
+        {"use_ema": None},
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(arguments):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"Adam: argument `{name}` must be"):
+        tko.Adam(**arguments)
+
+
+def test_adamw_needs_its_decay():
+    with pytest.raises(ValueError, match="`weight_decay` must be"):
+        tko.AdamW(weight_decay=None)
+
+
+def test_positional_arguments_are_those_of_keras():
+    for cls in (tko.SGD, tko.Adam, tko.AdamW):
+        peer = getattr(tf.keras.optimizers, cls.__name__)
+        ours = list(inspect.signature(cls).parameters)
+        theirs = list(inspect.signature(peer).parameters)
+        theirs = [name for name in theirs if name != "adaptive_epsilon"]
+        end = theirs.index("ema_overwrite_frequency") + 1
+        assert ours[:end] == theirs[:end]
+        defaults = inspect.signature(peer).parameters
+        for name in ours[:end]:
+            assert inspect.signature(cls).parameters[name].default == defaults[name].default
+    optimizer = tko.AdamW(0.01, 0.02, 0.8, 0.9, 1e-6, True)
+    config = optimizer.get_config()
+    names = ["weight_decay", "beta_1", "beta_2", "epsilon", "amsgrad"]
+    assert [config[name] for name in names] == [0.02, 0.8, 0.9, 1e-6, True]
+    with pytest.raises(TypeError, match="too many positional"):
+        tko.SGD(*range(20))
+
+
+NON_DEFAULT = {
+    "learning_rate": 0.25,
+    "momentum": 0.5,
+    "nesterov": True,
+    "beta_1": 0.5,
+    "beta_2": 0.75,
+    "epsilon": 1e-3,
+    "amsgrad": True,
+    "weight_decay": 0.125,
+    "clipnorm": 2.0,
+    "use_ema": True,
+    "ema_momentum": 0.5,
+    "ema_overwrite_frequency": 7,
+    "loss_scale_factor": 8.0,
+    "gradient_accumulation_steps": 3,
+    "jit_compile": False,
+    "name": "mine",
+}
+
+
+@pytest.mark.parametrize("cls", [tko.SGD, tko.Adam, tko.AdamW])
+def test_every_argument_survives_a_config(cls):
+    known = inspect.signature(cls).parameters
+    given = {name: value for name, value in NON_DEFAULT.items() if name in known}
+    assert set(known) - set(given) == {"clipvalue", "global_clipnorm"}  # exclude one another
+    config = cls(**given).get_config()
+    assert {name: config[name] for name in given} == given
+    assert cls.from_config(config).get_config() == config
+    for clip in ("clipvalue", "global_clipnorm"):
+        assert cls.from_config(cls(**{clip: 3.0}).get_config()).get_config()[clip] == 3.0
+
+
+def test_the_base_class_alone_has_no_algorithm():
+    with pytest.raises(TypeError, match="no algorithm"):
+        tko.Optimizer(0.1)
+
+
+def test_what_was_used_can_be_read():
+    for given, used in (("auto", True), (True, True), (False, False)):
+        optimizer = tko.SGD(jit_compile=given)
+        assert optimizer.jit_compile_used is None
+        optimizer.apply_gradients([(tf.constant([1.0]), tf.Variable([1.0]))])
+        assert optimizer.jit_compile_used is used
+
+
+def test_gradients_are_checked_before_anything_changes():
+    a, b = tf.Variable([1.0, 2.0], name="layer/a"), tf.Variable([3.0], name="layer/b")
+    optimizer = tko.SGD(1.0)
+    good = tf.constant([1.0, 1.0])
+    bad_calls = [
+        ([(good, a), (tf.constant([1.0, 2.0]), b)], "'layer/b' has shape"),
+        ([(good, a), (tf.constant([1]), b)], "'layer/b' has dtype int32"),
+        ([(good, a), (good, a)], "'layer/a' was given twice"),
+        ([(None, a), (None, b)], "no gradient for any variable. Variables: layer/a"),
+    ]
+    for pairs, message in bad_calls:
+        with pytest.raises(ValueError, match=message):
+            optimizer.apply_gradients(pairs)
+    with pytest.raises(ValueError, match="2 gradients without variables|1 gradients without"):
+        optimizer.apply([good])
+    assert a.numpy().tolist() == [1.0, 2.0]
+    assert b.numpy().tolist() == [3.0]
+    assert int(optimizer.iterations) == 0
+
+
+def test_no_pairs_at_all_change_nothing():
+    optimizer = tko.SGD()
+    optimizer.apply_gradients([])
+    assert int(optimizer.iterations) == 0
+
+
+def test_integer_variables_are_refused_by_path():
+    with pytest.raises(ValueError, match="'count' has dtype int32"):
+        tko.SGD().build([tf.Variable([1], name="count")])
+
+
+def test_gradients_may_be_arrays():
+    variable = tf.Variable([1.0, 2.0])
+    tko.SGD(1.0).apply_gradients([(np.array([1.0, 1.0], "f"), variable)])
+    assert variable.numpy().tolist() == [0.0, 1.0]

@@ -1,0 +1,189 @@
+"""Slots appear when they are needed, stay when the model grows, and are named."""
+
+import harness
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_keras_optim as tko
+
+
+def variables(*names):
+    return [tf.Variable([1.0, 2.0], name=name) for name in names]
+
+
+def train(optimizer, chosen, steps=2):
+    for _ in range(steps):
+        optimizer.apply_gradients([(tf.constant([1.0, -1.0]), v) for v in chosen])
+
+
+def state_by_name(optimizer):
+    return {name: v.numpy() for name, v in optimizer._store.named.items()}
+
+
+def test_build_is_idempotent():
+    (a,) = variables("a")
+    optimizer = tko.Adam()
+    optimizer.build([a])
+    train(optimizer, [a])
+    before = optimizer.get_weights()
+    optimizer.build([a])
+    for old, new in zip(before, optimizer.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_build_extends_and_keeps_what_is_there():
+    a, b, c = variables("a", "b", "c")
+    optimizer = tko.Adam(use_ema=True)
+    optimizer.build([b])
+    train(optimizer, [b])
+    before = state_by_name(optimizer)
+    optimizer.build([a, b, c])
+    after = state_by_name(optimizer)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value)
+    assert set(after) - set(before) == {
+        f"{v}/{slot}" for v in "ac" for slot in ("momentum", "velocity", "average")
+    }
+    assert not after["a/momentum"].any()
+    np.testing.assert_array_equal(after["a/average"], a.numpy())
+    assert [v.name for v in optimizer._trainable_variables] == ["a:0", "b:0", "c:0"]
+    train(optimizer, [a, b, c])
+
+
+def test_unfreezing_layers_keeps_their_neighbours_state():
+    model = harness.small_model()
+    hidden, head = model.layers[-2:]
+    hidden.trainable = False
+    optimizer = tko.AdamW(0.01)
+    x, y = harness.classification_data()
+    model.compile(optimizer, harness.classification_loss())
+    model.fit(x, y, epochs=2, verbose=0)
+    before = state_by_name(optimizer)
+    frozen = hidden.get_weights()
+    hidden.trainable = True
+    model.compile(optimizer, harness.classification_loss())
+    optimizer.build(model.trainable_variables)
+    after = state_by_name(optimizer)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value)
+    fresh = set(after) - set(before)
+    assert len(fresh) == 4  # two moments for the kernel and the bias
+    assert not any(after[name].any() for name in fresh)
+    model.fit(x, y, epochs=1, verbose=0)
+    assert np.abs(hidden.get_weights()[0] - frozen[0]).max() > 1e-3
+    assert int(optimizer.iterations) == 6
+    order = [id(v) for v in optimizer._trainable_variables]
+    assert order == [id(v) for v in model.trainable_variables]
+
+
+def test_a_subset_of_the_variables_may_have_gradients():
+    a, b = variables("a", "b")
+    optimizer = tko.SGD(1.0, momentum=0.5)
+    optimizer.build([a, b])
+    train(optimizer, [a], steps=1)
+    with pytest.warns(UserWarning, match="no gradient for b"):
+        optimizer.apply_gradients([(tf.constant([1.0, 1.0]), a), (None, b)])
+    assert b.numpy().tolist() == [1.0, 2.0]
+    train(optimizer, [b], steps=1)
+    assert b.numpy().tolist() == [0.0, 3.0]
+    assert int(optimizer.iterations) == 3
+
+
+def test_an_unknown_variable_is_named_with_the_remedy():
+    known, unknown = variables("known", "layer/unknown")
+    optimizer = tko.Adam()
+    optimizer.build([known])
+    with pytest.raises(ValueError, match=r"'layer/unknown'.*optimizer.build\(variables\)"):
+        train(optimizer, [known, unknown])
+    assert known.numpy().tolist() == [1.0, 2.0]
+    optimizer.build([known, unknown])
+    train(optimizer, [known, unknown])
+
+
+def test_variables_of_one_name_keep_apart():
+    a, b = tf.Variable([1.0]), tf.Variable([1.0])
+    optimizer = tko.SGD(momentum=0.9)
+    optimizer.apply_gradients([(tf.constant([1.0]), a), (tf.constant([2.0]), b)])
+    state = state_by_name(optimizer)
+    np.testing.assert_allclose(state["Variable/momentum"], [-0.01])
+    np.testing.assert_allclose(state["Variable_1/momentum"], [-0.02])
+
+
+def test_the_state_has_kerass_layout():
+    for ours, peer in (
+        (tko.SGD(momentum=0.9), tf.keras.optimizers.SGD(momentum=0.9)),
+        (tko.Adam(amsgrad=True), tf.keras.optimizers.Adam(amsgrad=True)),
+        (tko.AdamW(use_ema=True), tf.keras.optimizers.AdamW(use_ema=True)),
+    ):
+        chosen = [tf.Variable(tf.ones([2])), tf.Variable(tf.ones([3]))]
+        gradients = [tf.constant([1.0, -2.0]), tf.constant([3.0, 1.0, 2.0])]
+        for optimizer in (ours, peer):
+            for v in chosen:
+                v.assign(tf.ones_like(v))
+            optimizer.build(chosen)
+            optimizer.apply_gradients(zip(gradients, chosen))
+        values = [v.numpy() for v in ours.variables]
+        expected = [v.numpy() for v in peer.variables]
+        assert len(values) == len(expected)
+        uses_average = ours.use_ema and not harness.IS_KERAS_3
+        for i, (value, other) in enumerate(zip(values, expected)):
+            assert value.shape == other.shape
+            if not (uses_average and i in (1, 2)):  # Keras 2 averages with the start value
+                np.testing.assert_allclose(value, other, rtol=1e-5, atol=1e-9)
+
+
+def test_weights_can_be_taken_out_and_put_in():
+    first, second = variables("a", "b"), variables("a", "b")
+    source, target = tko.Adam(0.1), tko.Adam(0.1)
+    train(source, first)
+    with pytest.raises(ValueError, match="before `set_weights"):
+        target.set_weights(source.get_weights())
+    target.build(second)
+    target.set_weights(source.get_weights())
+    for v, w in zip(first, second):
+        w.assign(v)
+    train(source, first)
+    train(target, second)
+    for v, w in zip(first, second):
+        np.testing.assert_array_equal(v.numpy(), w.numpy())
+    with pytest.raises(ValueError, match=r"state variables, but 1 arrays were given"):
+        target.set_weights([np.zeros(2)])
+    wrong = source.get_weights()
+    wrong[-1] = np.zeros(3)
+    with pytest.raises(ValueError, match=r"'b/velocity' has shape \(2,\), but .* \(3,\)"):
+        target.set_weights(wrong)
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_checkpoints_restore_every_slot(tmp_path, built):
+    first, second = variables("a", "b"), variables("a", "b")
+    source, target = tko.Adam(0.1, use_ema=True), tko.Adam(0.5, use_ema=True)
+    train(source, first)
+    path = tf.train.Checkpoint(optimizer=source, variables=first).save(str(tmp_path / "ckpt"))
+    if built:
+        target.build(second)
+    status = tf.train.Checkpoint(optimizer=target, variables=second).restore(path)
+    if not built:
+        target.build(second)
+    status.assert_consumed()
+    assert float(target.learning_rate.numpy()) == pytest.approx(0.1)
+    train(source, first)
+    train(target, second)
+    for value, other in zip(source.get_weights(), target.get_weights()):
+        np.testing.assert_array_equal(value, other)
+    for v, w in zip(first, second):
+        np.testing.assert_array_equal(v.numpy(), w.numpy())
+
+
+def test_options_that_need_slots_can_be_turned_on_later():
+    (a,) = variables("a")
+    optimizer = tko.SGD(0.5)
+    train(optimizer, [a], steps=1)
+    optimizer.use_ema = True
+    optimizer.momentum = 0.5
+    train(optimizer, [a], steps=1)
+    assert set(state_by_name(optimizer)) >= {"a/average", "a/momentum"}
+    optimizer.use_ema = False
+    with pytest.raises(ValueError, match="no longer declares the slots"):
+        optimizer.momentum = 0.0

@@ -1,0 +1,279 @@
+"""The options that all optimizers share: clips, decay, averages, accumulation, scales."""
+
+import harness
+import numpy as np
+import oracles
+import pytest
+import tensorflow as tf
+
+import tf_keras_optim as tko
+
+JIT = [True, False]
+
+
+def one_step(optimizer, pairs):
+    variables = [tf.Variable(v, dtype=tf.float32) for v, _ in pairs]
+    optimizer.apply_gradients([(tf.constant(g), v) for (_, g), v in zip(pairs, variables)])
+    return [v.numpy() for v in variables]
+
+
+@pytest.mark.parametrize("jit", JIT)
+def test_clipnorm_limits_each_gradient(jit):
+    optimizer = tko.SGD(1.0, clipnorm=1.0, jit_compile=jit)
+    long, short = one_step(optimizer, [([0.0, 0.0], [3.0, 4.0]), ([0.0], [0.5])])
+    np.testing.assert_allclose(long, [-0.6, -0.8], rtol=1e-6)
+    np.testing.assert_allclose(short, [-0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("jit", JIT)
+def test_global_clipnorm_limits_all_gradients_together(jit):
+    optimizer = tko.SGD(1.0, global_clipnorm=1.0, jit_compile=jit)
+    values = one_step(optimizer, [([0.0, 0.0], [3.0, 0.0]), ([0.0], [4.0])])
+    np.testing.assert_allclose(np.concatenate(values), [-0.6, 0.0, -0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("jit", JIT)
+def test_clipvalue_limits_each_element(jit):
+    (value,) = one_step(tko.SGD(1.0, clipvalue=0.5, jit_compile=jit), [([0.0] * 3, [-2.0, 0.25, 2.0])])
+    np.testing.assert_allclose(value, [0.5, -0.25, -0.5])
+
+
+def test_zero_gradients_survive_a_clip():
+    for options in ({"clipnorm": 1.0}, {"global_clipnorm": 1.0}):
+        (value,) = one_step(tko.SGD(1.0, **options), [([1.0, 2.0], [0.0, 0.0])])
+        np.testing.assert_array_equal(value, [1.0, 2.0])
+
+
+def test_an_infinite_gradient_is_not_hidden_by_a_clip():
+    for options in ({"clipnorm": 1.0}, {"global_clipnorm": 1.0}):
+        (value,) = one_step(tko.SGD(1.0, **options), [([1.0, 2.0], [np.inf, 0.0])])
+        assert np.isnan(value).all()
+
+
+def test_decay_comes_before_the_update_and_is_scaled_by_the_rate():
+    (value,) = one_step(tko.SGD(0.5, weight_decay=0.1), [([2.0], [1.0])])
+    np.testing.assert_allclose(value, [2.0 - 0.1 * 0.5 * 2.0 - 0.5], rtol=1e-6)
+
+
+def test_excluded_variables_do_not_decay():
+    kernel, bias = tf.Variable([1.0], name="layer/kernel"), tf.Variable([1.0], name="layer/bias")
+    scale = tf.Variable([1.0], name="norm/scale")
+    optimizer = tko.SGD(1.0, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_list=[scale], var_names=["bias"])
+    optimizer.apply_gradients([(tf.zeros([1]), v) for v in (kernel, bias, scale)])
+    assert [float(v.numpy()[0]) for v in (kernel, bias, scale)] == [0.5, 1.0, 1.0]
+
+
+def test_exclusions_after_build_raise():
+    optimizer = tko.AdamW()
+    optimizer.build([tf.Variable([1.0])])
+    with pytest.raises(ValueError, match="built already"):
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+
+
+def test_average_equals_the_weights_after_one_step_then_follows():
+    variable = tf.Variable([1.0])
+    optimizer = tko.SGD(0.5, use_ema=True, ema_momentum=0.75)
+    optimizer.apply_gradients([(tf.constant([1.0]), variable)])
+    average = optimizer._model_variables_moving_average[0]
+    np.testing.assert_allclose(average.numpy(), [0.5])
+    optimizer.apply_gradients([(tf.constant([1.0]), variable)])
+    np.testing.assert_allclose(variable.numpy(), [0.0], atol=1e-7)
+    np.testing.assert_allclose(average.numpy(), [0.375])
+    optimizer.finalize_variable_values([variable])
+    np.testing.assert_allclose(variable.numpy(), [0.375])
+
+
+def test_average_goes_on_for_variables_without_a_gradient():
+    a, b = tf.Variable([1.0]), tf.Variable([1.0])
+    optimizer = tko.SGD(0.5, use_ema=True, ema_momentum=0.5)
+    optimizer.build([a, b])
+    optimizer.apply_gradients([(tf.constant([1.0]), a)])
+    b.assign([3.0])
+    optimizer.apply_gradients([(tf.constant([1.0]), a)])
+    np.testing.assert_allclose(optimizer._model_variables_moving_average[1].numpy(), [2.0])
+
+
+@pytest.mark.parametrize("jit", JIT)
+def test_average_overwrites_the_weights_at_its_frequency(jit):
+    variable = tf.Variable([1.0])
+    optimizer = tko.SGD(
+        1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2, jit_compile=jit
+    )
+    seen = []
+    for _ in range(3):
+        optimizer.apply_gradients([(tf.constant([1.0]), variable)])
+        seen.append(float(variable.numpy()[0]))
+    assert seen == pytest.approx([0.0, -0.5, -1.5])  # second: (0 + -1) / 2
+
+
+@pytest.mark.parametrize("jit", JIT)
+@pytest.mark.parametrize("regime", harness.REGIMES)
+def test_accumulated_micro_batches_equal_one_batch(jit, regime):
+    """AdamW, a schedule, a global clip and an average act once per real update."""
+
+    def make(steps):
+        schedule = tf.keras.optimizers.schedules.ExponentialDecay(0.01, 2, 0.5)
+        return tko.AdamW(
+            schedule,
+            weight_decay=0.1,
+            global_clipnorm=0.5,
+            use_ema=True,
+            ema_momentum=0.9,
+            ema_overwrite_frequency=3,
+            gradient_accumulation_steps=steps,
+            jit_compile=jit,
+        )
+
+    micro = harness.gradient_sequence(20)
+    means = [
+        [np.mean(group, axis=0) for group in zip(*micro[i : i + 4])] for i in range(0, 20, 4)
+    ]
+    accumulating, plain = make(4), make(None)
+    values = harness.run(accumulating, micro, harness.starts(), regime)
+    expected = harness.run(plain, means, harness.starts(), regime)
+    for value, other in zip(values, expected):
+        np.testing.assert_allclose(value, other, rtol=0, atol=1e-6)
+    assert int(accumulating.iterations) == int(plain.iterations) == 5
+    averages = zip(
+        accumulating._model_variables_moving_average, plain._model_variables_moving_average
+    )
+    for ours, other in averages:
+        np.testing.assert_allclose(ours.numpy(), other.numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("jit", JIT)
+def test_four_micro_batches_of_eight_equal_one_batch_of_32_in_fit(jit):
+    def train(steps, batch_size):
+        schedule = tf.keras.optimizers.schedules.CosineDecay(0.01, 6)
+        optimizer = tko.AdamW(
+            schedule,
+            weight_decay=0.1,
+            global_clipnorm=0.05,
+            use_ema=True,
+            gradient_accumulation_steps=steps,
+            jit_compile=jit,
+        )
+        model, _ = harness.fit(optimizer, batch_size=batch_size, jit_compile=jit)
+        return model.get_weights()
+
+    for ours, expected in zip(train(4, 8), train(None, 32)):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
+
+
+def test_nothing_moves_while_gradients_accumulate():
+    variable = tf.Variable([1.0])
+    optimizer = tko.AdamW(0.1, gradient_accumulation_steps=3, use_ema=True)
+    for _ in range(2):
+        optimizer.apply_gradients([(tf.constant([1.0]), variable)])
+    assert variable.numpy() == [1.0]
+    assert int(optimizer.iterations) == 0
+    optimizer.apply_gradients([(tf.constant([1.0]), variable)])
+    assert variable.numpy() < [0.95]
+    assert int(optimizer.iterations) == 1
+    assert optimizer._accumulated_gradients[0].numpy() == [0.0]
+
+
+@pytest.mark.parametrize("options", [{}, {"clipnorm": 0.5}, {"gradient_accumulation_steps": 1}])
+def test_static_loss_scale_is_taken_out_again(options):
+    variable, other = tf.Variable([1.0]), tf.Variable([1.0])
+    scaled = tko.SGD(0.1, loss_scale_factor=1024.0, **options)
+    plain = tko.SGD(0.1, **options)
+    assert float(scaled.scale_loss(tf.constant(2.0))) == 2048.0
+    for _ in range(3):
+        scaled.minimize(lambda: tf.reduce_sum(variable**2), [variable])
+        plain.minimize(lambda: tf.reduce_sum(other**2), [other])
+    np.testing.assert_allclose(variable.numpy(), other.numpy(), rtol=1e-6)
+
+
+def test_static_loss_scale_in_fit_changes_nothing_but_rounding():
+    scaled, _ = harness.fit(tko.SGD(0.1, loss_scale_factor=256.0))
+    plain, _ = harness.fit(tko.SGD(0.1))
+    for ours, expected in zip(scaled.get_weights(), plain.get_weights()):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [None, 2])
+def test_constraints_hold_after_every_update(steps):
+    variable = tf.Variable([1.0, 1.0], constraint=lambda w: tf.clip_by_value(w, 0.0, 1.0))
+    optimizer = tko.SGD(1.0, gradient_accumulation_steps=steps)
+    for _ in range(steps or 1):
+        optimizer.apply_gradients([(tf.constant([5.0, 0.25]), variable)])
+    np.testing.assert_allclose(variable.numpy(), [0.0, 0.75])
+
+
+@pytest.mark.parametrize("steps", [None, 2])
+def test_a_variable_that_asks_for_it_takes_its_gradient_as_value(steps):
+    scale, weight = tf.Variable([1.0]), tf.Variable([1.0])
+    scale.overwrite_with_gradient = True
+    optimizer = tko.Adam(0.1, gradient_accumulation_steps=steps, loss_scale_factor=2.0)
+    for value in ([7.0], [3.0])[: steps or 1]:
+        optimizer.apply_gradients(zip([tf.constant(value), tf.constant([1.0])], [scale, weight]))
+    assert scale.numpy() == [7.0]  # the largest of the accumulated ones
+    assert weight.numpy() == pytest.approx([0.9], abs=1e-5)
+    paths = [v.path if harness.IS_KERAS_3 else v.name for v in optimizer.variables]
+    assert sum("velocity" in path for path in paths) == 1
+
+
+@pytest.mark.parametrize("regime", harness.REGIMES)
+@pytest.mark.parametrize("options", [{}, {"clipnorm": 0.5}, {"gradient_accumulation_steps": 2}])
+def test_duplicate_rows_are_summed_before_anything_else(regime, options):
+    def train(gradient):
+        table = tf.Variable(tf.ones([5, 2]))
+        optimizer = tko.Adam(0.1, **options)
+        optimizer.build([table])
+
+        def step():
+            optimizer.apply_gradients([(gradient(), table)])
+
+        if regime != "eager":
+            step = tf.function(step, jit_compile=regime == "xla", autograph=False)
+        for _ in range(4):
+            step()
+        return table.numpy()
+
+    rows = tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    dense = tf.constant([[0.0, 0.0], [6.0, 8.0], [0.0, 0.0], [3.0, 4.0], [0.0, 0.0]])
+    sparse = train(lambda: tf.IndexedSlices(rows, tf.constant([1, 3, 1]), tf.constant([5, 2])))
+    np.testing.assert_allclose(sparse, train(lambda: dense), rtol=0, atol=1e-6)
+
+
+def test_row_counts_that_vary_do_not_retrace_again_and_again():
+    table = tf.Variable(tf.zeros([10, 2]))
+    optimizer = tko.SGD(1.0)
+    for count in range(1, 9):
+        rows = tf.IndexedSlices(tf.ones([count, 2]), tf.range(count), tf.constant([10, 2]))
+        optimizer.apply_gradients([(rows, table)])
+    np.testing.assert_allclose(table.numpy()[:, 0], [-8, -7, -6, -5, -4, -3, -2, -1, 0, 0])
+    assert optimizer.trace_count <= 2
+
+
+def test_changed_hyperparameters_take_effect_and_are_checked():
+    start, gradients = np.array([1.0]), [np.array([1.0]), np.array([-0.5])]
+    variable = tf.Variable(start, dtype=tf.float32)
+    optimizer = tko.Adam(0.1, beta_1=0.5)
+    optimizer.beta_1 = 0.9
+    optimizer.apply_gradients([(tf.constant(gradients[0], tf.float32), variable)])
+    optimizer.apply_gradients([(tf.constant(gradients[1], tf.float32), variable)])
+    expected = oracles.adam(start, gradients, learning_rate=0.1)
+    np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="below 1"):
+        optimizer.beta_1 = 1.5
+    optimizer.beta_1 = 0.0
+    optimizer.learning_rate = 0.2
+    before = variable.numpy()
+    optimizer.apply_gradients([(tf.constant([3.0]), variable)])
+    assert abs(before - variable.numpy()) > 0.2
+
+
+def test_a_change_that_a_traced_function_cannot_see_is_said():
+    variable = tf.Variable([1.0])
+    optimizer = tko.Adam(0.1)
+
+    @tf.function
+    def step():
+        optimizer.apply_gradients([(tf.ones([1]), variable)])
+
+    step()
+    with pytest.warns(UserWarning, match="'beta_1' was changed"):
+        optimizer.beta_1 = 0.8
