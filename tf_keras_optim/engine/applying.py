@@ -62,6 +62,7 @@ class Applying(Building):
     ) -> None:
         if not variables:
             return
+        distribution.check_context()
         if not self.built:
             with tf.init_scope():
                 self.build(variables)
@@ -76,6 +77,10 @@ class Applying(Building):
         ]
         if aggregate:
             given = distribution.sum_over_replicas(given)
+            replicas = distribution.number_of_replicas()
+            if replicas > 1:  # what takes its gradient as its value gets their mean
+                pairs = zip(step.entries, given)
+                given = [g / replicas if entry.overwrite else g for entry, g in pairs]
         step.run(given)
 
     def _step_for(self, gradients: list[Any], variables: list[Any]) -> Step:

@@ -30,10 +30,24 @@ def container(variable: tf.Variable) -> tf.Variable:
 
 def replica_key() -> int:
     """Returns this replica's number in eager replica code, else 0."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
+    if number_of_replicas() == 1:
         return 0
-    return int(context.replica_id_in_sync_group)
+    return int(tf.distribute.get_replica_context().replica_id_in_sync_group)
+
+
+def check_context() -> None:
+    """Refuses a call outside a replica where there are several.
+
+    Raises:
+      RuntimeError: the call is in the cross-replica context of such a strategy.
+    """
+    strategy = tf.distribute.get_strategy()
+    if tf.distribute.in_cross_replica_context() and strategy.num_replicas_in_sync > 1:
+        raise RuntimeError(
+            "Gradients must be applied inside a replica, but this call runs in the "
+            f"cross-replica context of {type(strategy).__name__}. Put the call into "
+            "the function that you give to `strategy.run(...)`."
+        )
 
 
 def sum_over_replicas(gradients: list[Any]) -> list[Any]:
@@ -45,25 +59,17 @@ def sum_over_replicas(gradients: list[Any]) -> list[Any]:
 
     Returns:
       The list of sums, or the list itself where there is only one replica.
-
-    Raises:
-      RuntimeError: called outside a replica while a strategy with several
-        replicas is active.
     """
-    context = tf.distribute.get_replica_context()
-    if context is None:
-        strategy = tf.distribute.get_strategy()
-        if strategy.num_replicas_in_sync == 1:
-            return gradients
-        raise RuntimeError(
-            "Gradients must be applied inside a replica, but this call runs in the "
-            f"cross-replica context of {type(strategy).__name__}. Put the call into "
-            "the function that you give to `strategy.run(...)`."
-        )
-    if context.num_replicas_in_sync == 1:
+    if number_of_replicas() == 1:
         return gradients
+    context = tf.distribute.get_replica_context()
     placed = [_placed(gradient) for gradient in gradients]
     return list(context.all_reduce(tf.distribute.ReduceOp.SUM, placed))
+
+
+def number_of_replicas() -> int:
+    """Returns how many replicas train together here."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def _placed(gradient: Any) -> Any:

@@ -1,5 +1,6 @@
 """What Keras 2 (the package tf_keras) expects of an optimizer."""
 
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -85,7 +86,11 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
     @property
     def iterations(self) -> Any:
         """Number of updates so far: a `tf.Variable`; under accumulation a tensor."""
-        return super().iterations
+        count = super().iterations
+        if not isinstance(count, tf.Variable):
+            # The TensorBoard callback reads it as it would read a variable.
+            count.read_value = functools.partial(tf.identity, count)
+        return count
 
     @iterations.setter
     def iterations(self, variable: tf.Variable) -> None:

@@ -1,0 +1,124 @@
+"""Names, configs and saved models, in the running Keras."""
+
+import json
+
+import harness
+import pytest
+import tensorflow as tf
+
+import tf_keras_optim as tko
+
+keras = tf.keras
+CLASSES = [tko.SGD, tko.Adam, tko.AdamW]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_names_in_any_case(cls):
+    name = cls.__name__
+    for text in (name, name.lower(), name.upper(), f"tf_keras_optim>{name}"):
+        assert type(tko.get(text)) is cls
+
+
+def test_get_returns_what_it_is_given_and_explains_what_it_cannot():
+    optimizer = tko.Adam()
+    assert tko.get(optimizer) is optimizer
+    with pytest.raises(ValueError, match=r"'admw'.*Did you mean 'adamw'\?"):
+        tko.get("admw")
+    for other in (keras.optimizers.Adam(), 3, None):
+        with pytest.raises(TypeError, match="takes a name, a config or an optimizer"):
+            tko.get(other)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_configs_go_through_json(cls):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9)
+    for optimizer in (cls(0.25, clipnorm=1.0), cls(schedule, use_ema=True)):
+        config = json.loads(json.dumps(tko.serialize(optimizer)))
+        for again in (tko.deserialize(config), tko.get(config), keras.optimizers.get(config)):
+            assert type(again) is cls
+            assert again.get_config() == optimizer.get_config()
+
+
+def test_keras_finds_the_registered_name():
+    for name in ("tf_keras_optim>Adam", "tf_keras_optim>AdamW"):
+        model = harness.small_model()
+        model.compile(optimizer=name, loss=harness.classification_loss())
+        assert isinstance(model.optimizer, tko.Adam)
+        assert type(model.optimizer).__name__ == name.split(">")[1]
+
+
+def test_install_and_uninstall():
+    def compiled(name):
+        model = harness.small_model()
+        model.compile(optimizer=name, loss=harness.classification_loss())
+        return type(model.optimizer)
+
+    names = {"adam": tko.Adam, "Adam": tko.Adam, "adamw": tko.AdamW, "sgd": tko.SGD}
+    before = {name: compiled(name) for name in names}
+    tko.install()
+    try:
+        tko.install()  # a second time changes nothing
+        assert {name: compiled(name) for name in names} == names
+    finally:
+        tko.uninstall()
+    after = {name: compiled(name) for name in names}
+    assert after == before
+    assert not any(issubclass(cls, tko.Optimizer) for cls in after.values())
+
+
+def test_a_saved_model_comes_back_with_its_optimizer_and_state(tmp_path):
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 100)
+    model, _ = harness.fit(tko.AdamW(schedule, weight_decay=0.01, use_ema=True))
+    model.save(str(tmp_path / "model.keras"))
+    again = keras.models.load_model(str(tmp_path / "model.keras"))
+    assert type(again.optimizer) is tko.AdamW
+    assert again.optimizer.get_config() == model.optimizer.get_config()
+    for ours, other in zip(model.optimizer.get_weights(), again.optimizer.get_weights()):
+        assert (ours == other).all()
+
+
+def test_keras_and_ours_read_one_anothers_state(tmp_path):
+    path = str(tmp_path / "x.weights.h5")
+    x, y = harness.classification_data()
+    other_rate = 0.5 if harness.IS_KERAS_3 else 0.01  # Keras 2 does not save the rate
+    for source, target in (
+        (keras.optimizers.Adam(0.01), tko.Adam(other_rate)),
+        (tko.Adam(0.01), keras.optimizers.Adam(0.01)),
+    ):
+        model, _ = harness.fit(source)
+        model.save_weights(path)
+        other = harness.small_model(seed=1)
+        other.compile(target, harness.classification_loss())
+        target.build(other.trainable_variables)
+        other.load_weights(path)
+        for m in (model, other):
+            m.fit(x, y, epochs=1, verbose=0, shuffle=False)
+        for ours, expected in zip(model.get_weights(), other.get_weights()):
+            assert ours == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_weights_file_with_other_state_is_refused(tmp_path):
+    path = str(tmp_path / "x.weights.h5")
+    model, _ = harness.fit(tko.SGD(momentum=0.9))
+    model.save_weights(path)
+    for built in (True, False):
+        other = harness.small_model()
+        other.compile(tko.Adam(), harness.classification_loss())
+        if built:
+            other.optimizer.build(other.trainable_variables)
+        with pytest.raises(Exception, match="state variables, but [56] arrays were saved"):
+            other.load_weights(path)
+            other.fit(*harness.classification_data(), verbose=0)
+
+
+def test_a_weights_file_without_state_leaves_the_optimizer_alone(tmp_path):
+    path = str(tmp_path / "x.weights.h5")
+    harness.small_model().save_weights(path)
+    model, _ = harness.fit(tko.Adam())
+    before = model.optimizer.get_weights()
+    if harness.IS_KERAS_3:
+        model.load_weights(path)
+    else:  # Keras 2 refuses such a file itself, because of the model's metrics
+        model.optimizer.load_own_variables({})
+    for old, new in zip(before, model.optimizer.get_weights()):
+        assert (old == new).all()
