@@ -49,6 +49,7 @@ def run_in_replicas(strategy, make, shares, values):
     with strategy.scope():
         variables = [tf.Variable(v, dtype=tf.float32, name="w") for v in values]
         optimizer = make()
+        optimizer.build(variables)
 
     def replica(batches):
         replica_id = tf.distribute.get_replica_context().replica_id_in_sync_group

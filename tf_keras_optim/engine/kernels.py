@@ -127,8 +127,9 @@ class Kernels:
             if decay:
                 value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
             before = {name: slot.read_value() for name, slot in slots.items()}
-            value, after = self._optimizer.update(gradient, value, before, scalars)
-            check_result(value, after, variable.shape, before)
+            value, after = checked(
+                self._optimizer.update(gradient, value, before, scalars), value, before
+            )
             if average is not None:
                 value = _average(average, value, options)
             for name, slot in slots.items():
@@ -160,27 +161,37 @@ def average_only(entry: Tracked, options: Mapping[str, tf.Tensor]) -> None:
         variable.assign(value)
 
 
-def check_result(
-    value: Any, slots: Any, shape: tf.TensorShape, before: Mapping[str, Any]
-) -> None:
-    """Refuses what a rule must not return.
+def checked(
+    result: Any, value: tf.Tensor, before: Mapping[str, tf.Tensor]
+) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+    """Returns what a rule returned, after refusing what it must not return.
+
+    Args:
+      result: what `update` returned.
+      value: the value before, whose shape is the one expected.
+      before: the slots before.
 
     Raises:
-      TypeError: `update` did not return a tensor and a dict of slots.
-      ValueError: a shape differs or a slot is missing or unknown.
+      TypeError: it is not a pair of a tensor and a dict.
+      ValueError: a shape differs, or a slot is missing or unknown.
     """
-    if not tf.is_tensor(value) or not isinstance(slots, Mapping):
+    is_pair = isinstance(result, tuple) and len(result) == 2
+    if not (is_pair and tf.is_tensor(result[0]) and isinstance(result[1], Mapping)):
         raise TypeError(
             "`update` must return a pair: the new value (a tensor) and a dict with every "
-            f"slot. Received: ({type(value).__name__}, {type(slots).__name__})."
+            f"slot. Received: {result!r}."
         )
+    new, slots = result
     if set(slots) != set(before):
         raise ValueError(
             f"`update` must return exactly the declared slots {sorted(before)}. "
             f"Received: {sorted(slots)}."
         )
-    if not value.shape.is_compatible_with(shape):
-        raise ValueError(
-            f"`update` must return a value of the variable's shape {shape}. "
-            f"Received: shape {value.shape}."
-        )
+    pairs = {"the variable": (new, value)} | {n: (slots[n], before[n]) for n in before}
+    for name, (after, expected) in pairs.items():
+        if after.shape != expected.shape:
+            raise ValueError(
+                f"`update` must return a value of {name!r} with shape {expected.shape}. "
+                f"Received: shape {after.shape}."
+            )
+    return new, slots

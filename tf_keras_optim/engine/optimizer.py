@@ -60,7 +60,7 @@ class Engine(Applying):
         for key, value in values.items():
             setattr(self, key, value)
         self._check_options()
-        self._executor = self._new_executor()
+        self._make_executors()
         self._store.iterations = self._make(
             "iteration", lambda: tf.zeros([], tf.int64), aggregated=True
         )
@@ -118,7 +118,7 @@ class Engine(Applying):
         updates = distribution.local(self._store.iterations).read_value()
         updates //= self.gradient_accumulation_steps or 1
         scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates)
-        self._executor.run(entry, tf.convert_to_tensor(gradient), scalars, {})
+        self._kernels.run(entry, tf.convert_to_tensor(gradient), scalars, {})
 
     # What a face overrides.
 
@@ -146,9 +146,10 @@ class Engine(Applying):
         own_step = type(self).update_step is not Engine.update_step
         return type(self).update is not Engine.update and not own_step
 
-    def _new_executor(self) -> Any:
-        kind = Kernels if self._is_pure() else UpdateSteps
-        return kind(self, self._static_scalars, self.jit_compile)
+    def _make_executors(self) -> None:
+        arguments = (self, self._static_scalars, self.jit_compile)
+        self._kernels = Kernels(*arguments)
+        self._executor = self._kernels if self._is_pure() else UpdateSteps(*arguments)
 
     def _execute(
         self,
@@ -198,7 +199,7 @@ class Engine(Applying):
                 stacklevel=5,
             )
         self._check_options()
-        self._executor = self._new_executor()
+        self._make_executors()
         self._steps.clear()
         self._lookups.clear()
         for entry in self._store.tracked:
