@@ -31,6 +31,10 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
 
     _rate_is_state = False
 
+    # What tf_keras' own LossScaleOptimizer asks of the optimizer inside.
+    _mesh = None
+    _run_with_dtensor = False
+
     def _unwrap(self, variable: Any) -> tf.Variable:
         if hasattr(variable, "true_dtype"):  # a variable under mixed precision
             variable = variable._variable
