@@ -108,7 +108,5 @@ def fit(optimizer, epochs=2, batch_size=8, **compile_arguments):
     model = small_model()
     model.compile(optimizer, classification_loss(), **compile_arguments)
     x, y = classification_data()
-    history = model.fit(
-        x, y, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0
-    )
+    history = model.fit(x, y, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0)
     return model, history.history["loss"]

@@ -68,7 +68,7 @@ def test_a_misspelled_argument_is_refused_with_the_nearest_one():
 
 
 def test_two_clips_are_refused():
-    with pytest.raises(ValueError, match="clipnorm=1.0, global_clipnorm=2.0"):
+    with pytest.raises(ValueError, match=r"clipnorm=1\.0, global_clipnorm=2\.0"):
         tko.SGD(clipnorm=1.0, global_clipnorm=2.0)
     optimizer = tko.SGD(clipnorm=1.0)
     with pytest.raises(ValueError, match="at most one"):
@@ -182,7 +182,7 @@ def test_gradients_are_checked_before_anything_changes():
     for pairs, message in bad_calls:
         with pytest.raises(ValueError, match=message):
             optimizer.apply_gradients(pairs)
-    with pytest.raises(ValueError, match="2 gradients without variables|1 gradients without"):
+    with pytest.raises(ValueError, match="1 gradients without variables"):
         optimizer.apply([good])
     assert a.numpy().tolist() == [1.0, 2.0]
     assert b.numpy().tolist() == [3.0]

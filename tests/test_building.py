@@ -53,7 +53,7 @@ def test_build_extends_and_keeps_what_is_there():
 
 def test_unfreezing_layers_keeps_their_neighbours_state():
     model = harness.small_model()
-    hidden, head = model.layers[-2:]
+    hidden = model.layers[-2]
     hidden.trainable = False
     optimizer = tko.AdamW(0.01)
     x, y = harness.classification_data()

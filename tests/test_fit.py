@@ -62,7 +62,9 @@ def test_learning_rate_scheduler_sets_the_rate():
     model = harness.small_model()
     model.compile(tko.SGD(1.0), harness.classification_loss())
     callback = keras.callbacks.LearningRateScheduler(lambda epoch: rates[epoch])
-    history = model.fit(*harness.classification_data(), epochs=2, verbose=0, callbacks=[callback])
+    history = model.fit(
+        *harness.classification_data(), epochs=2, verbose=0, callbacks=[callback]
+    )
     key = "learning_rate" if "learning_rate" in history.history else "lr"
     assert [float(rate) for rate in history.history[key]] == [0.5, 0.25]
     assert float(model.optimizer.learning_rate.numpy()) == 0.25

@@ -34,9 +34,7 @@ def oracle_values(oracle, arguments):
 
 def our_values(cls, arguments, regime, **options):
     optimizer = cls(**arguments, **options)
-    return harness.run(
-        optimizer, harness.gradient_sequence(STEPS), harness.starts(), regime
-    )
+    return harness.run(optimizer, harness.gradient_sequence(STEPS), harness.starts(), regime)
 
 
 @pytest.mark.parametrize("regime", harness.REGIMES)

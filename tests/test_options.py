@@ -34,7 +34,9 @@ def test_global_clipnorm_limits_all_gradients_together(jit):
 
 @pytest.mark.parametrize("jit", JIT)
 def test_clipvalue_limits_each_element(jit):
-    (value,) = one_step(tko.SGD(1.0, clipvalue=0.5, jit_compile=jit), [([0.0] * 3, [-2.0, 0.25, 2.0])])
+    (value,) = one_step(
+        tko.SGD(1.0, clipvalue=0.5, jit_compile=jit), [([0.0] * 3, [-2.0, 0.25, 2.0])]
+    )
     np.testing.assert_allclose(value, [0.5, -0.25, -0.5])
 
 
@@ -56,7 +58,10 @@ def test_decay_comes_before_the_update_and_is_scaled_by_the_rate():
 
 
 def test_excluded_variables_do_not_decay():
-    kernel, bias = tf.Variable([1.0], name="layer/kernel"), tf.Variable([1.0], name="layer/bias")
+    kernel, bias = (
+        tf.Variable([1.0], name="layer/kernel"),
+        tf.Variable([1.0], name="layer/bias"),
+    )
     scale = tf.Variable([1.0], name="norm/scale")
     optimizer = tko.SGD(1.0, weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_list=[scale], var_names=["bias"])
@@ -208,7 +213,9 @@ def test_a_variable_that_asks_for_it_takes_its_gradient_as_value(steps):
     scale.overwrite_with_gradient = True
     optimizer = tko.Adam(0.1, gradient_accumulation_steps=steps, loss_scale_factor=2.0)
     for value in ([7.0], [3.0])[: steps or 1]:
-        optimizer.apply_gradients(zip([tf.constant(value), tf.constant([1.0])], [scale, weight]))
+        optimizer.apply_gradients(
+            zip([tf.constant(value), tf.constant([1.0])], [scale, weight])
+        )
     assert scale.numpy() == [7.0]  # the largest of the accumulated ones
     assert weight.numpy() == pytest.approx([0.9], abs=1e-5)
     paths = [v.path if harness.IS_KERAS_3 else v.name for v in optimizer.variables]

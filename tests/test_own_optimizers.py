@@ -167,9 +167,7 @@ def test_the_keras_way_has_every_option_in_every_regime(strategy, replicas, jit)
 def test_the_keras_way_in_eager_function_and_xla(regime):
     gradients, starts = harness.gradient_sequence(10), harness.starts()
     values = harness.run(OursKerasStyle(0.1, **EVERYTHING), gradients, starts, regime)
-    expected = harness.run(
-        tko.SGD(0.1, momentum=0.9, **EVERYTHING), gradients, starts, regime
-    )
+    expected = harness.run(tko.SGD(0.1, momentum=0.9, **EVERYTHING), gradients, starts, regime)
     for value, other in zip(values, expected):
         np.testing.assert_allclose(value, other, rtol=0, atol=1e-6)
 
@@ -211,7 +209,11 @@ def test_what_update_returns_is_checked():
     cases = [
         (lambda g, w, s: w, TypeError, "must return a pair"),
         (lambda g, w, s: (w, {}), ValueError, "exactly the declared slots"),
-        (lambda g, w, s: (tf.reduce_sum(w), s), ValueError, "value of 'the variable' with shape"),
+        (
+            lambda g, w, s: (tf.reduce_sum(w), s),
+            ValueError,
+            "value of 'the variable' with shape",
+        ),
         (lambda g, w, s: (w, {"momentum": 0.0 * s["momentum"][0]}), ValueError, "'momentum'"),
     ]
     for result, kind, message in cases:

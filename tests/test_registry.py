@@ -106,7 +106,7 @@ def test_a_weights_file_with_other_state_is_refused(tmp_path):
         other.compile(tko.Adam(), harness.classification_loss())
         if built:
             other.optimizer.build(other.trainable_variables)
-        with pytest.raises(Exception, match="state variables, but [56] arrays were saved"):
+        with pytest.raises(Exception, match=r"state variables, but [56] arrays were saved"):
             other.load_weights(path)
             other.fit(*harness.classification_data(), verbose=0)
 

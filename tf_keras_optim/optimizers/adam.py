@@ -15,42 +15,42 @@ from tf_keras_optim.optimizers.base import Optimizer, documented
 class Adam(Optimizer):
     """Adam, optionally with AMSGrad.
 
-        ```
-        m <- m + (1 - beta_1) * (g - m)            first moment
-        v <- v + (1 - beta_2) * (g^2 - v)          second moment
-        alpha = lr * sqrt(1 - beta_2^t) / (1 - beta_1^t)
-        w <- w - alpha * m / (sqrt(v) + epsilon)
-        amsgrad: the running maximum of v stands in its place in the last line
-        ```
+    ```
+    m <- m + (1 - beta_1) * (g - m)            first moment
+    v <- v + (1 - beta_2) * (g^2 - v)          second moment
+    alpha = lr * sqrt(1 - beta_2^t) / (1 - beta_1^t)
+    w <- w - alpha * m / (sqrt(v) + epsilon)
+    amsgrad: the running maximum of v stands in its place in the last line
+    ```
 
-        `epsilon` is the paper's "epsilon hat" of section 2.1, as in Keras.
+    `epsilon` is the paper's "epsilon hat" of section 2.1, as in Keras.
 
     Args:
-          learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-          beta_1: decay of the first moment, in [0, 1).
-          beta_2: decay of the second moment, in [0, 1).
-          epsilon: small constant for numerical stability, at least 0.
-          amsgrad: use the running maximum of the second moment.
-    {{common}}
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
+      beta_1: decay of the first moment, in [0, 1).
+      beta_2: decay of the second moment, in [0, 1).
+      epsilon: small constant for numerical stability, at least 0.
+      amsgrad: use the running maximum of the second moment.
+      {{common}}
 
-        State: slots `momentum` and `velocity` (8 bytes a parameter); with AMSGrad also
-        `velocity_hat` (12 bytes).
+    State: slots `momentum` and `velocity` (8 bytes a parameter); with AMSGrad also
+    `velocity_hat` (12 bytes).
 
-        Sparse gradients: duplicate rows are summed; every row moves, as with the dense
-        gradient.
+    Sparse gradients: duplicate rows are summed; every row moves, as with the dense
+    gradient.
 
     Raises:
-          ValueError: an argument is out of range.
+      ValueError: an argument is out of range.
 
     Example:
-        >>> optimizer = Adam(learning_rate=0.1)
-        >>> w = tf.Variable([1.0, 2.0])
-        >>> _ = optimizer.apply_gradients([(tf.constant([1.0, -1.0]), w)])
-        >>> w.numpy().round(3)
-        array([0.9, 2.1], dtype=float32)
+      >>> optimizer = Adam(learning_rate=0.1)
+      >>> w = tf.Variable([1.0, 2.0])
+      >>> _ = optimizer.apply_gradients([(tf.constant([1.0, -1.0]), w)])
+      >>> w.numpy().round(3)
+      array([0.9, 2.1], dtype=float32)
 
-        Source: Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015;
-        Reddi, Kale & Kumar, "On the Convergence of Adam and Beyond", ICLR 2018.
+    Source: Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015;
+    Reddi, Kale & Kumar, "On the Convergence of Adam and Beyond", ICLR 2018.
     """
 
     learning_rate = LearningRate(0.001)

@@ -9,36 +9,36 @@ from tf_keras_optim.optimizers.base import documented
 class AdamW(Adam):
     """Adam with decoupled weight decay.
 
-        ```
-        w <- w - lr * weight_decay * w
-        then as Adam
-        ```
+    ```
+    w <- w - lr * weight_decay * w
+    then as Adam
+    ```
 
     Args:
-          learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-          weight_decay: fraction of a weight that a step at rate 1 takes away; 0.004 by
-            default. `None` is refused: that is `Adam`.
-          beta_1: decay of the first moment, in [0, 1).
-          beta_2: decay of the second moment, in [0, 1).
-          epsilon: small constant for numerical stability, at least 0.
-          amsgrad: use the running maximum of the second moment.
-    {{common}}
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
+      weight_decay: fraction of a weight that a step at rate 1 takes away; 0.004 by
+        default. `None` is refused: that is `Adam`.
+      beta_1: decay of the first moment, in [0, 1).
+      beta_2: decay of the second moment, in [0, 1).
+      epsilon: small constant for numerical stability, at least 0.
+      amsgrad: use the running maximum of the second moment.
+      {{common}}
 
-        State: as Adam.
+    State: as Adam.
 
-        Sparse gradients: as Adam; decay acts on every row.
+    Sparse gradients: as Adam; decay acts on every row.
 
     Raises:
-          ValueError: an argument is out of range, or `weight_decay` is `None`.
+      ValueError: an argument is out of range, or `weight_decay` is `None`.
 
     Example:
-        >>> optimizer = AdamW(learning_rate=0.1, weight_decay=0.5)
-        >>> w = tf.Variable([1.0])
-        >>> _ = optimizer.apply_gradients([(tf.constant([1.0]), w)])
-        >>> w.numpy().round(3)
-        array([0.85], dtype=float32)
+      >>> optimizer = AdamW(learning_rate=0.1, weight_decay=0.5)
+      >>> w = tf.Variable([1.0])
+      >>> _ = optimizer.apply_gradients([(tf.constant([1.0]), w)])
+      >>> w.numpy().round(3)
+      array([0.85], dtype=float32)
 
-        Source: Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+    Source: Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
     """
 
     weight_decay = Hyperparameter(0.004, minimum=0.0, position=1)

@@ -13,36 +13,36 @@ from tf_keras_optim.optimizers.base import Optimizer, documented
 class SGD(Optimizer):
     """Gradient descent, optionally with (Nesterov) momentum.
 
-        ```
-        momentum = 0:  w <- w - lr * g
-        otherwise:     v <- momentum * v - lr * g
-                       w <- w + v                        (plain)
-                       w <- w + momentum * v - lr * g    (nesterov)
-        ```
+    ```
+    momentum = 0:  w <- w - lr * g
+    otherwise:     v <- momentum * v - lr * g
+                   w <- w + v                        (plain)
+                   w <- w + momentum * v - lr * g    (nesterov)
+    ```
 
     Args:
-          learning_rate: number, 0-d tensor, schedule, or callable; default 0.01.
-          momentum: how much of the last step is kept, in [0, 1].
-          nesterov: look ahead along the momentum. Without momentum it has no effect.
-    {{common}}
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.01.
+      momentum: how much of the last step is kept, in [0, 1].
+      nesterov: look ahead along the momentum. Without momentum it has no effect.
+      {{common}}
 
-        State: none without momentum, else one slot `momentum` (4 bytes a parameter).
+    State: none without momentum, else one slot `momentum` (4 bytes a parameter).
 
-        Sparse gradients: duplicate rows are summed; every row moves, as with the dense
-        gradient.
+    Sparse gradients: duplicate rows are summed; every row moves, as with the dense
+    gradient.
 
     Raises:
-          ValueError: an argument is out of range.
+      ValueError: an argument is out of range.
 
     Example:
-        >>> optimizer = SGD(learning_rate=0.1, momentum=0.9)
-        >>> w = tf.Variable([1.0, 2.0])
-        >>> _ = optimizer.apply_gradients([(tf.constant([1.0, 1.0]), w)])
-        >>> w.numpy()
-        array([0.9, 1.9], dtype=float32)
+      >>> optimizer = SGD(learning_rate=0.1, momentum=0.9)
+      >>> w = tf.Variable([1.0, 2.0])
+      >>> _ = optimizer.apply_gradients([(tf.constant([1.0, 1.0]), w)])
+      >>> w.numpy()
+      array([0.9, 1.9], dtype=float32)
 
-        Source: Sutskever et al., "On the importance of initialization and momentum in
-        deep learning", ICML 2013.
+    Source: Sutskever et al., "On the importance of initialization and momentum in
+    deep learning", ICML 2013.
     """
 
     learning_rate = LearningRate(0.01)

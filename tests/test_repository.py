@@ -1,0 +1,153 @@
+"""The rules of this repository: layers, sizes, docstrings, build targets."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "tf_keras_optim"
+SOURCES = sorted(p for top in ("tf_keras_optim", "tools") for p in (ROOT / top).rglob("*.py"))
+ALL_PYTHON = SOURCES + sorted((ROOT / "tests").rglob("*.py"))
+
+ALGORITHMS = [
+    p for p in (PACKAGE / "optimizers").glob("*.py") if p.stem not in ("__init__", "base")
+]
+
+# What each layer may import of this package, besides itself.
+LAYERS = {
+    "engine": set(),
+    "faces": {"engine"},
+    "optimizers": {"engine", "faces"},
+}
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+def tree(path):
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+def imported(path):
+    """The modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_only_go_down(layer):
+    allowed = LAYERS[layer] | {layer, "version"}
+    for path in (PACKAGE / layer).rglob("*.py"):
+        for module in imported(path):
+            parts = module.split(".")
+            if parts[0] == "tf_keras_optim" and len(parts) > 1:
+                assert parts[1] in allowed, f"{name(path)} imports {module}"
+
+
+def test_the_engine_knows_no_keras_and_no_algorithm():
+    algorithms = {path.stem for path in ALGORITHMS}
+    for path in (PACKAGE / "engine").rglob("*.py"):
+        for module in imported(path):
+            assert module.split(".")[0] not in ("keras", "tf_keras"), name(path)
+        text = path.read_text()
+        assert not re.search(r"tf\.keras\b", text), name(path)
+        code = re.sub(r'""".*?"""|#.*', "", text, flags=re.S).lower()
+        for algorithm in algorithms:
+            assert not re.search(rf"\b{algorithm}\b", code), f"{name(path)}: {algorithm}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_sizes(path):
+    limit = 150 if path.parent.name == "optimizers" else 400
+    assert len(path.read_text().splitlines()) <= limit
+    for node in ast.walk(tree(path)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno - node.lineno < 60, f"{name(path)}: {node.name}"
+
+
+def public_definitions(path):
+    for node in ast.iter_child_nodes(tree(path)):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
+            yield node.name, node
+            if isinstance(node, ast.ClassDef):
+                for part in node.body:
+                    if isinstance(part, ast.FunctionDef) and not part.name.startswith("_"):
+                        setter = any(isinstance(d, ast.Attribute) and d.attr == "setter"
+                                     for d in part.decorator_list)  # fmt: skip
+                        if not setter:
+                            yield f"{node.name}.{part.name}", part
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_everything_public_is_documented(path):
+    assert ast.get_docstring(tree(path)), name(path)
+    for title, node in public_definitions(path):
+        assert ast.get_docstring(node), f"{name(path)}: {title}"
+
+
+@pytest.mark.parametrize("path", ALGORITHMS, ids=name)
+def test_an_optimizers_docstring_says_all_it_must(path):
+    classes = [node for node in tree(path).body if isinstance(node, ast.ClassDef)]
+    assert len(classes) == 1
+    text = ast.get_docstring(classes[0])
+    for part in ("Args:", "State:", "Sparse gradients:", "Raises:", ">>> ", "Source:", "```"):
+        assert part in text, part
+    for argument in re.findall(
+        r"^    (\w+) = (?:Hyperparameter|LearningRate)\(", path.read_text(), re.M
+    ):
+        assert re.search(rf"^ +{argument}: ", text, re.M), argument
+
+
+def targets(build):
+    """Sources and dependencies of the Python targets of a BUILD file."""
+    for call in ast.walk(ast.parse(build.read_text())):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "").startswith("py_"):
+            values = {k.arg: k.value for k in call.keywords}
+            yield (
+                call.func.id,
+                ast.literal_eval(values["srcs"]),
+                ast.literal_eval(values["deps"]) if "deps" in values else [],
+            )
+
+
+@pytest.mark.parametrize("path", ALL_PYTHON, ids=name)
+def test_every_file_has_one_build_target_with_its_imports(path):
+    build = path.parent / "BUILD"
+    kind = "py_test" if path.name.startswith("test_") else "py_library"
+    found = [t for t in targets(build) if path.name in t[1] and t[0] in (kind, "py_binary")]
+    assert len(found) == 1, f"{name(build)} must have one {kind} for {path.name}"
+    needed = set()
+    for module in imported(path):
+        file = ROOT / (module.replace(".", "/") + ".py")
+        if not file.exists():
+            file = ROOT / module.replace(".", "/") / "__init__.py"
+        if not file.exists() and path.parent.name == "tests":
+            file = ROOT / "tests" / f"{module}.py"
+        if file.exists() and file != path:
+            package = "" if file.parent == path.parent else f"//{file.parent.relative_to(ROOT)}"
+            target = file.parent.name if file.stem == "__init__" else file.stem
+            needed.add(f"{package}:{target}")
+    missing = needed - set(found[0][2])
+    assert not missing, f"{name(build)}: {path.name} imports {sorted(missing)}"
+
+
+def test_the_text_names_no_machine_and_no_tracker():
+    suspicious = re.compile(r"/work/|/root/|/home/|localhost:\d|https?://(?!www\.apache\.org)")
+    files = [p for p in ROOT.glob("*") if p.is_file() and p.suffix in (".md", ".toml", "")]
+    for path in [
+        *ALL_PYTHON,
+        *files,
+        *(ROOT / "configs").glob("*"),
+        *(ROOT / "tools").glob("*"),
+    ]:
+        if path.is_file() and path.name not in ("LICENSE", pathlib.Path(__file__).name):
+            found = suspicious.search(path.read_text(errors="ignore"))
+            assert not found, f"{name(path)}: {found.group(0)}"

@@ -1,0 +1,1 @@
+"""The demo and the scripts that prepare and test this repository."""

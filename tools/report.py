@@ -1,0 +1,213 @@
+"""What the demo prints and writes: a table, a picture and a JSON file."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import platform
+import statistics
+from typing import Any
+
+import matplotlib
+import tensorflow as tf
+
+import tf_keras_optim as tko
+from tf_keras_optim.faces import keras
+from tools.config import Config
+from tools.task import Data
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+FIRST_STEPS = 10
+
+_WHAT_TIMES_ARE = """\
+A fit step is the whole of it: batch, forward pass, gradients, update and metrics of a
+small model. The optimizer is only a part, so these times say little about its speed.
+The two ran one after the other in this process."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What one training run gave.
+
+    Attributes:
+      step_losses: cross-entropy of each batch, before its update.
+      epoch_test_accuracies: accuracy on the test images after each epoch, in [0, 1].
+      train_loss: cross-entropy of the training images at the end, without dropout.
+      test_loss: the same of the test images.
+      test_accuracy: accuracy on the test images at the end, in [0, 1].
+      first_step_seconds: from the call of `fit` to the end of the first step.
+      step_seconds: duration of every step after the first.
+    """
+
+    step_losses: list[float]
+    epoch_test_accuracies: list[float]
+    train_loss: float
+    test_loss: float
+    test_accuracy: float
+    first_step_seconds: float
+    step_seconds: list[float]
+
+    @property
+    def median_step_milliseconds(self) -> float:
+        """Median duration of a step, the first left out; NaN if there was no other."""
+        return 1e3 * statistics.median(self.step_seconds) if self.step_seconds else math.nan
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the figures, the durations of single steps left out."""
+        values = dataclasses.asdict(self)
+        del values["step_seconds"]
+        return values | {"median_step_milliseconds": self.median_step_milliseconds}
+
+
+def keras_title() -> str:
+    """Returns name and version of the running Keras: "Keras 3.9.0", "tf_keras 2.19.0"."""
+    name = "tf_keras" if keras.__name__.startswith("tf_keras") else "Keras"
+    return f"{name} {keras.__version__}"
+
+
+def headline(config: Config, data: Data) -> str:
+    """Returns what is going to be run, in two lines."""
+    steps = data.steps_per_epoch(config.data["batch_size"])
+    return (
+        f"{config.name}: {len(data.train_labels)} training and {len(data.test_labels)} test "
+        f"images, {config.data['epochs']} epochs of {steps} steps, "
+        f"seed {config.data['seed']}\n"
+        f"tf_keras_optim {tko.__version__}, {keras_title()}, TensorFlow {tf.__version__}"
+    )
+
+
+def relative_difference(ours: float, peer: float) -> float:
+    """Returns `|ours - peer| / |peer|`, 0 where both are equal."""
+    if ours == peer:
+        return 0.0
+    return abs(ours - peer) / abs(peer) if peer else math.inf
+
+
+class Comparison:
+    """Two runs of one configuration, side by side.
+
+    Args:
+      config: the configuration.
+      ours: the run with the optimizer of this package.
+      peer: the run with the one of Keras.
+    """
+
+    def __init__(self, config: Config, ours: Result, peer: Result):
+        self.config, self.ours, self.peer = config, ours, peer
+
+    @property
+    def first_steps_difference(self) -> float:
+        """Largest relative difference of the losses of the first ten steps."""
+        pairs = zip(self.ours.step_losses[:FIRST_STEPS], self.peer.step_losses[:FIRST_STEPS])
+        # In a list with NaN `max` depends on the order, so NaN is looked for first.
+        differences = [relative_difference(ours, peer) for ours, peer in pairs]
+        return math.nan if any(map(math.isnan, differences)) else max(differences)
+
+    @property
+    def train_loss_difference(self) -> float:
+        """Relative difference of the final training losses."""
+        return relative_difference(self.ours.train_loss, self.peer.train_loss)
+
+    @property
+    def step_time_ratio(self) -> float:
+        """Median step time of ours over that of Keras."""
+        return self.ours.median_step_milliseconds / self.peer.median_step_milliseconds
+
+    def table(self) -> str:
+        """Returns the comparison as text."""
+        rows = [
+            ("final training loss (no dropout)", "train_loss", ".5f"),
+            ("test loss", "test_loss", ".5f"),
+            ("test accuracy", "test_accuracy", ".4f"),
+            ("median fit step after the first, ms", "median_step_milliseconds", ".2f"),
+            ("time to the end of the first step, s", "first_step_seconds", ".2f"),
+        ]
+        lines = [f"{self.config.optimizer['name']:38}{'tf_keras_optim':>18}{keras_title():>18}"]
+        for title, attribute, form in rows:
+            ours, peer = getattr(self.ours, attribute), getattr(self.peer, attribute)
+            lines.append(f"{title:38}{ours:>18{form}}{peer:>18{form}}")
+        count = min(FIRST_STEPS, len(self.ours.step_losses))
+        lines += [
+            "",
+            f"losses of the first {count} steps: largest relative difference "
+            f"{self.first_steps_difference:.1e}",
+            f"final training losses: relative difference {self.train_loss_difference:.1e}",
+            f"fit step time, ours / Keras: {self.step_time_ratio:.2f}",
+            _WHAT_TIMES_ARE,
+        ]
+        return "\n".join(lines)
+
+    def summary(self, seconds: float) -> dict[str, Any]:
+        """Returns all that `summary.json` holds; `seconds` is the time of the whole run."""
+        return {
+            "config": dataclasses.asdict(self.config),
+            "versions": {
+                "tf_keras_optim": tko.__version__,
+                "keras": keras_title(),
+                "tensorflow": tf.__version__,
+                "python": platform.python_version(),
+            },
+            "tf_keras_optim": self.ours.summary(),
+            "keras": self.peer.summary(),
+            "comparison": {
+                "first_ten_steps_largest_relative_difference": self.first_steps_difference,
+                "final_train_loss_relative_difference": self.train_loss_difference,
+                "median_step_time_ratio": self.step_time_ratio,
+            },
+            "total_seconds": seconds,
+        }
+
+    def write(self, directory: pathlib.Path, seconds: float) -> list[pathlib.Path]:
+        """Writes `curves.png` and `summary.json`.
+
+        Args:
+          directory: where to; made if it is missing.
+          seconds: the time of the whole run, for the summary.
+
+        Returns:
+          The paths of both files.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        curves, summary = directory / "curves.png", directory / "summary.json"
+        self._draw(curves)
+        text = json.dumps(_finite(self.summary(seconds)), indent=2, allow_nan=False)
+        summary.write_text(text + "\n", encoding="utf-8")
+        return [curves, summary]
+
+    def _draw(self, path: pathlib.Path) -> None:
+        figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5))
+        # A wide solid line under a thin dashed one: both show where they coincide.
+        styles = (
+            ("tf_keras_optim", self.ours, {"color": "tab:orange", "linewidth": 2.4}),
+            (
+                keras_title(),
+                self.peer,
+                {"color": "black", "linewidth": 0.8, "linestyle": (0, (4, 3))},
+            ),
+        )
+        for title, result, style in styles:
+            steps = range(1, len(result.step_losses) + 1)
+            left.plot(steps, result.step_losses, label=title, **style)
+            epochs = range(1, len(result.epoch_test_accuracies) + 1)
+            right.plot(epochs, result.epoch_test_accuracies, label=title, **style)
+        left.set(yscale="log", xlabel="step", ylabel="training loss of the batch")
+        right.set(xlabel="epoch", ylabel="test accuracy")
+        right.xaxis.get_major_locator().set_params(integer=True)
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+            axes.legend()
+        figure.suptitle(f"{self.config.name}: {self.config.optimizer['name']}")
+        figure.tight_layout()
+        figure.savefig(path, dpi=120)
+        pyplot.close(figure)
+
+
+def _finite(value: Any) -> Any:
+    """Replaces NaN and infinities, which JSON does not have, by `None`."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
