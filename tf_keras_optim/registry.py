@@ -3,9 +3,9 @@
 import importlib
 from typing import Any
 
-from tf_keras_optim import optimizers
+import tf_keras_optim.optimizers as optimizers
 from tf_keras_optim.engine.hyperparameters import nearest
-from tf_keras_optim.faces import keras
+from tf_keras_optim.faces.running import keras
 from tf_keras_optim.optimizers.base import PACKAGE, Optimizer
 
 _IS_KERAS_3 = not keras.__name__.startswith("tf_keras")

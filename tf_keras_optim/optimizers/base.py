@@ -3,7 +3,7 @@
 import inspect
 
 from tf_keras_optim.engine.options import COMMON_ARGUMENTS
-from tf_keras_optim.faces import Face, keras
+from tf_keras_optim.faces.running import Face, keras
 
 PACKAGE = "tf_keras_optim"
 
