@@ -2,11 +2,16 @@
 
 import inspect
 
+import harness
+import keras as keras_3
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras_2
 
 import tf_keras_optim as tko
+
+OTHER = keras_2 if harness.IS_KERAS_3 else keras_3
 
 
 @pytest.mark.parametrize(
@@ -50,6 +55,12 @@ def test_a_schedule_counts_updates():
 def test_anything_else_is_not_a_learning_rate(rate):
     with pytest.raises(ValueError, match="`learning_rate` must be a finite number"):
         tko.Adam(rate)
+
+
+def test_a_callable_that_wants_the_step_is_no_learning_rate():
+    for rate in (lambda step: 0.1 / step, OTHER.optimizers.schedules.CosineDecay(0.1, 10)):
+        with pytest.raises(ValueError, match=r"schedule of the running Keras or a callable"):
+            tko.Adam(rate)
 
 
 def test_the_learning_rate_can_be_set_and_read_by_both_names():

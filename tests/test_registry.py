@@ -122,3 +122,20 @@ def test_a_weights_file_without_state_leaves_the_optimizer_alone(tmp_path):
         model.optimizer.load_own_variables({})
     for old, new in zip(before, model.optimizer.get_weights()):
         assert (old == new).all()
+
+
+@pytest.mark.skipif(harness.IS_KERAS_3, reason="these formats are Keras 2's")
+@pytest.mark.parametrize("name", ["model.h5", "directory"])
+def test_the_older_formats_of_keras_2_load(tmp_path, name):
+    """A SavedModel directory of Keras 2 loses the optimizer's state; H5 keeps it."""
+    model, _ = harness.fit(tko.AdamW(0.25))
+    model.save(str(tmp_path / name))
+    again = keras.models.load_model(str(tmp_path / name))
+    assert type(again.optimizer) is tko.AdamW
+    assert again.optimizer.get_config() == model.optimizer.get_config()
+    x, _ = harness.classification_data()
+    assert again.predict(x, verbose=0) == pytest.approx(model.predict(x, verbose=0), abs=1e-6)
+    if name == "model.h5":
+        for ours, other in zip(model.optimizer.get_weights(), again.optimizer.get_weights()):
+            assert (ours == other).all()
+    again.fit(*harness.classification_data(), verbose=0)

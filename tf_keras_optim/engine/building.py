@@ -176,7 +176,11 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
             )
 
     def _publish(self, name: str, variable: tf.Variable, flat: str | None = None) -> Any:
-        """Gives a state variable its name in checkpoints and its public form."""
+        """Gives a state variable its name in checkpoints and its public form.
+
+        The names must not be those of properties: a SavedModel of Keras 2 sets them as
+        attributes when it is loaded.
+        """
         name = self._store.unique_name(name)
         self._store.named[name] = variable
         with tf.init_scope():

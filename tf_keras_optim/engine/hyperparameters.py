@@ -199,6 +199,22 @@ class LearningRate(Hyperparameter):
         )
 
 
+def check_callable_rate(value: Any, owner: str) -> None:
+    """Refuses a callable learning rate that wants arguments.
+
+    Raises:
+      ValueError: it cannot be called without arguments, as a schedule of another
+        Keras than the running one.
+    """
+    try:
+        inspect.signature(value).bind()
+    except TypeError as error:
+        raise ValueError(
+            f"{owner}: argument `learning_rate` must be a schedule of the running Keras or a "
+            f"callable without arguments. Received: {value!r}, which is neither ({error})."
+        ) from None
+
+
 def declared(cls: type, common_base: type | None = None) -> dict[str, Hyperparameter]:
     """Collects the hyperparameters of a class in the order of its arguments.
 

@@ -64,7 +64,7 @@ class Engine(Applying):
         self._store.iterations = self._make(
             "iteration", lambda: tf.zeros([], tf.int64), aggregated=True
         )
-        self._publish("iterations", self._store.iterations)
+        self._publish("_iterations", self._store.iterations)
         self.learning_rate = rate
 
     # What an algorithm overrides.
@@ -159,7 +159,7 @@ class Engine(Applying):
         options: Mapping[str, tf.Tensor],
     ) -> None:
         """Runs the algorithm on one variable; `None` is the accumulated gradient."""
-        decay = self.weight_decay is not None and entry.decays
+        decay = bool(self.weight_decay) and entry.decays
         self._executor.run(entry, gradient, scalars, options, decay=decay)
 
     @property
@@ -219,8 +219,10 @@ class Engine(Applying):
         value = self._parameters["learning_rate"].check(value, type(self).__name__)
         store = self._store
         if callable(value):
+            if not self._is_schedule(value):
+                hyperparameters.check_callable_rate(value, type(self).__name__)
             if store.rate is not None:
-                self._retire(store.rate, "learning_rate")
+                self._retire(store.rate, "_learning_rate")
             store.rate, store.rate_source = None, value
         elif store.rate is not None:
             store.rate.assign(value)
@@ -236,7 +238,7 @@ class Engine(Applying):
             store.rate = self._make(
                 "learning_rate", lambda: tf.constant(value, tf.float32), aggregated=True
             )
-            self._publish("learning_rate", store.rate)
+            self._publish("_learning_rate", store.rate)
         self._steps.clear()
         self._lookups.clear()
 

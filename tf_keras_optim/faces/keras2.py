@@ -35,6 +35,8 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
     _mesh = None
     _run_with_dtensor = False
 
+    _listed: Any = None  # the state as a tracked list, for SavedModel directories
+
     def _unwrap(self, variable: Any) -> tf.Variable:
         if hasattr(variable, "true_dtype"):  # a variable under mixed precision
             variable = variable._variable
@@ -103,9 +105,9 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
                 f"{self._title()}: `iterations` can only be replaced before the slots are "
                 "made. Set it right after creating the optimizer."
             )
-        self._retire(self._store.iterations, "iterations")
+        self._retire(self._store.iterations, "_iterations")
         self._store.iterations = variable
-        self._publish("iterations", variable)
+        self._publish("_iterations", variable)
 
     @tf.autograph.experimental.do_not_convert
     def apply_gradients(
@@ -142,8 +144,16 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
         return [(gradient, v) for gradient, (_, v) in zip(summed, pairs)]
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict:
-        # tf_keras remembers the children of the first save; ours may grow.
-        return AutoTrackable._trackable_children(self, save_type, **kwargs)
+        # Not tf_keras' own: it remembers the children of the first save; ours may grow.
+        children = AutoTrackable._trackable_children(self, save_type, **kwargs)
+        if save_type == "savedmodel":
+            # What loads the directory makes a bare optimizer, whose list must be matched.
+            key = tuple(map(id, self._variables))
+            if self._listed is None or self._listed[0] != key:
+                tracked = tf.__internal__.tracking.wrap(list(self._variables))
+                self._listed = self._no_dependency((key, tracked))
+            children["_variables"] = self._listed[1]
+        return children
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument by name; `from_config` makes an equal optimizer."""

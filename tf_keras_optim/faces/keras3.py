@@ -40,9 +40,19 @@ class Keras3Optimizer(Engine, keras.optimizers.Optimizer):
 
     def _wrap(self, variable: tf.Variable, name: str) -> keras.Variable:
         with keras.name_scope(self.name):
-            return keras.Variable(
-                variable, trainable=False, autocast=False, name=name.replace("/", "_")
+            public = keras.Variable(
+                variable,
+                dtype=variable.dtype.name,
+                trainable=False,
+                autocast=False,
+                name=name.replace("/", "_"),
             )
+        if public.value is not variable:
+            raise ImportError(
+                f"Keras {keras.__version__} copies the variables it wraps, so callbacks would "
+                "not see the optimizer's state. Install Keras 3.10 or later."
+            )
+        return public
 
     def _default_name(self) -> str:
         return naming.snake_case(type(self).__name__)
