@@ -10,6 +10,7 @@ import harness
 import matplotlib.image
 import pytest
 
+from tools.bench import MODES, compare
 from tools.config import load
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -115,3 +116,10 @@ def test_a_mistake_ends_with_a_message_and_no_run():
     assert run.returncode != 0
     assert "Did you mean 'epochs'?" in run.stderr.splitlines()[-1]
     assert "Traceback" not in run.stderr
+
+
+def test_the_benchmark_times_both_sides_in_every_mode():
+    for mode in MODES:
+        times = compare("sgd", mode, tensors=2, steps=2)
+        assert set(times) == {"ours", "keras", "ours_first", "keras_first"}
+        assert all(seconds > 0 for seconds in times.values())
