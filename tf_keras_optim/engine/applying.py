@@ -7,14 +7,14 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution
-from tf_keras_optim.engine.building import Building
+from tf_keras_optim.engine.rates import Rates
 from tf_keras_optim.engine.step import Step
 from tf_keras_optim.engine.store import Tracked
 
 _MOST_LOOKUPS = 64  # sets of variables remembered by identity
 
 
-class Applying(Building):
+class Applying(Rates):
     """The part of an optimizer that gradients are given to."""
 
     @tf.autograph.experimental.do_not_convert
