@@ -5,7 +5,10 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
-SHAPES = [(7,), (5, 3), (2, 3, 4, 5)]
+from tf_keras_optim import optimizers
+
+OPTIMIZERS = [getattr(optimizers, n) for n in optimizers.__all__ if n != "Optimizer"]
+SHAPES = [(), (7,), (5, 3), (2, 3, 4, 5)]
 REGIMES = ["eager", "function", "xla"]
 IS_KERAS_3 = not tf.keras.optimizers.Optimizer.__module__.startswith("tf_keras")
 

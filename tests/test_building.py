@@ -115,6 +115,16 @@ def test_the_state_has_kerass_layout():
         (tko.SGD(momentum=0.9), tf.keras.optimizers.SGD(momentum=0.9)),
         (tko.Adam(amsgrad=True), tf.keras.optimizers.Adam(amsgrad=True)),
         (tko.AdamW(use_ema=True), tf.keras.optimizers.AdamW(use_ema=True)),
+        (
+            tko.RMSprop(momentum=0.9, centered=True),
+            tf.keras.optimizers.RMSprop(momentum=0.9, centered=True),
+        ),
+        (tko.Adadelta(), tf.keras.optimizers.Adadelta()),
+        (tko.Adagrad(), tf.keras.optimizers.Adagrad()),
+        (tko.Adamax(), tf.keras.optimizers.Adamax()),
+        (tko.Nadam(), tf.keras.optimizers.Nadam()),
+        (tko.Ftrl(), tf.keras.optimizers.Ftrl()),
+        (tko.Lion(), tf.keras.optimizers.Lion()),
     ):
         chosen = [tf.Variable(tf.ones([2])), tf.Variable(tf.ones([3]))]
         gradients = [tf.constant([1.0, -2.0]), tf.constant([3.0, 1.0, 2.0])]
@@ -125,12 +135,15 @@ def test_the_state_has_kerass_layout():
             optimizer.apply_gradients(zip(gradients, chosen))
         values = [v.numpy() for v in ours.variables]
         expected = [v.numpy() for v in peer.variables]
+        if type(ours) is tko.Nadam and not harness.IS_KERAS_3:
+            values.pop()  # the product, which Keras 2 keeps out of the state
         assert len(values) == len(expected)
         uses_average = ours.use_ema and not harness.IS_KERAS_3
         for i, (value, other) in enumerate(zip(values, expected)):
             assert value.shape == other.shape
             if not (uses_average and i in (1, 2)):  # Keras 2 averages with the start value
-                np.testing.assert_allclose(value, other, rtol=1e-5, atol=1e-9)
+                # Keras' Nadam rounds `1 - beta_2` to float32: 1.3e-5 of its value.
+                np.testing.assert_allclose(value, other, rtol=2e-5, atol=1e-9)
 
 
 def test_weights_can_be_taken_out_and_put_in():

@@ -21,6 +21,12 @@ CASES = {
     "nesterov": (tko.SGD, {"momentum": 0.9, "nesterov": True}),
     "adam": (tko.Adam, {}),
     "adamw": (tko.AdamW, {"amsgrad": True}),
+    "rmsprop": (tko.RMSprop, {"momentum": 0.5, "centered": True}),
+    **{
+        cls.__name__.lower(): (cls, {})
+        for cls in harness.OPTIMIZERS
+        if cls not in (tko.SGD, tko.Adam, tko.AdamW, tko.RMSprop)
+    },
 }
 
 

@@ -4,6 +4,7 @@ import doctest
 import pathlib
 import re
 
+import harness
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -38,7 +39,7 @@ def test_docstring_examples_are_true(name):
 
 
 def test_shared_arguments_stand_in_every_docstring():
-    for cls in (tko.SGD, tko.Adam, tko.AdamW):
+    for cls in harness.OPTIMIZERS:
         for name in cls._parameters:
             assert re.search(rf"^ +{name}: ", cls.__doc__, re.M), (cls, name)
 

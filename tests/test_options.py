@@ -222,12 +222,19 @@ def test_a_variable_that_asks_for_it_takes_its_gradient_as_value(steps):
     assert sum("velocity" in path for path in paths) == 1
 
 
+SPARSE_CASES = [
+    *((cls, {}) for cls in harness.OPTIMIZERS),
+    (tko.Adam, {"clipnorm": 0.5}),
+    (tko.Adam, {"gradient_accumulation_steps": 2}),
+]
+
+
 @pytest.mark.parametrize("regime", harness.REGIMES)
-@pytest.mark.parametrize("options", [{}, {"clipnorm": 0.5}, {"gradient_accumulation_steps": 2}])
-def test_duplicate_rows_are_summed_before_anything_else(regime, options):
+@pytest.mark.parametrize(("cls", "options"), SPARSE_CASES)
+def test_duplicate_rows_are_summed_before_anything_else(cls, options, regime):
     def train(gradient):
         table = tf.Variable(tf.ones([5, 2]))
-        optimizer = tko.Adam(0.1, **options)
+        optimizer = cls(0.1, **options)
         optimizer.build([table])
 
         def step():

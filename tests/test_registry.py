@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras_optim as tko
 
 keras = tf.keras
-CLASSES = [tko.SGD, tko.Adam, tko.AdamW]
+CLASSES = harness.OPTIMIZERS
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -10,7 +10,21 @@ model.compile(optimizer=tko.AdamW(1e-3), loss="mse")
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
-from tf_keras_optim.optimizers import SGD, Adam, AdamW, Optimizer
+from tf_keras_optim.optimizers import (
+    SGD,
+    Adadelta,
+    Adafactor,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Ftrl,
+    Lamb,
+    Lion,
+    Nadam,
+    Optimizer,
+    RMSprop,
+)
 from tf_keras_optim.registry import deserialize, get, install, serialize, uninstall
 from tf_keras_optim.version import VERSION
 
@@ -18,11 +32,20 @@ __version__ = VERSION
 
 __all__ = [
     "SGD",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
+    "Ftrl",
     "Hyperparameter",
+    "Lamb",
     "LearningRate",
+    "Lion",
+    "Nadam",
     "Optimizer",
+    "RMSprop",
     "Scalars",
     "Slot",
     "deserialize",

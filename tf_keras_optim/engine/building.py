@@ -39,6 +39,19 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         """
         return ()
 
+    def slots_of(self, shape: tuple[int, ...]) -> Sequence[Slot | str]:
+        """The slots of a variable of a shape; by default the same for every shape."""
+        return self.slots
+
+    @property
+    def step_slots(self) -> Sequence[Slot]:
+        """Scalars that the algorithm carries from step to step, kept with the state.
+
+        `prepare` finds each as a scalar of that name and returns its new value under the
+        same name; `update` sees the new value.
+        """
+        return ()
+
     # What a face overrides.
 
     def _unwrap(self, variable: Any) -> tf.Variable:
@@ -89,6 +102,8 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         for entry in fresh.values():
             self._store.add(entry)
         self._store.arrange([self._unwrap(variable) for variable in variables])
+        for slot in self.step_slots:
+            self._make_step_slot(slot)
         for entry in self._store.tracked:
             self._make_slots(entry)
         self._is_built = True
@@ -121,7 +136,7 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
             )
         if entry.overwrite:
             return
-        declared = slot_declarations(self.slots)
+        declared = slot_declarations(self.slots_of(tuple(shape)))
         surplus = set(entry.slots) - {slot.name for slot in declared}
         if surplus:
             raise ValueError(
@@ -134,10 +149,20 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
                 entry.slots[slot.name] = self._make_for(
                     entry,
                     slot.name,
-                    lambda start=slot.initial_value: tf.fill(
-                        shape, tf.constant(start, entry.dtype)
+                    lambda slot=slot: tf.fill(
+                        shape if slot.shape is None else slot.shape,
+                        tf.constant(slot.initial_value, entry.dtype),
                     ),
                 )
+        entry.declared = declared
+
+    def _make_step_slot(self, slot: Slot) -> None:
+        if slot.name not in self._store.step_slots:
+            variable = self._make(
+                slot.name, lambda: tf.constant(slot.initial_value, tf.float32), aggregated=True
+            )
+            self._store.step_slots[slot.name] = variable
+            self._publish(slot.name, variable)
 
     def _make_for(self, entry: Tracked, name: str, start: Callable) -> tf.Variable:
         """Makes and publishes a state variable that belongs to a model variable."""
@@ -338,8 +363,7 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
 
     def _state_variables(self) -> list[tf.Variable]:
         rate = [] if self._store.rate is None or not self._rate_is_state else [self._store.rate]
-        slots = slot_declarations(self.slots)
-        return [self._store.iterations, *rate, *self._store.state(slots)]
+        return [self._store.iterations, *rate, *self._store.state()]
 
     @property
     def _variables(self) -> list[Any]:

@@ -179,6 +179,8 @@ class Engine(Applying):
             "learning_rate": tf.cast(rate, dtype),
             "step": tf.cast(updates + 1, dtype),
         }
+        for name, variable in self._store.step_slots.items():
+            scalars[name] = tf.cast(distribution.local(variable).read_value(), dtype)
         further = self.prepare(Scalars(self._static_scalars(), scalars))
         return scalars | {name: tf.cast(value, dtype) for name, value in further.items()}
 

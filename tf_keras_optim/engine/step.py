@@ -82,10 +82,17 @@ class Step:
             if scale is not None:
                 options["scale"] = tf.cast(scale, entry.dtype)
             optimizer._execute(entry, gradient, scalars[entry.dtype], options)
+        self._carry(scalars)
         self._average_others(learned, averaging)
         for entry, _ in learned:
             _constrain(entry)
         return True
+
+    def _carry(self, scalars: Mapping[tf.DType, Mapping[str, tf.Tensor]]) -> None:
+        """Keeps what the algorithm carries to the next step; once, not per variable."""
+        for name, variable in self.optimizer._store.step_slots.items():
+            for values in list(scalars.values())[:1]:
+                distribution.local(variable).assign(tf.cast(values[name], variable.dtype))
 
     def _averaging(self, updates: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scalars of the moving average; after the first update it equals the weights."""

@@ -26,11 +26,13 @@ class Slot:
       initial_value: number that every element starts from.
       group: slots of one group are laid out side by side for each variable;
         groups follow one another. This is the order of `optimizer.variables`.
+      shape: its shape, where that is not the variable's.
     """
 
     name: str
     initial_value: float = 0.0
     group: int = 0
+    shape: tuple[int, ...] | None = None
 
 
 def slot_declarations(slots: Iterable[Any]) -> tuple[Slot, ...]:
@@ -73,6 +75,7 @@ class Tracked:
       dtype: dtype of slots and arithmetic.
       decays: whether weight decay applies.
       overwrite: whether its "gradient" is its new value (float8 scales).
+      declared: the slots that the algorithm keeps for it.
       slots: state variables by slot name.
       average: moving average of its values, or `None`.
       accumulator: sum of gradients since the last update, or `None`.
@@ -84,6 +87,7 @@ class Tracked:
     dtype: tf.DType
     decays: bool = True
     overwrite: bool = False
+    declared: tuple[Slot, ...] = ()
     slots: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
     average: tf.Variable | None = None
     accumulator: tf.Variable | None = None
@@ -101,6 +105,7 @@ class Store:
       rate_source: the schedule or callable that gives the rate instead, or `None`.
       tracked: the entries of the model variables.
       named: state variables by their names.
+      step_slots: scalars that an algorithm carries from step to step, by name.
       extra: state variables that a subclass asked for itself.
     """
 
@@ -111,6 +116,7 @@ class Store:
     def __init__(self) -> None:
         self.tracked: list[Tracked] = []
         self.named: dict[str, tf.Variable] = {}
+        self.step_slots: dict[str, tf.Variable] = {}
         self.extra: list[tf.Variable] = []
         self._by_id: dict[int, Tracked] = {}
         self._index: dict[int, int] = {}
@@ -179,7 +185,7 @@ class Store:
             candidate = f"{name}_{count}"
         return candidate
 
-    def state(self, slots: tuple[Slot, ...]) -> Iterator[tf.Variable]:
+    def state(self) -> Iterator[tf.Variable]:
         """Yields state variables in the layout that Keras uses.
 
         Averages, then accumulators, then the slots, interleaved per variable
@@ -187,8 +193,8 @@ class Store:
         """
         yield from (e.average for e in self.tracked if e.average is not None)
         yield from (e.accumulator for e in self.tracked if e.accumulator is not None)
-        for group in sorted({slot.group for slot in slots}):
-            names = [slot.name for slot in slots if slot.group == group]
-            for entry in self.tracked:
-                yield from (entry.slots[name] for name in names if name in entry.slots)
+        declared = [(entry, slot) for entry in self.tracked for slot in entry.declared]
+        for group in sorted({slot.group for _, slot in declared}):
+            yield from (entry.slots[s.name] for entry, s in declared if s.group == group)
+        yield from self.step_slots.values()
         yield from self.extra

@@ -1,0 +1,72 @@
+"""Adadelta: steps in the units of the weights themselves."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.optimizers.base import Optimizer, documented
+
+
+@documented
+class Adadelta(Optimizer):
+    """Adadelta.
+
+    ```
+    a <- rho * a + (1 - rho) * g^2
+    delta = -sqrt(d + epsilon) / sqrt(a + epsilon) * g
+    d <- rho * d + (1 - rho) * delta^2
+    w <- w + lr * delta
+    ```
+
+    The paper has no rate: `learning_rate=1.0` is its form.
+
+    Args:
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
+      rho: decay of the averages, in [0, 1).
+      epsilon: small constant for numerical stability, at least 0.
+      {{common}}
+
+    State: slots `accumulated_grad` and `accumulated_delta_var` (8 bytes a parameter).
+
+    Sparse gradients: duplicate rows are summed; every row moves, as with the dense
+    gradient.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+      >>> optimizer = Adadelta(learning_rate=1000.0)
+      >>> w = tf.Variable([1.0, 2.0])
+      >>> _ = optimizer.apply_gradients([(tf.constant([1.0, -1.0]), w)])
+      >>> w.numpy().round(3)
+      array([-0.414,  3.414], dtype=float32)
+
+    Source: Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012.
+    """
+
+    learning_rate = LearningRate(0.001)
+    rho = Hyperparameter(0.95, minimum=0.0, below=1.0)
+    epsilon = Hyperparameter(1e-7, minimum=0.0)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The mean squares of gradients and of steps."""
+        return ("accumulated_grad", "accumulated_delta_var")
+
+    def update(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """See the class."""
+        rho, epsilon = scalars.rho, scalars.epsilon
+        a, d = slots["accumulated_grad"], slots["accumulated_delta_var"]
+        a = rho * a + (1.0 - rho) * tf.square(gradient)
+        delta = -tf.sqrt(d + epsilon) / tf.sqrt(a + epsilon) * gradient
+        d = rho * d + (1.0 - rho) * tf.square(delta)
+        after = {"accumulated_grad": a, "accumulated_delta_var": d}
+        return value + scalars.learning_rate * delta, after

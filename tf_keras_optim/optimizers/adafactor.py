@@ -1,0 +1,114 @@
+"""Adafactor: a second moment kept as row and column sums."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.store import Slot
+from tf_keras_optim.optimizers.base import Optimizer, documented
+
+
+def _root_mean_square(x: tf.Tensor) -> tf.Tensor:
+    return tf.sqrt(tf.reduce_mean(tf.square(x)))
+
+
+@documented
+class Adafactor(Optimizer):
+    """Adafactor.
+
+    ```
+    rho = min(lr, 1 / sqrt(t)) if relative_step else lr
+    alpha = max(epsilon_2, rms(w)) * rho if scale_parameter else rho
+    beta = 1 - t^beta_2_decay
+    s = g^2 + epsilon_1
+    rank >= 2:  r <- beta * r + (1 - beta) * mean(s, last axis)
+                c <- beta * c + (1 - beta) * mean(s, last axis but one)
+                v = r / mean(r, last axis) * c        (outer product)
+    otherwise:  v <- beta * v + (1 - beta) * s
+    u = g / sqrt(v)
+    w <- w - alpha * u / max(1, rms(u) / clip_threshold)
+    ```
+
+    Two things differ from Keras: a factored variable keeps only its row and column
+    statistics (Keras also keeps a full-size second moment), and
+    `relative_step=False` takes the rate as it is (in Keras it has no effect).
+
+    Args:
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
+      beta_2_decay: power of the step by which the second moment decays, below 0.
+      epsilon_1: small constant added to squared gradients, at least 0.
+      epsilon_2: smallest size of a variable that the step is scaled to, at least 0.
+      clip_threshold: largest root mean square of the step before the rate, above 0.
+      relative_step: lower the rate to at most `1 / sqrt(t)`.
+      scale_parameter: scale the step to the root mean square of the variable. By name
+        only.
+      {{common}}
+
+    State: for rank 2 and above slots `row` and `column`, a 1000x1000 matrix keeps
+    2,000 numbers; else one slot `velocity` (4 bytes a parameter).
+
+    Sparse gradients: duplicate rows are summed; every row counts in the statistics,
+    as with the dense gradient.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+      >>> optimizer = Adafactor(learning_rate=0.5)
+      >>> w = tf.Variable([1.0, 1.0])
+      >>> _ = optimizer.apply_gradients([(tf.constant([1.0, -1.0]), w)])
+      >>> w.numpy().round(3)
+      array([0.5, 1.5], dtype=float32)
+
+    Source: Shazeer & Stern, "Adafactor: Adaptive Learning Rates with Sublinear
+    Memory Cost", ICML 2018.
+    """
+
+    learning_rate = LearningRate(0.001)
+    beta_2_decay = Hyperparameter(-0.8, below=0.0)
+    epsilon_1 = Hyperparameter(1e-30, minimum=0.0)
+    epsilon_2 = Hyperparameter(1e-3, minimum=0.0)
+    clip_threshold = Hyperparameter(1.0, above=0.0)
+    relative_step = Hyperparameter(True)
+    scale_parameter = Hyperparameter(True, keyword_only=True)
+
+    def slots_of(self, shape: tuple[int, ...]) -> tuple[Slot, ...]:
+        """Row and column statistics of matrices; the second moment of vectors."""
+        if len(shape) < 2:
+            return (Slot("velocity"),)
+        return (Slot("row", shape=shape[:-1]), Slot("column", shape=(*shape[:-2], shape[-1])))
+
+    def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
+        """The rate before scaling, and how much the new gradient counts."""
+        rate = scalars.learning_rate
+        if self.relative_step:
+            rate = tf.minimum(rate, 1.0 / tf.sqrt(scalars.step))
+        return {"rho": rate, "share": scalars.step**scalars.beta_2_decay}
+
+    def update(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """See the class."""
+        square, share = tf.square(gradient) + scalars.epsilon_1, scalars.share
+        if "velocity" in slots:
+            v = slots["velocity"] + (square - slots["velocity"]) * share
+            after = {"velocity": v}
+        else:
+            row, column = slots["row"], slots["column"]
+            row = row + (tf.reduce_mean(square, -1) - row) * share
+            column = column + (tf.reduce_mean(square, -2) - column) * share
+            scaled = row / tf.reduce_mean(row, -1, keepdims=True)
+            v = scaled[..., :, None] * column[..., None, :]
+            after = {"row": row, "column": column}
+        direction = gradient / tf.sqrt(v)
+        direction /= tf.maximum(1.0, _root_mean_square(direction) / scalars.clip_threshold)
+        alpha = scalars.rho
+        if scalars.scale_parameter:
+            alpha *= tf.maximum(scalars.epsilon_2, _root_mean_square(value))
+        return value - alpha * direction, after

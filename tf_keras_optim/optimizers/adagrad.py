@@ -1,0 +1,66 @@
+"""Adagrad: steps shrink where gradients have been large."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.store import Slot
+from tf_keras_optim.optimizers.base import Optimizer, documented
+
+
+@documented
+class Adagrad(Optimizer):
+    """Adagrad.
+
+    ```
+    a <- a + g^2
+    w <- w - lr * g / sqrt(a + epsilon)
+    ```
+
+    Args:
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
+      initial_accumulator_value: what every accumulator starts from, at least 0.
+      epsilon: small constant for numerical stability, at least 0.
+      {{common}}
+
+    State: slot `accumulator` (4 bytes a parameter).
+
+    Sparse gradients: duplicate rows are summed; rows without a gradient stay as
+    they are, as with the dense gradient.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+      >>> optimizer = Adagrad(learning_rate=0.1)
+      >>> w = tf.Variable([1.0, 2.0])
+      >>> _ = optimizer.apply_gradients([(tf.constant([1.0, -1.0]), w)])
+      >>> w.numpy().round(3)
+      array([0.905, 2.095], dtype=float32)
+
+    Source: Duchi, Hazan & Singer, "Adaptive Subgradient Methods for Online Learning
+    and Stochastic Optimization", JMLR 2011.
+    """
+
+    learning_rate = LearningRate(0.001)
+    initial_accumulator_value = Hyperparameter(0.1, minimum=0.0)
+    epsilon = Hyperparameter(1e-7, minimum=0.0)
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The sum of squares."""
+        return (Slot("accumulator", initial_value=self.initial_accumulator_value),)
+
+    def update(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """See the class."""
+        a = slots["accumulator"] + tf.square(gradient)
+        step = scalars.learning_rate * gradient / tf.sqrt(a + scalars.epsilon)
+        return value - step, {"accumulator": a}

@@ -1,0 +1,74 @@
+"""Adamax: Adam with the infinity norm."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import formulas
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.optimizers.base import Optimizer, documented
+
+
+@documented
+class Adamax(Optimizer):
+    """Adamax.
+
+    ```
+    m <- m + (1 - beta_1) * (g - m)
+    u <- max(beta_2 * u, |g|)
+    w <- w - lr / (1 - beta_1^t) * m / (u + epsilon)
+    ```
+
+    Args:
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
+      beta_1: decay of the first moment, in [0, 1).
+      beta_2: decay of the norm, in [0, 1).
+      epsilon: small constant for numerical stability, at least 0.
+      {{common}}
+
+    State: slots `momentum` and `norm` (8 bytes a parameter).
+
+    Sparse gradients: duplicate rows are summed; every row moves, as with the dense
+    gradient.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+      >>> optimizer = Adamax(learning_rate=0.1)
+      >>> w = tf.Variable([1.0, 2.0])
+      >>> _ = optimizer.apply_gradients([(tf.constant([1.0, -1.0]), w)])
+      >>> w.numpy().round(3)
+      array([0.9, 2.1], dtype=float32)
+
+    Source: Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015,
+    section 7.1.
+    """
+
+    learning_rate = LearningRate(0.001)
+    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0)
+    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0)
+    epsilon = Hyperparameter(1e-7, minimum=0.0)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The first moment and the norm."""
+        return ("momentum", "norm")
+
+    def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
+        """The rate with the bias correction."""
+        correction = formulas.one_minus_power(scalars.beta_1, scalars.step)
+        return {"alpha": scalars.learning_rate / correction}
+
+    def update(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """See the class."""
+        m = slots["momentum"] + (gradient - slots["momentum"]) * (1.0 - scalars.beta_1)
+        u = tf.maximum(scalars.beta_2 * slots["norm"], tf.abs(gradient))
+        return value - scalars.alpha * m / (u + scalars.epsilon), {"momentum": m, "norm": u}

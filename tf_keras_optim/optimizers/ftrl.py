@@ -1,0 +1,91 @@
+"""FTRL: follow the regularized leader, with exact zeros."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.store import Slot
+from tf_keras_optim.optimizers.base import Optimizer, documented
+
+
+@documented
+class Ftrl(Optimizer):
+    """FTRL-proximal, optionally with shrinkage.
+
+    ```
+    p = learning_rate_power
+    l2' = l2 + beta / (2 * lr)
+    g_s = g + 2 * l2_shrinkage * w
+    n' = n + g^2
+    z <- z + g_s - (n'^-p - n^-p) / lr * w
+    w <- (clip(z, -l1, l1) - z) / (n'^-p / lr + 2 * l2')
+    n <- n'
+    ```
+
+    With `l1_regularization_strength` weights become exactly zero. A weight is a
+    function of `z` and `n` alone: the value it started from counts only in so far
+    as `z` has taken it up.
+
+    Args:
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
+      learning_rate_power: power of the accumulator, at most 0; 0 keeps the rate.
+      initial_accumulator_value: what every accumulator starts from, at least 0.
+      l1_regularization_strength: strength of the l1 penalty, at least 0.
+      l2_regularization_strength: strength of the l2 penalty, at least 0.
+      l2_shrinkage_regularization_strength: strength of an l2 penalty on the size of
+        the weights (and not on the leader), at least 0.
+      beta: the beta of the paper, at least 0.
+      {{common}}
+
+    State: slots `accumulator` and `linear` (8 bytes a parameter).
+
+    Sparse gradients: duplicate rows are summed; every row is computed anew, as with
+    the dense gradient.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+      >>> optimizer = Ftrl(learning_rate=0.1)
+      >>> w = tf.Variable([1.0, 2.0])
+      >>> _ = optimizer.apply_gradients([(tf.constant([1.0, -1.0]), w)])
+      >>> w.numpy().round(3)
+      array([0.603, 1.492], dtype=float32)
+
+    Source: McMahan et al., "Ad Click Prediction: a View from the Trenches", KDD 2013.
+    """
+
+    learning_rate = LearningRate(0.001)
+    learning_rate_power = Hyperparameter(-0.5, maximum=0.0)
+    initial_accumulator_value = Hyperparameter(0.1, minimum=0.0)
+    l1_regularization_strength = Hyperparameter(0.0, minimum=0.0)
+    l2_regularization_strength = Hyperparameter(0.0, minimum=0.0)
+    l2_shrinkage_regularization_strength = Hyperparameter(0.0, minimum=0.0)
+    beta = Hyperparameter(0.0, minimum=0.0)
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The sum of squares and the linear term."""
+        start = self.initial_accumulator_value
+        return (Slot("accumulator", initial_value=start), Slot("linear"))
+
+    def update(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """See the class."""
+        lr, power = scalars.learning_rate, -scalars.learning_rate_power
+        l1 = scalars.l1_regularization_strength
+        l2 = scalars.l2_regularization_strength + scalars.beta / (2.0 * lr)
+        n, z = slots["accumulator"], slots["linear"]
+        shrunk = gradient + 2.0 * scalars.l2_shrinkage_regularization_strength * value
+        total = n + tf.square(gradient)
+        z = z + shrunk - (tf.pow(total, power) - tf.pow(n, power)) / lr * value
+        curvature = tf.pow(total, power) / lr + 2.0 * l2
+        new = (tf.clip_by_value(z, -l1, l1) - z) / curvature
+        return new, {"accumulator": total, "linear": z}

@@ -1,0 +1,87 @@
+"""LAMB: Adam's step, scaled to the size of each variable."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import formulas
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.optimizers.base import Optimizer, documented
+
+
+@documented
+class Lamb(Optimizer):
+    """LAMB.
+
+    ```
+    m <- m + (1 - beta_1) * (g - m)
+    v <- v + (1 - beta_2) * (g^2 - v)
+    u = m / (1 - beta_1^t) / (sqrt(v / (1 - beta_2^t)) + epsilon)
+    ratio = |w| / |u|, or 1 if either is 0
+    w <- w - lr * ratio * u
+    ```
+
+    Weight decay acts before the update and outside the trust ratio, as in Keras.
+
+    Args:
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
+      beta_1: decay of the first moment, in [0, 1).
+      beta_2: decay of the second moment, in [0, 1).
+      epsilon: small constant for numerical stability, at least 0.
+      {{common}}
+
+    State: slots `momentum` and `velocity` (8 bytes a parameter).
+
+    Sparse gradients: duplicate rows are summed; every row moves, as with the dense
+    gradient.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+      >>> optimizer = Lamb(learning_rate=0.1)
+      >>> w = tf.Variable([1.0, 2.0])
+      >>> _ = optimizer.apply_gradients([(tf.constant([1.0, -1.0]), w)])
+      >>> w.numpy().round(3)
+      array([0.842, 2.158], dtype=float32)
+
+    Source: You et al., "Large Batch Optimization for Deep Learning: Training BERT in
+    76 minutes", ICLR 2020.
+    """
+
+    learning_rate = LearningRate(0.001)
+    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0)
+    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0)
+    epsilon = Hyperparameter(1e-7, minimum=0.0)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The two moments."""
+        return ("momentum", "velocity")
+
+    def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
+        """The two bias corrections."""
+        return {
+            "correction_1": formulas.one_minus_power(scalars.beta_1, scalars.step),
+            "correction_2": formulas.one_minus_power(scalars.beta_2, scalars.step),
+        }
+
+    def update(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """See the class."""
+        m = slots["momentum"] + (gradient - slots["momentum"]) * (1.0 - scalars.beta_1)
+        v = slots["velocity"]
+        v = v + (tf.square(gradient) - v) * (1.0 - scalars.beta_2)
+        root = tf.sqrt(v / scalars.correction_2) + scalars.epsilon
+        direction = m / scalars.correction_1 / root
+        weight_norm, norm = tf.norm(value), tf.norm(direction)
+        both = tf.logical_and(weight_norm > 0.0, norm > 0.0)
+        ratio = tf.where(both, weight_norm / norm, 1.0)
+        after = {"momentum": m, "velocity": v}
+        return value - scalars.learning_rate * ratio * direction, after

@@ -1,0 +1,70 @@
+"""Lion: the sign of an interpolated momentum."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.optimizers.base import Optimizer, documented
+
+
+@documented
+class Lion(Optimizer):
+    """Lion.
+
+    ```
+    w <- w - lr * sign(beta_1 * m + (1 - beta_1) * g)
+    m <- beta_2 * m + (1 - beta_2) * g
+    ```
+
+    Every weight moves by the same amount, so the rate is usually 3 to 10 times
+    smaller, and weight decay as much larger, than Adam's. The default rate is
+    Keras 3's; that of Keras 2 is 1e-4.
+
+    Args:
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
+      beta_1: how much of the momentum the step sees, in [0, 1).
+      beta_2: decay of the momentum, in [0, 1).
+      {{common}}
+
+    State: slot `momentum` (4 bytes a parameter).
+
+    Sparse gradients: duplicate rows are summed; every row moves, as with the dense
+    gradient.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+      >>> optimizer = Lion(learning_rate=0.1)
+      >>> w = tf.Variable([1.0, 2.0])
+      >>> _ = optimizer.apply_gradients([(tf.constant([1.0, -1.0]), w)])
+      >>> w.numpy().round(3)
+      array([0.9, 2.1], dtype=float32)
+
+    Source: Chen et al., "Symbolic Discovery of Optimization Algorithms",
+    NeurIPS 2023.
+    """
+
+    learning_rate = LearningRate(0.001)
+    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0)
+    beta_2 = Hyperparameter(0.99, minimum=0.0, below=1.0)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The momentum."""
+        return ("momentum",)
+
+    def update(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """See the class."""
+        m, b1, b2 = slots["momentum"], scalars.beta_1, scalars.beta_2
+        direction = tf.sign(b1 * m + (1.0 - b1) * gradient)
+        momentum = b2 * m + (1.0 - b2) * gradient
+        return value - scalars.learning_rate * direction, {"momentum": momentum}

@@ -1,0 +1,97 @@
+"""Nadam: Adam with Nesterov's momentum and a momentum schedule."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import formulas
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.store import Slot
+from tf_keras_optim.optimizers.base import Optimizer, documented
+
+
+@documented
+class Nadam(Optimizer):
+    """Nadam.
+
+    ```
+    mu_t = beta_1 * (1 - 0.96^t / 2)
+    P <- P * mu_t                               product of the mu so far
+    m <- m + (1 - beta_1) * (g - m)
+    v <- v + (1 - beta_2) * (g^2 - v)
+    m_hat = mu_{t+1} * m / (1 - P * mu_{t+1}) + (1 - mu_t) * g / (1 - P)
+    v_hat = v / (1 - beta_2^t)
+    w <- w - lr * m_hat / (sqrt(v_hat) + epsilon)
+    ```
+
+    The product is taken once per update, in float32, and saved with the state.
+    (Keras 2 multiplies it once per variable inside a `tf.function`.)
+
+    Args:
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
+      beta_1: decay of the first moment, in [0, 1).
+      beta_2: decay of the second moment, in [0, 1).
+      epsilon: small constant for numerical stability, at least 0.
+      {{common}}
+
+    State: slots `momentum` and `velocity` (8 bytes a parameter), and one number,
+    `u_product`.
+
+    Sparse gradients: duplicate rows are summed; every row moves, as with the dense
+    gradient.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+      >>> optimizer = Nadam(learning_rate=0.1)
+      >>> w = tf.Variable([1.0, 2.0])
+      >>> _ = optimizer.apply_gradients([(tf.constant([1.0, -1.0]), w)])
+      >>> w.numpy().round(3)
+      array([0.894, 2.106], dtype=float32)
+
+    Source: Dozat, "Incorporating Nesterov Momentum into Adam", ICLR workshop 2016.
+    """
+
+    learning_rate = LearningRate(0.001)
+    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0)
+    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0)
+    epsilon = Hyperparameter(1e-7, minimum=0.0)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The two moments."""
+        return ("momentum", "velocity")
+
+    @property
+    def step_slots(self) -> tuple[Slot, ...]:
+        """The product of the momentum schedule so far."""
+        return (Slot("u_product", initial_value=1.0),)
+
+    def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
+        """The product, the weights of both momentum terms, and the correction of v."""
+        t = scalars.step
+        mu, mu_next = (scalars.beta_1 * (1.0 - 0.5 * 0.96**s) for s in (t, t + 1.0))
+        product = scalars.u_product * mu
+        return {
+            "u_product": product,
+            "moment_weight": mu_next / (1.0 - product * mu_next),
+            "gradient_weight": (1.0 - mu) / (1.0 - product),
+            "correction": formulas.one_minus_power(scalars.beta_2, t),
+        }
+
+    def update(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """See the class."""
+        m, v = slots["momentum"], slots["velocity"]
+        m = m + (gradient - m) * (1.0 - scalars.beta_1)
+        v = v + (tf.square(gradient) - v) * (1.0 - scalars.beta_2)
+        m_hat = scalars.moment_weight * m + scalars.gradient_weight * gradient
+        root = tf.sqrt(v / scalars.correction) + scalars.epsilon
+        return value - scalars.learning_rate * m_hat / root, {"momentum": m, "velocity": v}

@@ -1,0 +1,93 @@
+"""RMSprop: steps divided by a running root mean square."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.store import Slot
+from tf_keras_optim.optimizers.base import Optimizer, documented
+
+
+@documented
+class RMSprop(Optimizer):
+    """RMSprop, optionally centered and with momentum.
+
+    ```
+    v <- rho * v + (1 - rho) * g^2
+    denominator = sqrt(v + epsilon)
+    centered:  a <- rho * a + (1 - rho) * g
+               denominator = sqrt(max(v - a^2, 0) + epsilon)
+    momentum = 0:  w <- w - lr * g / denominator
+    otherwise:     m <- momentum * m + lr * g / denominator
+                   w <- w - m
+    ```
+
+    `epsilon` stands inside the root, as in Keras. The maximum guards against a
+    negative radicand, which rounding can leave.
+
+    Args:
+      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
+      rho: decay of the averages, in [0, 1).
+      momentum: how much of the last step is kept, in [0, 1].
+      epsilon: small constant for numerical stability, at least 0.
+      centered: divide by the deviation of the gradient instead of its root mean
+        square.
+      {{common}}
+
+    State: slot `velocity` (4 bytes a parameter); with momentum also `momentum`,
+    centered also `average_gradient` (4 bytes each).
+
+    Sparse gradients: duplicate rows are summed; every row moves, as with the dense
+    gradient.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Example:
+      >>> optimizer = RMSprop(learning_rate=0.1)
+      >>> w = tf.Variable([1.0, 2.0])
+      >>> _ = optimizer.apply_gradients([(tf.constant([1.0, -1.0]), w)])
+      >>> w.numpy().round(3)
+      array([0.684, 2.316], dtype=float32)
+
+    Source: Hinton, Srivastava & Swersky, "Neural Networks for Machine Learning",
+    lecture 6e, 2012; centered: Graves, "Generating Sequences With Recurrent Neural
+    Networks", 2013.
+    """
+
+    learning_rate = LearningRate(0.001)
+    rho = Hyperparameter(0.9, minimum=0.0, below=1.0)
+    momentum = Hyperparameter(0.0, minimum=0.0, maximum=1.0)
+    epsilon = Hyperparameter(1e-7, minimum=0.0)
+    centered = Hyperparameter(False)
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The mean square; the momentum and the mean where they are asked for."""
+        slots = [Slot("velocity")]
+        if self.momentum:
+            slots.append(Slot("momentum", group=1))
+        if self.centered:
+            slots.append(Slot("average_gradient", group=2))
+        return tuple(slots)
+
+    def update(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """See the class."""
+        v = scalars.rho * slots["velocity"] + (1.0 - scalars.rho) * tf.square(gradient)
+        after, radicand = {"velocity": v}, v
+        if scalars.centered:
+            mean = scalars.rho * slots["average_gradient"] + (1.0 - scalars.rho) * gradient
+            after["average_gradient"] = mean
+            radicand = tf.maximum(v - tf.square(mean), 0.0)
+        step = scalars.learning_rate * gradient / tf.sqrt(radicand + scalars.epsilon)
+        if "momentum" in slots:
+            step = after["momentum"] = scalars.momentum * slots["momentum"] + step
+        return value - step, after
