@@ -59,6 +59,7 @@ def test_install_and_uninstall():
     try:
         tko.install()  # a second time changes nothing
         assert {name: compiled(name) for name in names} == names
+        assert compiled("lamb") is tko.Lamb  # a name that Keras itself does not find
     finally:
         tko.uninstall()
     after = {name: compiled(name) for name in names}

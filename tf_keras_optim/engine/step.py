@@ -125,7 +125,7 @@ class Step:
         factor = 1.0 / (
             (optimizer.loss_scale_factor or 1.0) * (optimizer.gradient_accumulation_steps or 1)
         )
-        plain = None if factor == 1.0 else tf.constant(factor)
+        plain = None if factor == 1.0 else tf.constant(factor, tf.float64)
         if optimizer.clipnorm is not None:
             return [
                 _clip_scale(formulas.squared_norm(gradient), factor, optimizer.clipnorm)
