@@ -6,6 +6,7 @@ import re
 import harness
 import keras as keras_3
 import numpy as np
+import oracles
 import pytest
 import tensorflow as tf
 
@@ -14,11 +15,13 @@ import tf_keras_optim as tko
 CONTRIBUTING = pathlib.Path(__file__).parents[1] / "CONTRIBUTING.md"
 
 
-def example(name, **replacements):
+SOURCE = CONTRIBUTING.read_text()
+
+
+def example(name, replacements=()):
     """Runs the named example of CONTRIBUTING.md; returns what it defines."""
-    text = CONTRIBUTING.read_text()
-    code = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", text, re.S).group(1)
-    for old, new in replacements.items():
+    code = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", SOURCE, re.S).group(1)
+    for old, new in replacements:
         assert old in code
         code = code.replace(old, new)
     namespace = {"__name__": "example"}
@@ -26,31 +29,21 @@ def example(name, **replacements):
     return namespace
 
 
+def keras_class():
+    """The very same text on Keras' own base class: what "unchanged" means."""
+    names = [
+        ("tko.Optimizer", "keras.optimizers.Optimizer"),
+        ("import tf_keras_optim as tko", "import keras"),
+    ]
+    return example("keras_style", names)["MomentumSGD"]
+
+
 Lion = example("lion")["Lion"]
 OursKerasStyle = example("keras_style")["MomentumSGD"]
 
-# The very same text on Keras' own base class: what "unchanged" means.
-_source = CONTRIBUTING.read_text()
-
-
-def keras_class():
-    text = re.search(r"<!-- test: keras_style -->\n```python\n(.*?)```", _source, re.S).group(1)
-    namespace = {"__name__": "example"}
-    text = text.replace("tko.Optimizer", "keras.optimizers.Optimizer")
-    exec(text.replace("import tf_keras_optim as tko", "import keras"), namespace)
-    return namespace["MomentumSGD"]
-
-
-def lion_oracle(w, gradients, learning_rate, beta_1=0.9, beta_2=0.99):
-    m = np.zeros_like(w)
-    for g in gradients:
-        w = w - learning_rate * np.sign(beta_1 * m + (1 - beta_1) * g)
-        m = beta_2 * m + (1 - beta_2) * g
-    return w
-
 
 def test_lion_is_as_short_as_promised():
-    text = re.search(r"class Lion.*?\n```", _source, re.S).group(0)
+    text = re.search(r"class Lion.*?\n```", SOURCE, re.S).group(0)
     assert len(text.splitlines()) - 1 <= 15
 
 
@@ -59,7 +52,7 @@ def test_lion_equals_its_paper(regime):
     gradients, starts = harness.gradient_sequence(50), harness.starts()
     values = harness.run(Lion(0.01), gradients, starts, regime)
     expected = [
-        lion_oracle(start, [batch[i] for batch in gradients], 0.01)
+        oracles.lion(start, [batch[i] for batch in gradients], 0.01)
         for i, start in enumerate(starts)
     ]
     assert harness.distance_error(values, expected, starts) <= 2e-5

@@ -227,9 +227,7 @@ def declared(cls: type, common_base: type | None = None) -> dict[str, Hyperparam
         is_common = common_base is None or base in common_base.__mro__
         for name, value in vars(base).items():
             if isinstance(value, Hyperparameter):
-                target = common if is_common else own
-                target.setdefault(name, value)
-                target[name] = value
+                (common if is_common else own)[name] = value
     names = [name for name in own if name != "learning_rate"]
     names.insert(0, "learning_rate")
     for name in list(names):
