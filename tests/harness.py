@@ -91,7 +91,8 @@ def small_model(seed=0, units=3):
             keras.layers.Input((8,)),
             keras.layers.Dense(16, activation="relu", name="hidden"),
             keras.layers.Dense(units, name="head"),
-        ]
+        ],
+        name="small",
     )
 
 

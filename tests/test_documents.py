@@ -26,15 +26,24 @@ def test_readme_examples_run(example):
     exec(compile(EXAMPLES[example], "README.md", "exec"), {"__name__": "example"})
 
 
-@pytest.mark.parametrize("name", [n for n in tko.__all__ if isinstance(getattr(tko, n), type)])
+CLASSES = {
+    name: value
+    for module in (tko, tko.schedules)
+    for name, value in vars(module).items()
+    if name in module.__all__ and isinstance(value, type)
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
 def test_docstring_examples_are_true(name):
-    cls = getattr(tko, name)
+    cls = CLASSES[name]
     finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
-    names = {"tf": tf, "np": np, "tko": tko, name: cls}
+    names = {"tf": tf, "np": np, "tko": tko, **CLASSES}
     for case in finder.find(cls, name, globs=names):
         runner.run(case)
     assert runner.summarize(verbose=False).failed == 0
-    if issubclass(cls, tko.Optimizer) and cls is not tko.Optimizer:
+    bases = (tko.Optimizer, tko.schedules.Schedule)
+    if issubclass(cls, bases) and cls not in bases:
         assert runner.tries > 0
 
 
@@ -47,3 +56,7 @@ def test_shared_arguments_stand_in_every_docstring():
 def test_everything_public_is_documented():
     for name in tko.__all__:
         assert getattr(tko, name).__doc__
+    for cls in CLASSES.values():
+        if issubclass(cls, tko.schedules.Schedule):
+            for name in cls._parameters:
+                assert re.search(rf"^ +{name}: ", cls.__doc__, re.M), (cls, name)

@@ -20,6 +20,7 @@ LAYERS = {
     "engine": set(),
     "faces": {"engine"},
     "optimizers": {"engine", "faces"},
+    "schedules": {"engine", "faces"},
 }
 
 

@@ -7,6 +7,7 @@ model.compile(optimizer=tko.AdamW(1e-3), loss="mse")
 ```
 """
 
+from tf_keras_optim import schedules
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
@@ -51,6 +52,7 @@ __all__ = [
     "deserialize",
     "get",
     "install",
+    "schedules",
     "serialize",
     "uninstall",
 ]

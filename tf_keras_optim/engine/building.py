@@ -365,6 +365,9 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         rate = [] if self._store.rate is None or not self._rate_is_state else [self._store.rate]
         return [self._store.iterations, *rate, *self._store.state()]
 
+    def _multiplier(self) -> tf.Variable | None:
+        return self._store.multiplier
+
     @property
     def _variables(self) -> list[Any]:
         return [self._public[id(variable)] for variable in self._state_variables()]

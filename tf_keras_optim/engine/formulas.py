@@ -30,6 +30,11 @@ def one_minus_power(rate: Any, step: tf.Tensor) -> tf.Tensor:
     return -tf.math.expm1(step * tf.constant(math.log(rate), step.dtype))
 
 
+def moment(before: tf.Tensor, sample: tf.Tensor, decay: Any) -> tf.Tensor:
+    """Moves a running moment towards a sample: `m + (x - m) * (1 - decay)`."""
+    return before + (sample - before) * (1.0 - decay)
+
+
 def decayed(value: tf.Tensor, weight_decay: Any, learning_rate: tf.Tensor) -> tf.Tensor:
     """Decoupled weight decay (Loshchilov & Hutter 2019): `w - w * decay * rate`."""
     return value - value * weight_decay * learning_rate

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+REQUIRED: Any = inspect.Parameter.empty  # the default of an argument that must be given
+
 
 def plain_number(value: Any) -> Any:
     """Turns a 0-d eager tensor, variable or NumPy value into a Python scalar.
@@ -54,7 +56,7 @@ class Hyperparameter:
     with, as with any Python number, and a warning says so.
 
     Args:
-      default: value when the argument is not given.
+      default: value when the argument is not given; `REQUIRED` for none.
       kind: `float`, `int`, `bool` or `str`. Taken from `default` if omitted.
       minimum: smallest value allowed (inclusive), or `None`.
       maximum: largest value allowed (inclusive), or `None`.
@@ -65,6 +67,8 @@ class Hyperparameter:
       position: index among the arguments, counted from `learning_rate` at 0.
         Without it the order of declaration holds.
       keyword_only: whether it must be given by name.
+      schedulable: whether a schedule may stand in place of the number. The rule
+        then finds its value at this step, a 0-d tensor, in its scalars.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Hyperparameter:
         optional: bool | None = None,
         position: int | None = None,
         keyword_only: bool = False,
+        schedulable: bool = False,
     ):
         self.default = default
         self.kind = kind or type(default)
@@ -89,6 +94,7 @@ class Hyperparameter:
         self.optional = default is None if optional is None else optional
         self.position = position
         self.keyword_only = keyword_only
+        self.schedulable = schedulable
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -106,7 +112,12 @@ class Hyperparameter:
             ) from None
 
     def __set__(self, instance: Any, value: Any) -> None:
-        value = self.check(value, type(instance).__name__)
+        owner = type(instance).__name__
+        if self.schedulable and instance._is_schedule(value):
+            with tf.init_scope():
+                self.check(value(0), owner)
+        else:
+            value = self.check(value, owner)
         known = self.name in instance.__dict__
         changed = known and instance.__dict__[self.name] != value
         instance.__dict__[self.name] = value
@@ -126,6 +137,7 @@ class Hyperparameter:
             text += f", above {self.above}"
         if self.below is not None:
             text += f", below {self.below}"
+        text += ", a schedule of such numbers" if self.schedulable else ""
         return text + (" or None" if self.optional else "")
 
     def _converted(self, value: Any) -> Any:

@@ -166,10 +166,14 @@ class Engine(Applying):
         """
         return all(self._executor.used) if self._executor.used else None
 
-    def _static_scalars(self) -> dict[str, Any]:
+    def _values(self) -> dict[str, Any]:
+        """Returns every hyperparameter but the learning rate: numbers and schedules."""
         return {
             name: getattr(self, name) for name in self._parameters if name != "learning_rate"
         }
+
+    def _static_scalars(self) -> dict[str, Any]:
+        return {k: v for k, v in self._values().items() if not self._is_schedule(v)}
 
     def _dynamic_scalars(
         self, dtype: tf.DType, rate: Any, updates: tf.Tensor
@@ -179,6 +183,9 @@ class Engine(Applying):
             "learning_rate": tf.cast(rate, dtype),
             "step": tf.cast(updates + 1, dtype),
         }
+        for name, value in self._values().items():
+            if self._is_schedule(value):
+                scalars[name] = tf.cast(value(updates), dtype)
         for name, variable in self._store.step_slots.items():
             scalars[name] = tf.cast(distribution.local(variable).read_value(), dtype)
         further = self.prepare(Scalars(self._static_scalars(), scalars))
@@ -303,12 +310,19 @@ class Engine(Applying):
             config["learning_rate"] = self._serialize(source)
         else:
             config["learning_rate"] = float(self._store.rate.numpy())
-        return config | self._static_scalars()
+        for name, value in self._values().items():
+            config[name] = self._serialize(value) if self._is_schedule(value) else value
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Makes an optimizer from what `get_config` returned."""
         config = dict(config)
-        if isinstance(config.get("learning_rate"), dict):
-            config["learning_rate"] = cls._deserialize(config["learning_rate"], custom_objects)
+        for name, value in config.items():
+            parameter = cls._parameters.get(name)
+            takes_schedules = isinstance(parameter, hyperparameters.LearningRate) or (
+                parameter is not None and parameter.schedulable
+            )
+            if takes_schedules and isinstance(value, dict):
+                config[name] = cls._deserialize(value, custom_objects)
         return cls(**config)

@@ -10,7 +10,7 @@ class CommonOptions:
     """Declarations of the arguments that all optimizers share."""
 
     learning_rate = LearningRate(0.001)
-    weight_decay = Hyperparameter(None, kind=float, minimum=0.0)
+    weight_decay = Hyperparameter(None, kind=float, minimum=0.0, schedulable=True)
     clipnorm = Hyperparameter(None, kind=float, above=0.0)
     clipvalue = Hyperparameter(None, kind=float, above=0.0)
     global_clipnorm = Hyperparameter(None, kind=float, above=0.0)
@@ -41,8 +41,8 @@ class CommonOptions:
 
 
 COMMON_ARGUMENTS = """
-  weight_decay: decoupled weight decay per step, or `None`. Each weight loses the
-    fraction `weight_decay * learning_rate` before the update.
+  weight_decay: decoupled weight decay per step, a schedule of it, or `None`. Each
+    weight loses the fraction `weight_decay * learning_rate` before the update.
   clipnorm: largest L2 norm of each variable's gradient, or `None`.
   clipvalue: largest absolute value of each gradient element, or `None`.
   global_clipnorm: largest L2 norm of all gradients together, or `None`. At most

@@ -28,29 +28,80 @@ class Rates(Building):
     def _set_learning_rate(self, value: Any) -> None:
         value = self._parameters["learning_rate"].check(value, type(self).__name__)
         store = self._store
-        if callable(value):
-            if not self._is_schedule(value):
-                hyperparameters.check_callable_rate(value, type(self).__name__)
-            if store.rate is not None:
-                self._retire(store.rate, "_learning_rate")
-            store.rate, store.rate_source = None, value
-        elif store.rate is not None:
+        if not callable(value) and store.rate is not None:
             store.rate.assign(value)
             return
-        elif self._is_schedule(store.rate_source):
-            raise TypeError(
-                f"{self._title()} follows the schedule {store.rate_source!r}, so its "
-                "learning rate cannot be set to a number. Create it with a number, or "
-                "assign another schedule."
-            )
+        if not callable(value) and store.multiplier is not None:
+            self._scale_schedule(value)
+            return
+        if callable(value) and not self._is_schedule(value):
+            hyperparameters.check_callable_rate(value, type(self).__name__)
+        if store.rate is not None:
+            self._retire(store.rate, "_learning_rate")
+        if store.multiplier is not None:
+            self._retire(store.multiplier, "_learning_rate_multiplier")
+        store.rate = store.multiplier = store.rate_source = None
+        if callable(value):
+            store.rate_source = value
         else:
-            store.rate_source = None
-            store.rate = self._make(
-                "learning_rate", lambda: tf.constant(value, tf.float32), aggregated=True
-            )
-            self._publish("_learning_rate", store.rate)
+            store.rate = self._make_rate("learning_rate", value)
+        if self._is_schedule(value):
+            store.multiplier = self._make_rate("learning_rate_multiplier", 1.0)
         self._steps.clear()
         self._lookups.clear()
+
+    def _make_rate(self, name: str, value: float) -> tf.Variable:
+        variable = self._make(name, lambda: tf.constant(value, tf.float32), aggregated=True)
+        self._publish(f"_{name}", variable)
+        return variable
+
+    def _scale_schedule(self, rate: float) -> None:
+        """Sets the multiplier so that the rate of the next update is a given number."""
+        with tf.init_scope():
+            scheduled = float(self._store.rate_source(self._updates()))
+        if scheduled == 0.0:
+            raise ValueError(
+                f"{self._title()} follows {self._store.rate_source!r}, which is 0 at this "
+                f"step: no factor on it gives the learning rate {rate}. Assign another "
+                "schedule, or set `learning_rate_multiplier`."
+            )
+        self.learning_rate_multiplier = rate / scheduled
+
+    @property
+    def learning_rate_multiplier(self) -> Any:
+        """Factor on the schedule that the learning rate follows: a variable, 1 at first.
+
+        Setting `learning_rate` to a number while there is a schedule sets this factor,
+        so that the number holds now and the schedule's shape holds from there on; so
+        callbacks such as `ReduceLROnPlateau` work on top of a schedule. It is saved
+        with the state.
+
+        Raises:
+          AttributeError: the learning rate follows no schedule.
+        """
+        if self._store.multiplier is None:
+            raise AttributeError(
+                f"{self._title()} follows no schedule, so there is no multiplier. Set "
+                "`learning_rate`."
+            )
+        return self._public[id(self._store.multiplier)]
+
+    @learning_rate_multiplier.setter
+    def learning_rate_multiplier(self, value: Any) -> None:
+        if self._store.multiplier is None:
+            raise ValueError(
+                f"{self._title()} follows no schedule, so there is nothing to multiply. Set "
+                "`learning_rate`."
+            )
+        number = hyperparameters.plain_number(value)
+        checked = hyperparameters.Hyperparameter(1.0)
+        checked.name = "learning_rate_multiplier"
+        self._store.multiplier.assign(checked.check(number, type(self).__name__))
+
+    @property
+    def current_learning_rate(self) -> Any:
+        """The rate of the next update: a Python float; inside a function a 0-d tensor."""
+        return hyperparameters.plain_number(self._learning_rate_at(self._updates()))
 
     @property
     def _learning_rate(self) -> Any:
@@ -80,7 +131,8 @@ class Rates(Building):
         if store.rate is not None:
             return distribution.local(store.rate).read_value()
         if self._is_schedule(store.rate_source):
-            return tf.cast(store.rate_source(updates), tf.float32)
+            rate = tf.cast(store.rate_source(updates), tf.float32)
+            return rate * distribution.local(store.multiplier).read_value()
         return self._rate_from_callable()
 
     def _updates(self) -> tf.Tensor:

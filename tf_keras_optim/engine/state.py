@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+_MULTIPLIER = "learning_rate_multiplier"
+
 
 class State:
     """The part of an optimizer that hands its state out and takes it in.
@@ -17,6 +19,10 @@ class State:
     _pending: list[np.ndarray] | None = None
 
     def _state_variables(self) -> list[tf.Variable]:
+        raise NotImplementedError
+
+    def _multiplier(self) -> tf.Variable | None:
+        """Returns the factor on a schedule; it has no place in Keras' positional layout."""
         raise NotImplementedError
 
     def get_weights(self) -> list[np.ndarray]:
@@ -44,6 +50,9 @@ class State:
         """Writes the state into a Keras store, by position."""
         for position, value in enumerate(self.get_weights()):
             store[str(position)] = value
+        multiplier = self._multiplier()
+        if multiplier is not None and multiplier.numpy() != 1.0:
+            store[_MULTIPLIER] = multiplier.numpy()
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Reads the state from a Keras store.
@@ -55,13 +64,23 @@ class State:
           ValueError: the number of arrays or a shape differs from this
             optimizer's. Nothing is changed then.
         """
-        values = [np.asarray(store[str(position)]) for position in range(len(store.keys()))]
+        names = set(store.keys())
+        values = [np.asarray(store[str(i)]) for i in range(len(names - {_MULTIPLIER}))]
         if not values:
             return
+        factor = float(np.asarray(store[_MULTIPLIER])) if _MULTIPLIER in names else 1.0
+        multiplier = self._multiplier()
+        if multiplier is None and factor != 1.0:
+            raise ValueError(
+                f"{self._title()} follows no schedule, but the saved one did, with the factor "
+                f"`{_MULTIPLIER}` = {factor} on it. Create the optimizer with that schedule."
+            )
         if self.built or len(values) == len(self._state_variables()):  # type: ignore[attr-defined]
             self._assign(values, "saved")
         else:
             self._pending = self._no_dependency(values)  # type: ignore[attr-defined]
+        if multiplier is not None:
+            multiplier.assign(factor)
 
     def _load_pending(self) -> None:
         """Assigns waiting values as soon as every variable they belong to exists."""

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, formulas
-from tf_keras_optim.engine.kernels import average_only
+from tf_keras_optim.engine.kernels import Scalars, average_only
 from tf_keras_optim.engine.store import Tracked
 
 
@@ -44,23 +44,21 @@ class UpdateSteps:
         """Updates one variable; the arguments are those of `Kernels.run`."""
         self.used.add(self._compiled)
         variable = distribution.local(entry.variable)
-        static = self._static()
+        scalars = Scalars(self._static(), dynamic)
         if gradient is None:
             accumulator = distribution.local(entry.accumulator)
             gradient = accumulator.read_value()
             accumulator.assign(tf.zeros_like(gradient))
         gradient = formulas.conditioned(
-            tf.cast(gradient, entry.dtype), options.get("scale"), static["clipvalue"]
+            tf.cast(gradient, entry.dtype), options.get("scale"), scalars.clipvalue
         )
         with tf.device(variable.device):
             if decay:
                 value = tf.cast(variable.read_value(), entry.dtype)
-                value = formulas.decayed(
-                    value, static["weight_decay"], dynamic["learning_rate"]
-                )
+                value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
                 variable.assign(tf.cast(value, variable.dtype))
             self._update_step(variable)(
-                tf.cast(gradient, variable.dtype), dynamic["learning_rate"]
+                tf.cast(gradient, variable.dtype), scalars.learning_rate
             )
             if "ema_momentum" in options:
                 average_only(entry, options)

@@ -103,6 +103,7 @@ class Store:
       iterations: int64 count of the calls so far.
       rate: float32 variable with the learning rate, or `None`.
       rate_source: the schedule or callable that gives the rate instead, or `None`.
+      multiplier: float32 variable with the factor on a schedule, or `None`.
       tracked: the entries of the model variables.
       named: state variables by their names.
       step_slots: scalars that an algorithm carries from step to step, by name.
@@ -112,6 +113,7 @@ class Store:
     iterations: tf.Variable
     rate: tf.Variable | None = None
     rate_source: Any = None
+    multiplier: tf.Variable | None = None
 
     def __init__(self) -> None:
         self.tracked: list[Tracked] = []

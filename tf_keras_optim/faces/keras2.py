@@ -61,6 +61,13 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
     def _is_schedule(self, value: Any) -> bool:
         return isinstance(value, schedules.LearningRateSchedule)
 
+    def _get_learning_rate(self) -> Any:
+        rate = super()._get_learning_rate()
+        if self._store.multiplier is not None:
+            # Callbacks assign to what they read, which would be a variable in Keras.
+            rate.assign = self._set_learning_rate
+        return rate
+
     def _serialize(self, value: Any) -> Any:
         if self._is_schedule(value):
             return schedules.serialize(value)

@@ -24,7 +24,7 @@ class Adadelta(Optimizer):
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      rho: decay of the averages, in [0, 1).
+      rho: decay of the averages, in [0, 1), or a schedule.
       epsilon: small constant for numerical stability, at least 0.
       {{common}}
 
@@ -47,7 +47,7 @@ class Adadelta(Optimizer):
     """
 
     learning_rate = LearningRate(0.001)
-    rho = Hyperparameter(0.95, minimum=0.0, below=1.0)
+    rho = Hyperparameter(0.95, minimum=0.0, below=1.0, schedulable=True)
     epsilon = Hyperparameter(1e-7, minimum=0.0)
 
     @property

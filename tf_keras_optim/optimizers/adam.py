@@ -27,8 +27,8 @@ class Adam(Optimizer):
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      beta_1: decay of the first moment, in [0, 1).
-      beta_2: decay of the second moment, in [0, 1).
+      beta_1: decay of the first moment, in [0, 1), or a schedule.
+      beta_2: decay of the second moment, in [0, 1), or a schedule.
       epsilon: small constant for numerical stability, at least 0.
       amsgrad: use the running maximum of the second moment.
       {{common}}
@@ -54,8 +54,8 @@ class Adam(Optimizer):
     """
 
     learning_rate = LearningRate(0.001)
-    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0)
-    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0)
+    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
+    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
     epsilon = Hyperparameter(1e-7, minimum=0.0)
     amsgrad = Hyperparameter(False)
 
@@ -79,9 +79,8 @@ class Adam(Optimizer):
         scalars: Scalars,
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """See the class."""
-        m, v = slots["momentum"], slots["velocity"]
-        m = m + (gradient - m) * (1.0 - scalars.beta_1)
-        v = v + (tf.square(gradient) - v) * (1.0 - scalars.beta_2)
+        m = formulas.moment(slots["momentum"], gradient, scalars.beta_1)
+        v = formulas.moment(slots["velocity"], tf.square(gradient), scalars.beta_2)
         after = {"momentum": m, "velocity": v}
         if scalars.amsgrad:
             v = after["velocity_hat"] = tf.maximum(slots["velocity_hat"], v)

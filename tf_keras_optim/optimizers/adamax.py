@@ -22,8 +22,8 @@ class Adamax(Optimizer):
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      beta_1: decay of the first moment, in [0, 1).
-      beta_2: decay of the norm, in [0, 1).
+      beta_1: decay of the first moment, in [0, 1), or a schedule.
+      beta_2: decay of the norm, in [0, 1), or a schedule.
       epsilon: small constant for numerical stability, at least 0.
       {{common}}
 
@@ -47,8 +47,8 @@ class Adamax(Optimizer):
     """
 
     learning_rate = LearningRate(0.001)
-    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0)
-    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0)
+    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
+    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
     epsilon = Hyperparameter(1e-7, minimum=0.0)
 
     @property
@@ -69,6 +69,6 @@ class Adamax(Optimizer):
         scalars: Scalars,
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """See the class."""
-        m = slots["momentum"] + (gradient - slots["momentum"]) * (1.0 - scalars.beta_1)
+        m = formulas.moment(slots["momentum"], gradient, scalars.beta_1)
         u = tf.maximum(scalars.beta_2 * slots["norm"], tf.abs(gradient))
         return value - scalars.alpha * m / (u + scalars.epsilon), {"momentum": m, "norm": u}

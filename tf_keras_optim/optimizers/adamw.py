@@ -16,10 +16,10 @@ class AdamW(Adam):
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      weight_decay: fraction of a weight that a step at rate 1 takes away; 0.004 by
-        default. `None` is refused: that is `Adam`.
-      beta_1: decay of the first moment, in [0, 1).
-      beta_2: decay of the second moment, in [0, 1).
+      weight_decay: fraction of a weight that a step at rate 1 takes away, or a
+        schedule; 0.004 by default. `None` is refused: that is `Adam`.
+      beta_1: decay of the first moment, in [0, 1), or a schedule.
+      beta_2: decay of the second moment, in [0, 1), or a schedule.
       epsilon: small constant for numerical stability, at least 0.
       amsgrad: use the running maximum of the second moment.
       {{common}}
@@ -41,4 +41,4 @@ class AdamW(Adam):
     Source: Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
     """
 
-    weight_decay = Hyperparameter(0.004, minimum=0.0, position=1)
+    weight_decay = Hyperparameter(0.004, minimum=0.0, position=1, schedulable=True)

@@ -26,8 +26,8 @@ class Lamb(Optimizer):
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      beta_1: decay of the first moment, in [0, 1).
-      beta_2: decay of the second moment, in [0, 1).
+      beta_1: decay of the first moment, in [0, 1), or a schedule.
+      beta_2: decay of the second moment, in [0, 1), or a schedule.
       epsilon: small constant for numerical stability, at least 0.
       {{common}}
 
@@ -51,8 +51,8 @@ class Lamb(Optimizer):
     """
 
     learning_rate = LearningRate(0.001)
-    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0)
-    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0)
+    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
+    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
     epsilon = Hyperparameter(1e-7, minimum=0.0)
 
     @property
@@ -75,9 +75,8 @@ class Lamb(Optimizer):
         scalars: Scalars,
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """See the class."""
-        m = slots["momentum"] + (gradient - slots["momentum"]) * (1.0 - scalars.beta_1)
-        v = slots["velocity"]
-        v = v + (tf.square(gradient) - v) * (1.0 - scalars.beta_2)
+        m = formulas.moment(slots["momentum"], gradient, scalars.beta_1)
+        v = formulas.moment(slots["velocity"], tf.square(gradient), scalars.beta_2)
         root = tf.sqrt(v / scalars.correction_2) + scalars.epsilon
         direction = m / scalars.correction_1 / root
         weight_norm, norm = tf.norm(value), tf.norm(direction)

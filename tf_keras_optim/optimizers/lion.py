@@ -24,8 +24,8 @@ class Lion(Optimizer):
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      beta_1: how much of the momentum the step sees, in [0, 1).
-      beta_2: decay of the momentum, in [0, 1).
+      beta_1: how much of the momentum the step sees, in [0, 1), or a schedule.
+      beta_2: decay of the momentum, in [0, 1), or a schedule.
       {{common}}
 
     State: slot `momentum` (4 bytes a parameter).
@@ -48,8 +48,8 @@ class Lion(Optimizer):
     """
 
     learning_rate = LearningRate(0.001)
-    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0)
-    beta_2 = Hyperparameter(0.99, minimum=0.0, below=1.0)
+    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
+    beta_2 = Hyperparameter(0.99, minimum=0.0, below=1.0, schedulable=True)
 
     @property
     def slots(self) -> tuple[str, ...]:

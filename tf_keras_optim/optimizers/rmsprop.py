@@ -29,8 +29,8 @@ class RMSprop(Optimizer):
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      rho: decay of the averages, in [0, 1).
-      momentum: how much of the last step is kept, in [0, 1].
+      rho: decay of the averages, in [0, 1), or a schedule.
+      momentum: how much of the last step is kept, in [0, 1], or a schedule.
       epsilon: small constant for numerical stability, at least 0.
       centered: divide by the deviation of the gradient instead of its root mean
         square.
@@ -58,8 +58,8 @@ class RMSprop(Optimizer):
     """
 
     learning_rate = LearningRate(0.001)
-    rho = Hyperparameter(0.9, minimum=0.0, below=1.0)
-    momentum = Hyperparameter(0.0, minimum=0.0, maximum=1.0)
+    rho = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
+    momentum = Hyperparameter(0.0, minimum=0.0, maximum=1.0, schedulable=True)
     epsilon = Hyperparameter(1e-7, minimum=0.0)
     centered = Hyperparameter(False)
 

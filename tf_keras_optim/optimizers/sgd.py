@@ -22,7 +22,7 @@ class SGD(Optimizer):
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.01.
-      momentum: how much of the last step is kept, in [0, 1].
+      momentum: how much of the last step is kept, in [0, 1], or a schedule.
       nesterov: look ahead along the momentum. Without momentum it has no effect.
       {{common}}
 
@@ -46,7 +46,7 @@ class SGD(Optimizer):
     """
 
     learning_rate = LearningRate(0.01)
-    momentum = Hyperparameter(0.0, minimum=0.0, maximum=1.0)
+    momentum = Hyperparameter(0.0, minimum=0.0, maximum=1.0, schedulable=True)
     nesterov = Hyperparameter(False)
 
     @property

@@ -1,0 +1,229 @@
+"""The base of all schedules, and the kinds of arguments they take."""
+
+import inspect
+import itertools
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import hyperparameters
+from tf_keras_optim.engine.hyperparameters import Hyperparameter
+from tf_keras_optim.faces.running import keras
+
+PACKAGE = "tf_keras_optim"
+KerasSchedule: Any = keras.optimizers.schedules.LearningRateSchedule
+
+
+class Numbers(Hyperparameter):
+    """An argument that is a list of finite numbers."""
+
+    def __init__(self, increasing: bool = False):
+        super().__init__(hyperparameters.REQUIRED, kind=list)
+        self.increasing = increasing
+
+    def check(self, value: Any, owner: str) -> list[int | float]:
+        """Returns a list of Python numbers; integers stay integers."""
+        try:
+            numbers = [hyperparameters.plain_number(item) for item in value]
+            for number in numbers:
+                Hyperparameter(0.0).check(number, owner)
+        except (TypeError, ValueError):
+            numbers = None
+        rising = numbers is None or all(a < b for a, b in itertools.pairwise(numbers))
+        if numbers is None or (self.increasing and not rising):
+            raise ValueError(
+                f"{owner}: argument `{self.name}` must be a list of finite numbers"
+                f"{', each larger than the one before' if self.increasing else ''}. "
+                f"Received: {self.name}={value!r}."
+            )
+        return numbers
+
+
+class Inner(Hyperparameter):
+    """An argument that is a schedule of the running Keras, or a constant number.
+
+    Args:
+      several: whether it is a list of such.
+    """
+
+    def __init__(self, several: bool = False):
+        super().__init__(hyperparameters.REQUIRED, kind=KerasSchedule)
+        self.several = several
+
+    def check(self, value: Any, owner: str) -> Any:
+        """Returns the schedules and Python numbers that were given."""
+        if not self.several:
+            return self._one(value, owner)
+        if not isinstance(value, Sequence) or not value:
+            raise ValueError(
+                f"{owner}: argument `{self.name}` must be a list of schedules or numbers. "
+                f"Received: {self.name}={value!r}."
+            )
+        return [self._one(item, owner) for item in value]
+
+    def _one(self, value: Any, owner: str) -> Any:
+        if isinstance(value, KerasSchedule):
+            return value
+        try:
+            return Hyperparameter(0.0).check(value, owner)
+        except ValueError:
+            raise ValueError(
+                f"{owner}: argument `{self.name}` takes schedules of {keras.__name__} "
+                f"{keras.__version__} (those of `tko.schedules` are) and finite numbers. "
+                f"Received: {value!r} (of type {type(value).__name__})."
+            ) from None
+
+
+def value_of(source: Any, step: tf.Tensor) -> tf.Tensor:
+    """Returns the float32 value of a schedule or a constant at a step."""
+    value = source(step) if isinstance(source, KerasSchedule) else source
+    return tf.cast(value, tf.float32)
+
+
+class Schedule(KerasSchedule):
+    """Base class: a function of the number of updates so far.
+
+    It works with every optimizer of the running Keras. A subclass declares its
+    arguments and overrides `value`:
+
+    ```python
+    class Halving(tko.schedules.Schedule):
+        start = tko.Hyperparameter(0.1, above=0.0)
+        every = tko.Hyperparameter(1000, minimum=1)
+
+        def value(self, step):
+            return self.start * 0.5 ** tf.floor(step / self.every)
+    ```
+
+    The signature, the checks and the configuration follow from the declarations. A
+    schedule never changes; make another one instead.
+
+    Raises:
+      TypeError: an argument is unknown (the nearest known one is named) or missing.
+      ValueError: a value is of another kind or out of range.
+    """
+
+    _parameters: ClassVar[dict[str, Hyperparameter]] = {}
+    __signature__: ClassVar[inspect.Signature] = inspect.Signature()
+    _fixed = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        parameters = {
+            name: value
+            for base in reversed(cls.__mro__)
+            for name, value in vars(base).items()
+            if isinstance(value, Hyperparameter)
+        }
+        cls._parameters = parameters
+        cls.__signature__ = inspect.Signature(
+            [
+                inspect.Parameter(
+                    name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=p.default
+                )
+                for name, p in parameters.items()
+            ]
+        )
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        values = hyperparameters.bind(type(self).__name__, self.__signature__, args, kwargs)
+        for name, value in values.items():
+            setattr(self, name, value)
+        self.check()
+        self._fixed = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._fixed:
+            raise AttributeError(
+                f"{type(self).__name__}.{name} cannot be set: steps that are traced already "
+                "would not see it. Make a new schedule."
+            )
+        super().__setattr__(name, value)
+
+    def check(self) -> None:
+        """Refuses arguments that do not go together; for subclasses to override."""
+
+    def value(self, step: tf.Tensor) -> tf.Tensor:
+        """Computes the value. To be overridden; pure.
+
+        Args:
+          step: 0-d float32 tensor, the number of updates so far, from 0.
+
+        Returns:
+          0-d float32 tensor.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not override `value`.")
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        """Returns the value at a step.
+
+        Args:
+          step: number of updates so far: a number, 0-d tensor or variable of any
+            integer or floating dtype.
+
+        Returns:
+          0-d float32 tensor.
+        """
+        return tf.cast(self.value(tf.cast(step, tf.float32)), tf.float32)
+
+    def plot(self, steps: int, ax: Any = None) -> Any:
+        """Draws the values over the first steps with matplotlib.
+
+        Args:
+          steps: how many, at least 1.
+          ax: matplotlib axes; new ones by default.
+
+        Returns:
+          The axes.
+
+        Raises:
+          ImportError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib import pyplot
+        except ImportError:
+            raise ImportError(
+                "`plot` needs matplotlib: pip install 'tf_keras_optim[plots]'."
+            ) from None
+        values = tf.map_fn(self, tf.range(steps), fn_output_signature=tf.float32)
+        if ax is None:
+            ax = pyplot.subplots()[1]
+        ax.plot(range(steps), values.numpy(), label=type(self).__name__)
+        ax.set_xlabel("step")
+        ax.set_ylabel("learning rate")
+        return ax
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every argument by name; `from_config` makes an equal schedule."""
+        return {name: _described(getattr(self, name)) for name in self._parameters}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Schedule":
+        """Makes a schedule from what `get_config` returned."""
+        return cls(**{name: _made(value) for name, value in config.items()})
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._parameters)
+        return f"{type(self).__name__}({values})"
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_described(item) for item in value]
+    if isinstance(value, KerasSchedule):
+        return keras.optimizers.schedules.serialize(value)
+    return value
+
+
+def _made(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_made(item) for item in value]
+    if isinstance(value, dict):
+        return keras.optimizers.schedules.deserialize(value)
+    return value
+
+
+def registered(cls: type) -> type:
+    """Registers a schedule with Keras as "tf_keras_optim>Name"."""
+    return keras.saving.register_keras_serializable(package=PACKAGE)(cls)

@@ -1,0 +1,79 @@
+"""Schedules made of schedules."""
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.hyperparameters import REQUIRED, Hyperparameter
+from tf_keras_optim.schedules.base import Inner, Numbers, Schedule, registered, value_of
+
+
+@registered
+class Warmup(Schedule):
+    """Rises in a straight line to where a schedule starts, then follows it from its step 0.
+
+    Args:
+      schedule: what comes after the warmup: a schedule, or a number.
+      steps: steps of the warmup, at least 1.
+      initial_learning_rate: the rate at step 0.
+      name: kept in the configuration.
+
+    Source: Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1
+    Hour", 2017.
+
+    Example:
+      >>> schedule = Warmup(0.5, steps=4)
+      >>> [round(float(schedule(step)), 6) for step in (0, 1, 2, 3, 4, 5)]
+      [0.0, 0.125, 0.25, 0.375, 0.5, 0.5]
+    """
+
+    schedule = Inner()
+    steps = Hyperparameter(REQUIRED, kind=int, minimum=1)
+    initial_learning_rate = Hyperparameter(0.0)
+    name = Hyperparameter("Warmup", optional=True)
+
+    def value(self, step: tf.Tensor) -> tf.Tensor:
+        """See the class."""
+        # During the warmup the schedule stands at its step 0, which is where it leads.
+        after = value_of(self.schedule, tf.maximum(step - self.steps, 0.0))
+        rise = (after - self.initial_learning_rate) * (step / self.steps)
+        return tf.where(step < self.steps, self.initial_learning_rate + rise, after)
+
+
+@registered
+class Join(Schedule):
+    """One schedule after another; each counts its steps from where it begins.
+
+    Args:
+      schedules: the schedules, or numbers for constant pieces; one more than
+        `boundaries`.
+      boundaries: rising step numbers; `schedules[i + 1]` begins at step
+        `boundaries[i]`.
+      name: kept in the configuration.
+
+    Raises:
+      ValueError: the lengths do not go together, or the boundaries do not rise.
+
+    Example:
+      >>> schedule = Join([0.5, Warmup(0.25, steps=2)], boundaries=[10])
+      >>> [round(float(schedule(step)), 6) for step in (9, 10, 11, 12)]
+      [0.5, 0.0, 0.125, 0.25]
+    """
+
+    schedules = Inner(several=True)
+    boundaries = Numbers(increasing=True)
+    name = Hyperparameter("Join", optional=True)
+
+    def check(self) -> None:
+        """Refuses lists whose lengths do not go together."""
+        if len(self.schedules) != len(self.boundaries) + 1:
+            raise ValueError(
+                "Join: argument `schedules` must have one entry more than `boundaries`. "
+                f"Received: {len(self.schedules)} schedules and boundaries={self.boundaries}."
+            )
+
+    def value(self, step: tf.Tensor) -> tf.Tensor:
+        """See the class."""
+        value = value_of(self.schedules[0], step)
+        for schedule, start in zip(self.schedules[1:], self.boundaries):
+            piece = value_of(schedule, tf.maximum(step - start, 0.0))
+            value = tf.where(step >= start, piece, value)
+        return value

@@ -1,0 +1,150 @@
+"""Decays by a power, a fraction or a table, with the signatures that Keras gives them."""
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.hyperparameters import REQUIRED, Hyperparameter
+from tf_keras_optim.schedules.base import Numbers, Schedule, registered
+
+
+def _progress(step: tf.Tensor, decay_steps: float, staircase: bool) -> tf.Tensor:
+    progress = step / decay_steps
+    return tf.floor(progress) if staircase else progress
+
+
+@registered
+class ExponentialDecay(Schedule):
+    """`initial_learning_rate * decay_rate ** (step / decay_steps)`.
+
+    Args:
+      initial_learning_rate: the rate at step 0.
+      decay_steps: steps over which the rate is multiplied by `decay_rate` once.
+      decay_rate: that factor, at least 0.
+      staircase: round `step / decay_steps` down.
+      name: kept in the configuration.
+
+    Example:
+      >>> schedule = ExponentialDecay(0.1, decay_steps=100, decay_rate=0.5)
+      >>> float(schedule(200))
+      0.02500000037252903
+    """
+
+    initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
+    decay_steps = Hyperparameter(REQUIRED, kind=float, above=0.0)
+    decay_rate = Hyperparameter(REQUIRED, kind=float, minimum=0.0)
+    staircase = Hyperparameter(False)
+    name = Hyperparameter("ExponentialDecay", optional=True)
+
+    def value(self, step: tf.Tensor) -> tf.Tensor:
+        """See the class."""
+        progress = _progress(step, self.decay_steps, self.staircase)
+        return self.initial_learning_rate * tf.pow(self.decay_rate, progress)
+
+
+@registered
+class InverseTimeDecay(Schedule):
+    """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`.
+
+    Args:
+      initial_learning_rate: the rate at step 0.
+      decay_steps: steps over which the denominator grows by `decay_rate`.
+      decay_rate: that growth, at least 0.
+      staircase: round `step / decay_steps` down.
+      name: kept in the configuration.
+
+    Example:
+      >>> schedule = InverseTimeDecay(0.1, decay_steps=100, decay_rate=0.5)
+      >>> float(schedule(200))
+      0.05000000074505806
+    """
+
+    initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
+    decay_steps = Hyperparameter(REQUIRED, kind=float, above=0.0)
+    decay_rate = Hyperparameter(REQUIRED, kind=float, minimum=0.0)
+    staircase = Hyperparameter(False)
+    name = Hyperparameter("InverseTimeDecay", optional=True)
+
+    def value(self, step: tf.Tensor) -> tf.Tensor:
+        """See the class."""
+        progress = _progress(step, self.decay_steps, self.staircase)
+        return self.initial_learning_rate / (1.0 + self.decay_rate * progress)
+
+
+@registered
+class PolynomialDecay(Schedule):
+    """Falls to `end_learning_rate` along a power of the fraction that is left.
+
+    ```
+    left = 1 - min(step, decay_steps) / decay_steps
+    rate = end_learning_rate + (initial_learning_rate - end_learning_rate) * left^power
+    ```
+
+    Args:
+      initial_learning_rate: the rate at step 0.
+      decay_steps: steps until the end is reached.
+      end_learning_rate: the rate from then on.
+      power: the exponent, at least 0; 1 is a straight line.
+      cycle: instead of staying at the end, start over each time with the next
+        multiple of `decay_steps` as the length.
+      name: kept in the configuration.
+
+    Example:
+      >>> schedule = PolynomialDecay(0.1, decay_steps=100, end_learning_rate=0.0)
+      >>> float(schedule(50))
+      0.05000000074505806
+    """
+
+    initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
+    decay_steps = Hyperparameter(REQUIRED, kind=float, above=0.0)
+    end_learning_rate = Hyperparameter(0.0001)
+    power = Hyperparameter(1.0, minimum=0.0)
+    cycle = Hyperparameter(False)
+    name = Hyperparameter("PolynomialDecay", optional=True)
+
+    def value(self, step: tf.Tensor) -> tf.Tensor:
+        """See the class."""
+        if self.cycle:
+            length = self.decay_steps * tf.maximum(tf.math.ceil(step / self.decay_steps), 1.0)
+        else:
+            length = tf.constant(self.decay_steps)
+        left = 1.0 - tf.minimum(step / length, 1.0)  # never below 0, however rounded
+        fall = self.initial_learning_rate - self.end_learning_rate
+        return self.end_learning_rate + fall * tf.pow(left, self.power)
+
+
+@registered
+class PiecewiseConstantDecay(Schedule):
+    """Constant pieces: `values[0]` up to and including step `boundaries[0]`, and so on.
+
+    Args:
+      boundaries: rising step numbers, one fewer than `values`.
+      values: the rate of each piece.
+      name: kept in the configuration.
+
+    Raises:
+      ValueError: the lengths do not go together, or the boundaries do not rise.
+
+    Example:
+      >>> schedule = PiecewiseConstantDecay([100, 200], [0.5, 0.25, 0.125])
+      >>> [round(float(schedule(step)), 6) for step in (100, 101, 201)]
+      [0.5, 0.25, 0.125]
+    """
+
+    boundaries = Numbers(increasing=True)
+    values = Numbers()
+    name = Hyperparameter("PiecewiseConstant", optional=True)
+
+    def check(self) -> None:
+        """Refuses lists whose lengths do not go together."""
+        if len(self.boundaries) != len(self.values) - 1:
+            raise ValueError(
+                "PiecewiseConstantDecay: argument `values` must have one entry more than "
+                f"`boundaries`. Received: boundaries={self.boundaries} and "
+                f"values={self.values}."
+            )
+
+    def value(self, step: tf.Tensor) -> tf.Tensor:
+        """See the class."""
+        value = tf.fill(tf.shape(step), tf.constant(self.values[0], tf.float32))
+        for boundary, after in zip(self.boundaries, self.values[1:]):
+            value = tf.where(step > boundary, tf.constant(after, tf.float32), value)
+        return value
