@@ -222,46 +222,6 @@ def test_a_variable_that_asks_for_it_takes_its_gradient_as_value(steps):
     assert sum("velocity" in path for path in paths) == 1
 
 
-SPARSE_CASES = [
-    *((cls, {}) for cls in harness.OPTIMIZERS),
-    (tko.Adam, {"clipnorm": 0.5}),
-    (tko.Adam, {"gradient_accumulation_steps": 2}),
-]
-
-
-@pytest.mark.parametrize("regime", harness.REGIMES)
-@pytest.mark.parametrize(("cls", "options"), SPARSE_CASES)
-def test_duplicate_rows_are_summed_before_anything_else(cls, options, regime):
-    def train(gradient):
-        table = tf.Variable(tf.ones([5, 2]))
-        optimizer = cls(0.1, **options)
-        optimizer.build([table])
-
-        def step():
-            optimizer.apply_gradients([(gradient(), table)])
-
-        if regime != "eager":
-            step = tf.function(step, jit_compile=regime == "xla", autograph=False)
-        for _ in range(4):
-            step()
-        return table.numpy()
-
-    rows = tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
-    dense = tf.constant([[0.0, 0.0], [6.0, 8.0], [0.0, 0.0], [3.0, 4.0], [0.0, 0.0]])
-    sparse = train(lambda: tf.IndexedSlices(rows, tf.constant([1, 3, 1]), tf.constant([5, 2])))
-    np.testing.assert_allclose(sparse, train(lambda: dense), rtol=0, atol=1e-6)
-
-
-def test_row_counts_that_vary_do_not_retrace_again_and_again():
-    table = tf.Variable(tf.zeros([10, 2]))
-    optimizer = tko.SGD(1.0)
-    for count in range(1, 9):
-        rows = tf.IndexedSlices(tf.ones([count, 2]), tf.range(count), tf.constant([10, 2]))
-        optimizer.apply_gradients([(rows, table)])
-    np.testing.assert_allclose(table.numpy()[:, 0], [-8, -7, -6, -5, -4, -3, -2, -1, 0, 0])
-    assert optimizer.trace_count <= 2
-
-
 def test_changed_hyperparameters_take_effect_and_are_checked():
     start, gradients = np.array([1.0]), [np.array([1.0]), np.array([-0.5])]
     variable = tf.Variable(start, dtype=tf.float32)

@@ -1,5 +1,6 @@
 """The demo: its configurations, and a short run of it."""
 
+import functools
 import json
 import pathlib
 import re
@@ -10,7 +11,7 @@ import harness
 import matplotlib.image
 import pytest
 
-from tools.bench import MODES, compare
+from tools import bench
 from tools.config import load
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -119,7 +120,13 @@ def test_a_mistake_ends_with_a_message_and_no_run():
 
 
 def test_the_benchmark_times_both_sides_in_every_mode():
-    for mode in MODES:
-        times = compare("sgd", mode, tensors=2, steps=2)
-        assert set(times) == {"ours", "keras", "ours_first", "keras_first"}
-        assert all(seconds > 0 for seconds in times.values())
+    for mode in bench.MODES:
+        for make in (
+            functools.partial(bench.make_step, mode=mode, tensors=2),
+            functools.partial(bench.make_sparse_step, mode=mode, rows=50, width=2, ids=7),
+        ):
+            sides = bench.both("sgd", sparse="lazy")
+            assert type(sides["ours"]) is not type(sides["keras"])
+            times = bench.compare(sides, make, steps=2)
+            assert set(times) == {"ours", "keras", "ours_first", "keras_first"}
+            assert all(seconds > 0 for seconds in times.values())

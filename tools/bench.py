@@ -1,17 +1,22 @@
 r"""Times optimizer steps beside Keras' own, in one run.
 
-    python -m tools.bench --tensors=200 --optimizer=adam
+    python -m tools.bench                                    # many small variables
+    python -m tools.bench dense --tensors=200 --optimizer=adam
+    python -m tools.bench sparse --rows=1000000 --ids=4096   # an embedding table
 
 Prints a ratio for each way of calling. Both sides get variables of the same shapes and
 the same gradients, are warmed up, and take turns; a figure is a median. Where
 the ratio is below 1, Keras was faster.
 """
 
+import functools
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
@@ -21,6 +26,14 @@ from tf_keras_optim.faces.running import keras
 _TENSORS = flags.DEFINE_integer("tensors", 200, "Number of variables.", lower_bound=2)
 _OPTIMIZER = flags.DEFINE_string("optimizer", "adam", "Name of the optimizer.")
 _STEPS = flags.DEFINE_integer("steps", 20, "Number of timed steps.", lower_bound=1)
+_ROWS = flags.DEFINE_multi_integer(
+    "rows", [50_000, 1_000_000, 5_000_000], "Rows of the table; may be repeated.", lower_bound=1
+)
+_WIDTH = flags.DEFINE_integer("width", 64, "Columns of the table.", lower_bound=1)
+_IDS = flags.DEFINE_integer("ids", 4096, "Rows with a gradient in a step.", lower_bound=1)
+_LARGEST = flags.DEFINE_integer(
+    "largest_for_keras", 1_000_000, "Tables of more rows are not tried with Keras."
+)
 
 MODES = ("eager", "function", "xla")
 
@@ -55,6 +68,44 @@ def make_step(optimizer: Any, mode: str, tensors: int) -> Callable[[], None]:
     return step
 
 
+def make_sparse_step(
+    optimizer: Any, mode: str, rows: int, width: int, ids: int
+) -> Callable[[], None]:
+    """Returns a function that applies slices of one table; ids change from step to step.
+
+    Args:
+      optimizer: an optimizer without variables.
+      mode: as for `make_step`.
+      rows: rows of the table.
+      width: its columns.
+      ids: rows with a gradient in a step, drawn with repetition.
+    """
+    table = tf.Variable(tf.zeros([rows, width]))
+    optimizer.build([table])
+    generator = np.random.default_rng(0)
+    batches = [
+        tf.IndexedSlices(
+            tf.constant(generator.normal(size=(ids, width)), tf.float32),
+            tf.constant(generator.integers(0, rows, ids), tf.int32),
+            tf.constant([rows, width]),
+        )
+        for _ in range(5)
+    ]
+
+    def apply(gradient: tf.IndexedSlices) -> None:
+        optimizer.apply_gradients([(gradient, table)])
+
+    if mode != "eager":
+        apply = tf.function(apply, jit_compile=mode == "xla", autograph=False)
+    turn = itertools.cycle(batches)
+
+    def step() -> None:
+        apply(next(turn))
+        table.sparse_read([0]).numpy()  # the step has ended
+
+    return step
+
+
 def seconds(step: Callable[[], None]) -> float:
     """Returns the wall time of one call, in seconds."""
     began = time.perf_counter()
@@ -62,22 +113,21 @@ def seconds(step: Callable[[], None]) -> float:
     return time.perf_counter() - began
 
 
-def compare(name: str, mode: str, tensors: int, steps: int) -> dict[str, float]:
-    """Times both sides in turn.
+def compare(
+    sides: Mapping[str, Any], make: Callable[[Any], Callable[[], None]], steps: int
+) -> dict[str, float]:
+    """Times all sides in turn.
 
     Args:
-      name: name of the optimizer.
-      mode: one of `MODES`.
-      tensors: number of variables.
+      sides: optimizers by name.
+      make: returns the step of an optimizer.
       steps: number of timed steps.
 
     Returns:
-      Seconds, for each side, of the `first` step (tracing and compiling included) and
-      of a later one (median).
+      Seconds, for each side, of the first step (tracing and compiling included; under
+      its name and `_first`) and of a later one (median).
     """
-    ours = tko.get(name)
-    sides = {"ours": ours, "keras": getattr(keras.optimizers, type(ours).__name__)()}
-    ready = {side: make_step(optimizer, mode, tensors) for side, optimizer in sides.items()}
+    ready = {side: make(optimizer) for side, optimizer in sides.items()}
     result = {f"{side}_first": seconds(step) for side, step in ready.items()}
     for step in ready.values():
         step()
@@ -88,22 +138,23 @@ def compare(name: str, mode: str, tensors: int, steps: int) -> dict[str, float]:
     return result | {side: statistics.median(values) for side, values in times.items()}
 
 
-def main(argv: Sequence[str]) -> None:
-    """Reads the flags, runs every mode and prints a table."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}.")
-    name, tensors = _OPTIMIZER.value, _TENSORS.value
-    print(
-        f"{name}, {tensors} variables; TensorFlow {tf.__version__}, "
-        f"{keras.__name__} {keras.__version__}, CPU; medians of {_STEPS.value} steps"
-    )
+def both(name: str, **arguments: Any) -> dict[str, Any]:
+    """Returns our optimizer of a name, with arguments, and Keras' own."""
+    cls = type(tko.get(name))
+    return {"ours": cls(**arguments), "keras": getattr(keras.optimizers, cls.__name__)()}
+
+
+def dense(name: str, tensors: int, steps: int) -> None:
+    """Prints the table of many small variables."""
+    print(f"{name}, {tensors} variables; medians of {steps} steps")
     row = "{:<10}{:>14}{:>14}{:>10}{:>16}{:>16}{:>10}"
     print(
         row.format("", "step, ours", "step, Keras", "ratio", "first, ours", "first, Keras", "")
     )
     firsts = {}
     for mode in MODES:
-        t = compare(name, mode, tensors, _STEPS.value)
+        make = functools.partial(make_step, mode=mode, tensors=tensors)
+        t = compare(both(name), make, steps)
         firsts[mode] = t
         print(
             row.format(
@@ -119,6 +170,43 @@ def main(argv: Sequence[str]) -> None:
         )
     ratio = firsts["xla"]["keras_first"] / firsts["eager"]["ours_first"]
     print(f"First step, ours called eagerly against Keras under XLA: ratio {ratio:.2f}")
+
+
+def sparse(
+    name: str, tables: Sequence[int], width: int, ids: int, largest: int, steps: int
+) -> None:
+    """Prints the table of embedding tables; the rows of ours are lazy."""
+    print(f"{name}, sparse='lazy', {ids} ids, {width} columns; medians of {steps} steps")
+    row = "{:<12}{:<10}{:>14}{:>14}{:>10}"
+    print(row.format("rows", "", "step, ours", "step, Keras", "ratio"))
+    for rows in tables:
+        for mode in MODES:
+            sides = both(name, sparse="lazy")
+            if rows > largest:
+                del sides["keras"]
+            make = functools.partial(
+                make_sparse_step, mode=mode, rows=rows, width=width, ids=ids
+            )
+            t = compare(sides, make, steps)
+            values = ("not tried", "")
+            if "keras" in t:
+                values = (f"{1e3 * t['keras']:.1f} ms", f"{t['keras'] / t['ours']:.1f}")
+            print(
+                row.format(f"{rows:,}", mode, f"{1e3 * t['ours']:.2f} ms", *values), flush=True
+            )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads the flags, runs a suite in every mode and prints a table."""
+    suite = argv[1] if len(argv) > 1 else "dense"
+    if len(argv) > 2 or suite not in ("dense", "sparse"):
+        raise app.UsageError(f"Expected 'dense' or 'sparse'. Received: {' '.join(argv[1:])}.")
+    print(f"TensorFlow {tf.__version__}, {keras.__name__} {keras.__version__}, CPU")
+    name, steps = _OPTIMIZER.value, _STEPS.value
+    if suite == "dense":
+        dense(name, _TENSORS.value, steps)
+    else:
+        sparse(name, _ROWS.value, _WIDTH.value, _IDS.value, _LARGEST.value, steps)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine import distribution, rows
 from tf_keras_optim.engine.rates import Rates
 from tf_keras_optim.engine.step import Step
 from tf_keras_optim.engine.store import Tracked
@@ -69,8 +69,8 @@ class Applying(Rates):
         self._check_nothing_pending()
         step = self._step_for(gradients, variables)
         given = [
-            gradient
-            if isinstance(gradient, (tf.Tensor, tf.IndexedSlices))
+            rows.slices(gradient)
+            if isinstance(gradient, tf.IndexedSlices)
             else tf.convert_to_tensor(gradient)
             for gradient in gradients
             if gradient is not None

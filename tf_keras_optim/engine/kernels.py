@@ -112,26 +112,23 @@ class Kernels:
 
     def _body(self, decay: bool) -> Callable[..., None]:
         static = self._static()
-        clipvalue = static.get("clipvalue")
 
         def kernel(variable, slots, average, accumulator, gradient, dynamic, options):
-            scalars = Scalars(static, dynamic)
-            dtype = dynamic["learning_rate"].dtype
             if accumulator is not None:
                 gradient = accumulator.read_value()
                 accumulator.assign(tf.zeros_like(gradient))
-            gradient = formulas.conditioned(
-                tf.cast(gradient, dtype), options.get("scale"), clipvalue
-            )
-            value = tf.cast(variable.read_value(), dtype)
-            if decay:
-                value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
-            before = {name: slot.read_value() for name, slot in slots.items()}
-            value, after = checked(
-                self._optimizer.update(gradient, value, before, scalars), value, before
+            value, after, new_average = advanced(
+                self._optimizer,
+                Scalars(static, dynamic),
+                gradient,
+                variable.read_value(),
+                {name: slot.read_value() for name, slot in slots.items()},
+                None if average is None else average.read_value(),
+                options,
+                decay=decay,
             )
             if average is not None:
-                value = _average(average, value, options)
+                average.assign(new_average)
             for name, slot in slots.items():
                 slot.assign(after[name])
             variable.assign(tf.cast(value, variable.dtype))
@@ -139,24 +136,65 @@ class Kernels:
         return kernel
 
 
+def advanced(
+    optimizer: Any,
+    scalars: Scalars,
+    gradient: tf.Tensor,
+    value: tf.Tensor,
+    slots: Mapping[str, tf.Tensor],
+    average: tf.Tensor | None,
+    options: Mapping[str, tf.Tensor],
+    *,
+    decay: bool,
+) -> tuple[tf.Tensor, Mapping[str, tf.Tensor], tf.Tensor | None]:
+    """One update with all that stands around it. Pure; the body of every executor.
+
+    Args:
+      optimizer: the optimizer whose pure `update` is run.
+      scalars: the numbers of this step, in the compute dtype.
+      gradient: the raw gradient, of any floating dtype.
+      value: the variable's value (or some rows of it), of any floating dtype.
+      slots: the slots by name, of the same rows.
+      average: the moving average of the same rows, or `None`.
+      options: as for `Kernels.run`.
+      decay: whether weight decay applies.
+
+    Returns:
+      value: the new value, in the compute dtype.
+      slots: every new slot.
+      average: the new average, or `None`.
+    """
+    dtype = scalars.learning_rate.dtype
+    gradient = formulas.conditioned(
+        tf.cast(gradient, dtype), options.get("scale"), scalars.clipvalue
+    )
+    value = tf.cast(value, dtype)
+    if decay:
+        value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
+    value, after = checked(optimizer.update(gradient, value, slots, scalars), value, slots)
+    if average is not None:
+        value, average = _average(average, value, options)
+    return value, after, average
+
+
 def _average(
-    average: tf.Variable, value: tf.Tensor, options: Mapping[str, tf.Tensor]
-) -> tf.Tensor:
-    """Updates the average; returns the value that the variable is to have."""
+    average: tf.Tensor, value: tf.Tensor, options: Mapping[str, tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the value that the variable is to have, and the new average."""
     momentum = tf.cast(options["ema_momentum"], average.dtype)
-    new = formulas.averaged(average.read_value(), tf.cast(value, average.dtype), momentum)
-    average.assign(new)
+    new = formulas.averaged(average, tf.cast(value, average.dtype), momentum)
     if "ema_overwrite" not in options:
-        return value
-    return tf.where(options["ema_overwrite"], tf.cast(new, value.dtype), value)
+        return value, new
+    return tf.where(options["ema_overwrite"], tf.cast(new, value.dtype), value), new
 
 
 def average_only(entry: Tracked, options: Mapping[str, tf.Tensor]) -> None:
     """Moves the average of a variable whose value is already in place."""
     if entry.average is None:
         return
-    variable = distribution.local(entry.variable)
-    value = _average(distribution.local(entry.average), variable.read_value(), options)
+    variable, average = distribution.local(entry.variable), distribution.local(entry.average)
+    value, new = _average(average.read_value(), variable.read_value(), options)
+    average.assign(new)
     if "ema_overwrite" in options:
         variable.assign(value)
 
@@ -189,7 +227,7 @@ def checked(
         )
     pairs = {"the variable": (new, value)} | {n: (slots[n], before[n]) for n in before}
     for name, (after, expected) in pairs.items():
-        if after.shape != expected.shape:
+        if not after.shape.is_compatible_with(expected.shape):
             raise ValueError(
                 f"`update` must return a value of {name!r} with shape {expected.shape}. "
                 f"Received: shape {after.shape}."

@@ -11,6 +11,7 @@ from tf_keras_optim.engine import distribution, hyperparameters
 from tf_keras_optim.engine.applying import Applying
 from tf_keras_optim.engine.kernels import Kernels, Scalars
 from tf_keras_optim.engine.options import DecayExclusions
+from tf_keras_optim.engine.rows import Rows
 from tf_keras_optim.engine.stateful import UpdateSteps
 from tf_keras_optim.engine.store import Store, Tracked
 
@@ -21,6 +22,9 @@ class Engine(Applying):
     An algorithm overrides `slots` and `update` (and `prepare`, if it has scalars
     to compute once per step), or, as in Keras 3, `build` and `update_step`.
     """
+
+    elementwise: ClassVar[bool] = False
+    """Whether each element of a variable moves by its own gradient and slots alone."""
 
     _signature: ClassVar[inspect.Signature]
 
@@ -141,21 +145,34 @@ class Engine(Applying):
         own_step = type(self).update_step is not Engine.update_step
         return type(self).update is not Engine.update and not own_step
 
+    @property
+    def _is_elementwise(self) -> bool:
+        """Whether `elementwise` was said of the `update` that is in force."""
+        for cls in type(self).__mro__:
+            if "elementwise" in vars(cls) or "update" in vars(cls):
+                return bool(vars(cls).get("elementwise", False)) and self._is_pure()
+        return False
+
     def _make_executors(self) -> None:
         arguments = (self, self._static_scalars, self.jit_compile)
         self._kernels = Kernels(*arguments)
         self._executor = self._kernels if self._is_pure() else UpdateSteps(*arguments)
+        self._rows = Rows(self, self._static_scalars)
 
     def _execute(
         self,
         entry: Tracked,
-        gradient: tf.Tensor | None,
+        gradient: Any,
         scalars: Mapping[str, tf.Tensor],
         options: Mapping[str, tf.Tensor],
     ) -> None:
-        """Runs the algorithm on one variable; `None` is the accumulated gradient."""
+        """Runs the algorithm on a variable, or on the rows that the gradient names.
+
+        A gradient of `None` is the accumulated one.
+        """
         decay = bool(self.weight_decay) and entry.decays
-        self._executor.run(entry, gradient, scalars, options, decay=decay)
+        executor = self._rows if isinstance(gradient, tf.IndexedSlices) else self._executor
+        executor.run(entry, gradient, scalars, options, decay=decay)
 
     @property
     def jit_compile_used(self) -> bool | None:

@@ -1,13 +1,46 @@
 """The options that every optimizer has, declared once."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 
 
+class SparseModes(Hyperparameter):
+    """How sparse gradients are applied: one mode, or modes by patterns of paths."""
+
+    modes = ("exact", "lazy")
+
+    def __init__(self) -> None:
+        super().__init__("exact", kind=str, keyword_only=True)
+
+    def check(self, value: Any, owner: str) -> Any:
+        """Returns a mode, or a dict from regular expressions to modes."""
+        by_pattern = isinstance(value, Mapping)
+        given = list(value.values()) if by_pattern else [value]
+        known = all(isinstance(mode, str) and mode in self.modes for mode in given)
+        if known and by_pattern:
+            try:
+                known = all(re.compile(pattern) for pattern in value)
+            except (re.error, TypeError):
+                known = False
+        if not known:
+            raise ValueError(
+                f"{owner}: argument `sparse` must be 'exact', 'lazy', or a dict from regular "
+                "expressions, searched in a variable's path, to these. Received: "
+                f"sparse={value!r}."
+            )
+        return dict(value) if by_pattern else value
+
+
 class CommonOptions:
     """Declarations of the arguments that all optimizers share."""
+
+    @property
+    def _is_elementwise(self) -> bool:
+        """Whether each element moves by its own gradient and slots alone."""
+        raise NotImplementedError
 
     learning_rate = LearningRate(0.001)
     weight_decay = Hyperparameter(None, kind=float, minimum=0.0, schedulable=True)
@@ -19,6 +52,7 @@ class CommonOptions:
     ema_overwrite_frequency = Hyperparameter(None, kind=int, minimum=1)
     loss_scale_factor = Hyperparameter(None, kind=float, above=0.0, keyword_only=True)
     gradient_accumulation_steps = Hyperparameter(None, kind=int, minimum=1, keyword_only=True)
+    sparse = SparseModes()
     jit_compile = Hyperparameter("auto", choices=("auto", True, False), keyword_only=True)
 
     def _check_options(self) -> None:
@@ -38,6 +72,38 @@ class CommonOptions:
                 f"{type(self).__name__}: at most one of `clipnorm`, `clipvalue` and "
                 f"`global_clipnorm` can be set. Received: {given}. Keep one of them."
             )
+        modes = self.sparse.values() if isinstance(self.sparse, dict) else [self.sparse]
+        if "lazy" in modes:
+            self._check_lazy()
+
+    def _check_lazy(self) -> None:
+        """Refuses lazy rows where an update needs more than the rows that are given.
+
+        Raises:
+          ValueError: the algorithm is not elementwise, or an option needs all rows.
+        """
+        reason = None
+        if not self._is_elementwise:
+            reason = (
+                "its update of one row may depend on other rows (a class whose `update` is "
+                "elementwise says so by `elementwise = True`)"
+            )
+        elif (self.gradient_accumulation_steps or 1) > 1:
+            reason = "the mean over `gradient_accumulation_steps` is kept for all rows"
+        elif self.use_ema and self.ema_overwrite_frequency:
+            reason = "`ema_overwrite_frequency` gives all rows their average"
+        if reason:
+            raise ValueError(
+                f"{type(self).__name__}: argument `sparse`={self.sparse!r} is not possible: "
+                f"{reason}. Use sparse='exact', the default."
+            )
+
+    def _is_lazy(self, entry: Any) -> bool:
+        """Says whether sparse gradients of a variable touch the rows they name only."""
+        if not isinstance(self.sparse, dict):
+            return self.sparse == "lazy"
+        found = (m for pattern, m in self.sparse.items() if re.search(pattern, entry.path))
+        return next(found, "exact") == "lazy"
 
 
 COMMON_ARGUMENTS = """
@@ -57,6 +123,13 @@ COMMON_ARGUMENTS = """
   gradient_accumulation_steps: number of calls whose mean gradient makes one
     update, or `None`. Schedules, clipping, decay and averages act once per
     update. By name only.
+  sparse: what a sparse gradient (`tf.IndexedSlices`, as embeddings give) does.
+    "exact": the same as the dense gradient. "lazy": rows that it does not name are
+    not touched at all: they do not decay, and neither do their slots and averages.
+    Only for elementwise algorithms, and not together with accumulation or
+    `ema_overwrite_frequency`. A dict from regular expressions, searched in a
+    variable's path, to modes: the first match counts, "exact" without one. By name
+    only.
   jit_compile: "auto" (XLA where the device supports it), True or False. What was
     used stands in `jit_compile_used`. By name only.
   name: name of the optimizer. By name only.

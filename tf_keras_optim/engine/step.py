@@ -6,13 +6,12 @@ its operations to that graph. Its order: sum duplicate rows, unscale, norms, the
 constraints, and the count of iterations.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, formulas
+from tf_keras_optim.engine import distribution, formulas, rows
 from tf_keras_optim.engine.kernels import average_only
 from tf_keras_optim.engine.store import Tracked
 
@@ -46,7 +45,7 @@ class Step:
         self.optimizer.trace_count += 1
         iterations = distribution.local(self.optimizer._store.iterations)
         steps = self.optimizer.gradient_accumulation_steps or 1
-        pairs = [(entry, _dense(gradient)) for entry, gradient in zip(self.entries, gradients)]
+        pairs = [(entry, self._taken(entry, g)) for entry, g in zip(self.entries, gradients)]
         updates = iterations.read_value() // steps
         if steps == 1:
             self._update(pairs, updates, rate)
@@ -57,6 +56,15 @@ class Step:
             waiting = [(entry, None) for entry in self.entries]
             tf.cond(due, lambda: self._update(waiting, updates, rate), lambda: False)
         iterations.assign_add(1)
+
+    def _taken(self, entry: Tracked, gradient: Any) -> Any:
+        """Sums repeated rows; only a lazy update keeps them apart from the rest."""
+        if not isinstance(gradient, tf.IndexedSlices):
+            return gradient
+        lazy = self.optimizer._is_lazy(entry) and not entry.overwrite
+        if gradient.dtype.size < entry.dtype.size:
+            gradient = tf.cast(gradient, entry.dtype)
+        return (rows.summed if lazy else rows.dense)(gradient, entry.variable.shape[0])
 
     def _update(
         self,
@@ -141,9 +149,12 @@ class Step:
 
 def _check_gradient(entry: Tracked, gradient: Any) -> None:
     """Refuses a gradient of another shape or of a dtype that is not real floating."""
-    if not gradient.shape.is_compatible_with(entry.variable.shape):
+    shape = gradient.shape
+    if isinstance(gradient, tf.IndexedSlices) and shape.rank is None:
+        shape = tf.TensorShape([None]).concatenate(gradient.values.shape[1:])
+    if not shape.is_compatible_with(entry.variable.shape):
         raise ValueError(
-            f"The gradient of variable {entry.path!r} has shape {gradient.shape}. "
+            f"The gradient of variable {entry.path!r} has shape {shape}. "
             f"Expected the variable's shape {entry.variable.shape}: check the order of "
             "the (gradient, variable) pairs."
         )
@@ -159,20 +170,12 @@ def _clip_scale(squared: tf.Tensor, factor: float, limit: float) -> tf.Tensor:
     return factor * formulas.clip_factor(factor * tf.sqrt(squared), limit)
 
 
-def _given(entry: Tracked, gradient: tf.Tensor | None) -> tf.Tensor:
+def _given(entry: Tracked, gradient: Any) -> tf.Tensor:
+    if isinstance(gradient, tf.IndexedSlices):
+        return gradient.values  # each row once; the others are zero
     if gradient is not None:
         return gradient
     return distribution.local(entry.accumulator).read_value()
-
-
-def _dense(gradient: Any) -> tf.Tensor:
-    """Adds duplicate rows up; rows that are not given have a gradient of zero."""
-    if not isinstance(gradient, tf.IndexedSlices):
-        return gradient
-    with warnings.catch_warnings():
-        # The dense gradient is what an exact update of every row needs.
-        warnings.filterwarnings("ignore", message="Converting sparse IndexedSlices")
-        return tf.convert_to_tensor(gradient)
 
 
 def _accumulate(entry: Tracked, gradient: tf.Tensor) -> None:

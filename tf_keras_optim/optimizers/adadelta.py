@@ -31,7 +31,7 @@ class Adadelta(Optimizer):
     State: slots `accumulated_grad` and `accumulated_delta_var` (8 bytes a parameter).
 
     Sparse gradients: duplicate rows are summed; every row moves, as with the dense
-    gradient.
+    gradient. Rows can be updated lazily (`sparse`).
 
     Raises:
       ValueError: an argument is out of range.
@@ -46,6 +46,7 @@ class Adadelta(Optimizer):
     Source: Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012.
     """
 
+    elementwise = True
     learning_rate = LearningRate(0.001)
     rho = Hyperparameter(0.95, minimum=0.0, below=1.0, schedulable=True)
     epsilon = Hyperparameter(1e-7, minimum=0.0)

@@ -28,7 +28,7 @@ class Adagrad(Optimizer):
     State: slot `accumulator` (4 bytes a parameter).
 
     Sparse gradients: duplicate rows are summed; rows without a gradient stay as
-    they are, as with the dense gradient.
+    they are, as with the dense gradient. Rows can be updated lazily (`sparse`).
 
     Raises:
       ValueError: an argument is out of range.
@@ -44,6 +44,7 @@ class Adagrad(Optimizer):
     and Stochastic Optimization", JMLR 2011.
     """
 
+    elementwise = True
     learning_rate = LearningRate(0.001)
     initial_accumulator_value = Hyperparameter(0.1, minimum=0.0)
     epsilon = Hyperparameter(1e-7, minimum=0.0)

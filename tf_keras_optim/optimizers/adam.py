@@ -37,7 +37,7 @@ class Adam(Optimizer):
     `velocity_hat` (12 bytes).
 
     Sparse gradients: duplicate rows are summed; every row moves, as with the dense
-    gradient.
+    gradient. Rows can be updated lazily (`sparse`).
 
     Raises:
       ValueError: an argument is out of range.
@@ -53,6 +53,7 @@ class Adam(Optimizer):
     Reddi, Kale & Kumar, "On the Convergence of Adam and Beyond", ICLR 2018.
     """
 
+    elementwise = True
     learning_rate = LearningRate(0.001)
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)

@@ -30,7 +30,7 @@ class Adamax(Optimizer):
     State: slots `momentum` and `norm` (8 bytes a parameter).
 
     Sparse gradients: duplicate rows are summed; every row moves, as with the dense
-    gradient.
+    gradient. Rows can be updated lazily (`sparse`).
 
     Raises:
       ValueError: an argument is out of range.
@@ -46,6 +46,7 @@ class Adamax(Optimizer):
     section 7.1.
     """
 
+    elementwise = True
     learning_rate = LearningRate(0.001)
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)

@@ -26,7 +26,8 @@ class AdamW(Adam):
 
     State: as Adam.
 
-    Sparse gradients: as Adam; decay acts on every row.
+    Sparse gradients: as Adam; decay acts on every row. Rows can be updated lazily
+    (`sparse`).
 
     Raises:
       ValueError: an argument is out of range, or `weight_decay` is `None`.

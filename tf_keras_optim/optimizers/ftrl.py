@@ -42,7 +42,7 @@ class Ftrl(Optimizer):
     State: slots `accumulator` and `linear` (8 bytes a parameter).
 
     Sparse gradients: duplicate rows are summed; every row is computed anew, as with
-    the dense gradient.
+    the dense gradient. Rows can be updated lazily (`sparse`).
 
     Raises:
       ValueError: an argument is out of range.
@@ -57,6 +57,7 @@ class Ftrl(Optimizer):
     Source: McMahan et al., "Ad Click Prediction: a View from the Trenches", KDD 2013.
     """
 
+    elementwise = True
     learning_rate = LearningRate(0.001)
     learning_rate_power = Hyperparameter(-0.5, maximum=0.0)
     initial_accumulator_value = Hyperparameter(0.1, minimum=0.0)

@@ -31,7 +31,7 @@ class Lion(Optimizer):
     State: slot `momentum` (4 bytes a parameter).
 
     Sparse gradients: duplicate rows are summed; every row moves, as with the dense
-    gradient.
+    gradient. Rows can be updated lazily (`sparse`).
 
     Raises:
       ValueError: an argument is out of range.
@@ -47,6 +47,7 @@ class Lion(Optimizer):
     NeurIPS 2023.
     """
 
+    elementwise = True
     learning_rate = LearningRate(0.001)
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.99, minimum=0.0, below=1.0, schedulable=True)

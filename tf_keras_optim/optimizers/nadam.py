@@ -39,7 +39,7 @@ class Nadam(Optimizer):
     `u_product`.
 
     Sparse gradients: duplicate rows are summed; every row moves, as with the dense
-    gradient.
+    gradient. Rows can be updated lazily (`sparse`).
 
     Raises:
       ValueError: an argument is out of range.
@@ -54,6 +54,7 @@ class Nadam(Optimizer):
     Source: Dozat, "Incorporating Nesterov Momentum into Adam", ICLR workshop 2016.
     """
 
+    elementwise = True
     learning_rate = LearningRate(0.001)
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)

@@ -40,7 +40,7 @@ class RMSprop(Optimizer):
     centered also `average_gradient` (4 bytes each).
 
     Sparse gradients: duplicate rows are summed; every row moves, as with the dense
-    gradient.
+    gradient. Rows can be updated lazily (`sparse`).
 
     Raises:
       ValueError: an argument is out of range.
@@ -57,6 +57,7 @@ class RMSprop(Optimizer):
     Networks", 2013.
     """
 
+    elementwise = True
     learning_rate = LearningRate(0.001)
     rho = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     momentum = Hyperparameter(0.0, minimum=0.0, maximum=1.0, schedulable=True)

@@ -29,7 +29,7 @@ class SGD(Optimizer):
     State: none without momentum, else one slot `momentum` (4 bytes a parameter).
 
     Sparse gradients: duplicate rows are summed; every row moves, as with the dense
-    gradient.
+    gradient. Rows can be updated lazily (`sparse`).
 
     Raises:
       ValueError: an argument is out of range.
@@ -45,6 +45,7 @@ class SGD(Optimizer):
     deep learning", ICML 2013.
     """
 
+    elementwise = True
     learning_rate = LearningRate(0.01)
     momentum = Hyperparameter(0.0, minimum=0.0, maximum=1.0, schedulable=True)
     nesterov = Hyperparameter(False)

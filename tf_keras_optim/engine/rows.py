@@ -1,0 +1,132 @@
+"""Sparse gradients: adding up repeated rows, and updating only the rows that are given."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
+
+from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine.kernels import Scalars, advanced
+from tf_keras_optim.engine.store import Tracked
+
+
+def in_xla() -> bool:
+    """Says whether what is traced now becomes part of an XLA compilation."""
+    graph = tf.compat.v1.get_default_graph()
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def slices(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
+    """Returns the same slices with indices of shape [n] and values of shape [n, ...].
+
+    Args:
+      gradient: slices whose indices are a tensor of any rank, or a tuple of numbers.
+    """
+    indices, values = tf.convert_to_tensor(gradient.indices), gradient.values
+    values = tf.convert_to_tensor(values)
+    if indices.shape.rank != 1:
+        inner = tf.shape(values)[tf.rank(indices) :]
+        values = tf.reshape(values, tf.concat([[-1], inner], 0))
+        indices = tf.reshape(indices, [-1])
+    return tf.IndexedSlices(values, indices, gradient.dense_shape)
+
+
+def dense(gradient: tf.IndexedSlices, rows: int) -> tf.Tensor:
+    """Adds repeated rows up; rows that are not given have a gradient of zero.
+
+    Args:
+      gradient: what `slices` returned.
+      rows: the variable's first dimension.
+
+    Returns:
+      Tensor of the variable's shape.
+    """
+    return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, rows)
+
+
+def summed(gradient: tf.IndexedSlices, rows: int) -> tf.IndexedSlices:
+    """Adds repeated rows up.
+
+    Args:
+      gradient: what `slices` returned, with n rows.
+      rows: the variable's first dimension.
+
+    Returns:
+      Slices in which no row stands twice. Under XLA, whose shapes are static, there
+      are n of them again: the surplus ones are zero, with the index `rows`, which XLA
+      neither reads nor writes.
+    """
+    indices, values = gradient.indices, gradient.values
+    if not in_xla():
+        unique, places = tf.unique(indices)
+        sums = tf.math.unsorted_segment_sum(values, places, tf.size(unique))
+        return tf.IndexedSlices(sums, unique)
+    order = tf.argsort(indices, stable=True)
+    ascending = tf.gather(indices, order)
+    is_new = tf.cast(ascending[1:] != ascending[:-1], indices.dtype)
+    places = tf.cumsum(tf.concat([tf.zeros_like(ascending[:1]), is_new], 0))
+    sums = tf.math.unsorted_segment_sum(tf.gather(values, order), places, tf.size(indices))
+    unique = tf.math.unsorted_segment_max(ascending, places, tf.size(indices))
+    surplus = tf.cast(rows, indices.dtype)
+    return tf.IndexedSlices(sums, tf.where(unique < 0, surplus, unique))
+
+
+class Rows:
+    """Runs a pure, elementwise `update` on the rows of a table that have a gradient.
+
+    The work is that of a variable with so many rows; the rest of the table, of its
+    slots and of its average is neither read nor written. The number of rows varies
+    from step to step, so nothing here is compiled on its own; inside a compiled
+    function it is part of that.
+
+    Args:
+      optimizer: the optimizer whose pure `update` is run.
+      static: gives the declared hyperparameters by name.
+    """
+
+    def __init__(self, optimizer: Any, static: Callable[[], dict[str, Any]]):
+        self._optimizer = optimizer
+        self._static = static
+
+    def run(
+        self,
+        entry: Tracked,
+        gradient: tf.IndexedSlices,
+        dynamic: Mapping[str, tf.Tensor],
+        options: Mapping[str, tf.Tensor],
+        *,
+        decay: bool = False,
+    ) -> None:
+        """Updates rows of one variable, of its slots and of its average.
+
+        Args:
+          entry: the model variable.
+          gradient: what `summed` returned.
+          dynamic: scalars of the rule, in the entry's compute dtype.
+          options: as for `Kernels.run`.
+          decay: whether weight decay applies to this variable.
+        """
+        indices = gradient.indices
+        averaged = entry.average if "ema_momentum" in options else None
+        kept = {"": entry.variable, **entry.slots}
+        if averaged is not None:
+            kept[" average"] = averaged
+        local = {name: distribution.local(variable) for name, variable in kept.items()}
+        with tf.device(local[""].device):
+            before = {name: v.sparse_read(indices) for name, v in local.items()}
+            value, average = before.pop(""), before.pop(" average", None)
+            value, after, average = advanced(
+                self._optimizer,
+                Scalars(self._static(), dynamic),
+                gradient.values,
+                value,
+                before,
+                average,
+                options,
+                decay=decay,
+            )
+            after = {"": value, **after} | ({} if average is None else {" average": average})
+            for name, variable in local.items():
+                rows = tf.cast(after[name], variable.dtype)
+                variable.scatter_update(tf.IndexedSlices(rows, indices))
