@@ -138,16 +138,22 @@ def lamb(
     beta_2=0.999,
     epsilon=1e-7,
     weight_decay=0.0,
+    decay_in_trust_ratio=False,
+    adapts=True,
     first_step=1,
 ):
     m, v = np.zeros_like(w), np.zeros_like(w)
     for t, g in enumerate(gradients[first_step - 1 :], start=first_step):
-        w = w - learning_rate * weight_decay * w
+        if not decay_in_trust_ratio:
+            w = w - learning_rate * weight_decay * w
         m = beta_1 * m + (1 - beta_1) * g
         v = beta_2 * v + (1 - beta_2) * g**2
         u = m / (1 - beta_1**t) / (np.sqrt(v / (1 - beta_2**t)) + epsilon)
+        if decay_in_trust_ratio:
+            u = u + weight_decay * w
         size, length = np.sqrt(np.sum(w**2)), np.sqrt(np.sum(u**2))
-        w = w - learning_rate * (size / length if size > 0 and length > 0 else 1.0) * u
+        ratio = size / length if adapts and size > 0 and length > 0 else 1.0
+        w = w - learning_rate * ratio * u
     return w
 
 

@@ -156,6 +156,9 @@ NON_DEFAULT = {
     "clip_threshold": 2.0,
     "relative_step": False,
     "scale_parameter": False,
+    "decay_in_trust_ratio": True,
+    "exclude_from_layer_adaptation": ["bias$"],
+    "sparse": {"table": "exact"},
     "learning_rate_power": -0.25,
     "l1_regularization_strength": 0.25,
     "l2_regularization_strength": 0.5,
@@ -233,3 +236,25 @@ def test_gradients_may_be_arrays():
     variable = tf.Variable([1.0, 2.0])
     tko.SGD(1.0).apply_gradients([(np.array([1.0, 1.0], "f"), variable)])
     assert variable.numpy().tolist() == [0.0, 1.0]
+
+
+def test_the_forms_of_both_generations_mean_the_same():
+    assert float(tko.SGD(lr=0.25).learning_rate) == 0.25
+    with pytest.raises(TypeError, match="`lr` beside `learning_rate`"):
+        tko.SGD(0.1, lr=0.25)
+    assert tko.Adam(jit_compile=True).jit_compile is True  # Keras 2
+    for cls in harness.OPTIMIZERS:
+        peer = getattr(tf.keras.optimizers, cls.__name__, None)
+        if peer is None:
+            continue  # Keras 2 has no Lamb
+        config = peer(0.25, clipnorm=2.0).get_config()
+        for extra in ({}, {"is_legacy_optimizer": False}):
+            ours = cls.from_config(config | extra).get_config()
+            for name in set(config) - {"is_legacy_optimizer"}:
+                assert ours[name] == config[name], (cls, name)
+
+
+def test_patterns_are_checked():
+    for value in ("bias", ["("], [3], None):
+        with pytest.raises(ValueError, match="`exclude_from_layer_adaptation` must be a list"):
+            tko.Lamb(exclude_from_layer_adaptation=value)

@@ -46,6 +46,11 @@ CASES = {
     ),
     "lion": (tko.Lion, oracles.lion, {"learning_rate": 0.01}),
     "lamb": (tko.Lamb, oracles.lamb, {"learning_rate": 0.01, "weight_decay": 0.1}),
+    "lamb_paper": (
+        tko.Lamb,
+        oracles.lamb,
+        {"learning_rate": 0.01, "weight_decay": 0.1, "decay_in_trust_ratio": True},
+    ),
 }
 
 
@@ -85,8 +90,8 @@ def test_equals_float64_oracle_without_xla(case):
 def test_equals_kerass_own(case, regime):
     cls, _, arguments = CASES[case]
     peer = getattr(tf.keras.optimizers, cls.__name__, None)
-    if peer is None:
-        pytest.skip(f"this Keras has no {cls.__name__}")
+    if peer is None or "decay_in_trust_ratio" in arguments:
+        pytest.skip(f"this Keras has no {cls.__name__}, or not with {arguments}")
     peer = peer(**arguments)
     gradients, starts = harness.gradient_sequence(STEPS), harness.starts()
     # Eager Keras is slow, and its numbers do not depend on the regime. Except for Nadam of
@@ -127,6 +132,8 @@ PERTURBED = [
     ("lion", {"beta_2": 0.98}),
     ("lamb", {"beta_1": 0.89}),
     ("lamb", {"weight_decay": 0.101}),
+    ("lamb_paper", {"weight_decay": 0.101}),
+    ("lamb_paper", {"decay_in_trust_ratio": False}),
     *((case, {"learning_rate": 0.01001}) for case in CASES),
     *((case, {"first_step": 2}) for case in CASES),
 ]
@@ -221,3 +228,21 @@ def test_centered_rmsprop_survives_a_constant_gradient():
     for _ in range(60):
         optimizer.apply_gradients([(gradient, variable)])
     assert np.isfinite(variable.numpy()).all()
+
+
+@pytest.mark.parametrize("regime", harness.REGIMES)
+@pytest.mark.parametrize("inside", [True, False])
+def test_lamb_leaves_excluded_variables_without_ratio_and_without_decay(inside, regime):
+    arguments = {"learning_rate": 0.01, "weight_decay": 0.1, "decay_in_trust_ratio": inside}
+    optimizer = tko.Lamb(**arguments, exclude_from_layer_adaptation=["bias$", "norm/"])
+    optimizer.exclude_from_weight_decay(var_names=["norm/"])
+    names, starts = ["kernel", "bias", "norm/scale"], harness.starts([(5, 3)] * 3)
+    gradients = harness.gradient_sequence(20, [(5, 3)] * 3)
+    variables = [tf.Variable(s, dtype=tf.float32, name=n) for s, n in zip(starts, names)]
+    values = harness.run(optimizer, gradients, starts, regime, variables)
+    expected = []
+    for i, name in enumerate(names):
+        chosen = arguments | ({"weight_decay": 0.0} if "norm" in name else {})
+        series = [batch[i] for batch in gradients]
+        expected.append(oracles.lamb(starts[i], series, **chosen, adapts=name == "kernel"))
+    assert harness.distance_error(values, expected, starts) <= BOUND

@@ -274,6 +274,11 @@ def bind(
         given twice, or there are too many positional ones.
     """
     known = signature.parameters
+    if "lr" in kwargs and "lr" not in known and "learning_rate" in known:
+        if args or "learning_rate" in kwargs:
+            raise TypeError(f"{owner}() got `lr` beside `learning_rate`, which it stands for.")
+        kwargs = {**kwargs, "learning_rate": kwargs["lr"]}
+        del kwargs["lr"]
     for name in kwargs:
         if name not in known:
             raise TypeError(

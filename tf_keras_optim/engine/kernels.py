@@ -77,6 +77,7 @@ class Kernels:
         options: Mapping[str, tf.Tensor],
         *,
         decay: bool = False,
+        traits: Mapping[str, Any] | None = None,
     ) -> None:
         """Updates one variable, its slots and its average.
 
@@ -87,12 +88,13 @@ class Kernels:
           options: any of `scale` (factor on the gradient), `ema_momentum` and
             `ema_overwrite` (bool: the variable takes the average over).
           decay: whether weight decay applies to this variable.
+          traits: what the algorithm's `traits_of` said of it.
         """
         variable = distribution.local(entry.variable)
         average = entry.average if "ema_momentum" in options else None
         accumulator = entry.accumulator if gradient is None else None
         with tf.device(variable.device):
-            self._function(decay, self.use_xla(variable.device))(
+            self._function(decay, traits or {}, self.use_xla(variable.device))(
                 variable,
                 {name: distribution.local(slot) for name, slot in entry.slots.items()},
                 None if average is None else distribution.local(average),
@@ -102,16 +104,16 @@ class Kernels:
                 dict(options),
             )
 
-    def _function(self, decay: bool, compiled: bool) -> Any:
-        key = (decay, compiled)
+    def _function(self, decay: bool, traits: Mapping[str, Any], compiled: bool) -> Any:
+        key = (decay, tuple(sorted(traits.items())), compiled)
         if key not in self._functions:
             self._functions[key] = tf.function(
-                self._body(decay), jit_compile=compiled, autograph=False
+                self._body(decay, dict(traits)), jit_compile=compiled, autograph=False
             )
         return self._functions[key]
 
-    def _body(self, decay: bool) -> Callable[..., None]:
-        static = self._static()
+    def _body(self, decay: bool, traits: dict[str, Any]) -> Callable[..., None]:
+        static = self._static() | traits
 
         def kernel(variable, slots, average, accumulator, gradient, dynamic, options):
             if accumulator is not None:
@@ -169,7 +171,7 @@ def advanced(
         tf.cast(gradient, dtype), options.get("scale"), scalars.clipvalue
     )
     value = tf.cast(value, dtype)
-    if decay:
+    if decay and not optimizer.decays_in_update:
         value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
     value, after = checked(optimizer.update(gradient, value, slots, scalars), value, slots)
     if average is not None:

@@ -106,6 +106,24 @@ class Engine(Applying):
         """
         raise NotImplementedError(f"{type(self).__name__} does not override `update`.")
 
+    @property
+    def decays_in_update(self) -> bool:
+        """Whether `update` applies weight decay itself, and not the engine before it."""
+        return False
+
+    def traits_of(self, path: str, decays: bool) -> Mapping[str, Any]:
+        """Says in what the update of one variable differs from that of others.
+
+        Args:
+          path: the variable's path, e.g. "dense/kernel".
+          decays: whether weight decay is on and the variable not excluded from it.
+
+        Returns:
+          Mapping from name to a Python value that can be hashed; `update` finds them in
+          its `scalars`. Variables with equal ones share a compiled kernel.
+        """
+        return {}
+
     @tf.autograph.experimental.do_not_convert
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable in place, without clipping, decay or averaging.
@@ -121,7 +139,10 @@ class Engine(Applying):
         updates = distribution.local(self._store.iterations).read_value()
         updates //= self.gradient_accumulation_steps or 1
         scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates)
-        self._kernels.run(entry, tf.convert_to_tensor(gradient), scalars, {})
+        gradient = tf.convert_to_tensor(gradient)
+        self._kernels.run(
+            entry, gradient, scalars, {}, traits=self.traits_of(entry.path, False)
+        )
 
     # What a face overrides.
 
@@ -172,7 +193,8 @@ class Engine(Applying):
         """
         decay = bool(self.weight_decay) and entry.decays
         executor = self._rows if isinstance(gradient, tf.IndexedSlices) else self._executor
-        executor.run(entry, gradient, scalars, options, decay=decay)
+        traits = self.traits_of(entry.path, decay)
+        executor.run(entry, gradient, scalars, options, decay=decay, traits=traits)
 
     @property
     def jit_compile_used(self) -> bool | None:
@@ -335,6 +357,8 @@ class Engine(Applying):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Makes an optimizer from what `get_config` returned."""
         config = dict(config)
+        if config.get("is_legacy_optimizer") is False:  # as Keras 2 writes it
+            del config["is_legacy_optimizer"]
         for name, value in config.items():
             parameter = cls._parameters.get(name)
             takes_schedules = isinstance(parameter, hyperparameters.LearningRate) or (

@@ -7,6 +7,30 @@ from typing import Any
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 
 
+class Patterns(Hyperparameter):
+    """A list of regular expressions, searched in a variable's path."""
+
+    def __init__(self) -> None:
+        super().__init__([], kind=list, keyword_only=True)
+
+    def check(self, value: Any, owner: str) -> list[str]:
+        """Returns the expressions as a list."""
+        valid = isinstance(value, (list, tuple)) and all(map(_is_pattern, value))
+        if not valid:
+            raise ValueError(
+                f"{owner}: argument `{self.name}` must be a list of regular expressions, "
+                f"searched in a variable's path. Received: {self.name}={value!r}."
+            )
+        return list(value)
+
+
+def _is_pattern(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(re.compile(value))
+    except re.error:
+        return False
+
+
 class SparseModes(Hyperparameter):
     """How sparse gradients are applied: one mode, or modes by patterns of paths."""
 
@@ -20,11 +44,7 @@ class SparseModes(Hyperparameter):
         by_pattern = isinstance(value, Mapping)
         given = list(value.values()) if by_pattern else [value]
         known = all(isinstance(mode, str) and mode in self.modes for mode in given)
-        if known and by_pattern:
-            try:
-                known = all(re.compile(pattern) for pattern in value)
-            except (re.error, TypeError):
-                known = False
+        known = known and (not by_pattern or all(map(_is_pattern, value)))
         if not known:
             raise ValueError(
                 f"{owner}: argument `sparse` must be 'exact', 'lazy', or a dict from regular "

@@ -97,6 +97,7 @@ class Rows:
         options: Mapping[str, tf.Tensor],
         *,
         decay: bool = False,
+        traits: Mapping[str, Any] | None = None,
     ) -> None:
         """Updates rows of one variable, of its slots and of its average.
 
@@ -106,6 +107,7 @@ class Rows:
           dynamic: scalars of the rule, in the entry's compute dtype.
           options: as for `Kernels.run`.
           decay: whether weight decay applies to this variable.
+          traits: what the algorithm's `traits_of` said of it.
         """
         indices = gradient.indices
         averaged = entry.average if "ema_momentum" in options else None
@@ -118,7 +120,7 @@ class Rows:
             value, average = before.pop(""), before.pop(" average", None)
             value, after, average = advanced(
                 self._optimizer,
-                Scalars(self._static(), dynamic),
+                Scalars(self._static() | dict(traits or {}), dynamic),
                 gradient.values,
                 value,
                 before,

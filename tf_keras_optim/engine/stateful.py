@@ -40,6 +40,7 @@ class UpdateSteps:
         options: Mapping[str, tf.Tensor],
         *,
         decay: bool = False,
+        traits: Mapping[str, Any] | None = None,
     ) -> None:
         """Updates one variable; the arguments are those of `Kernels.run`."""
         self.used.add(self._compiled)

@@ -166,12 +166,6 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
         """Returns every argument by name; `from_config` makes an equal optimizer."""
         return super().get_config() | {"is_legacy_optimizer": False}
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """Makes an optimizer from what `get_config` returned."""
-        config = {key: v for key, v in config.items() if key != "is_legacy_optimizer"}
-        return super().from_config(config, custom_objects)
-
     def __repr__(self) -> str:
         return naming.description(
             self, f"tf_keras {tf_keras.__version__}", naming.HOW_TO_BIND_TO_KERAS_3

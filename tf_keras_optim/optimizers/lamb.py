@@ -1,5 +1,6 @@
 """LAMB: Adam's step, scaled to the size of each variable."""
 
+import re
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -7,6 +8,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import formulas
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.options import Patterns
 from tf_keras_optim.optimizers.base import Optimizer, documented
 
 
@@ -22,13 +24,19 @@ class Lamb(Optimizer):
     w <- w - lr * ratio * u
     ```
 
-    Weight decay acts before the update and outside the trust ratio, as in Keras.
+    Weight decay acts before the update and outside the trust ratio, as in Keras; with
+    `decay_in_trust_ratio` it is added to `u` instead, as in the paper:
+    `u <- u + weight_decay * w`.
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
       beta_1: decay of the first moment, in [0, 1), or a schedule.
       beta_2: decay of the second moment, in [0, 1), or a schedule.
       epsilon: small constant for numerical stability, at least 0.
+      decay_in_trust_ratio: add the decay to the direction, so that the ratio scales
+        it too, as the paper has it. By name only.
+      exclude_from_layer_adaptation: regular expressions, searched in a variable's
+        path; those variables take the ratio 1 (biases and norms, often). By name only.
       {{common}}
 
     State: slots `momentum` and `velocity` (8 bytes a parameter).
@@ -54,11 +62,23 @@ class Lamb(Optimizer):
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
     epsilon = Hyperparameter(1e-7, minimum=0.0)
+    decay_in_trust_ratio = Hyperparameter(False, keyword_only=True)
+    exclude_from_layer_adaptation = Patterns()
 
     @property
     def slots(self) -> tuple[str, ...]:
         """The two moments."""
         return ("momentum", "velocity")
+
+    @property
+    def decays_in_update(self) -> bool:
+        """Whether the decay is inside the trust ratio."""
+        return self.decay_in_trust_ratio
+
+    def traits_of(self, path: str, decays: bool) -> dict[str, bool]:
+        """Whether the ratio and the decay inside it apply to a variable."""
+        excluded = any(re.search(p, path) for p in self.exclude_from_layer_adaptation)
+        return {"adapts": not excluded, "decays": decays and self.decay_in_trust_ratio}
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """The two bias corrections."""
@@ -79,8 +99,11 @@ class Lamb(Optimizer):
         v = formulas.moment(slots["velocity"], tf.square(gradient), scalars.beta_2)
         root = tf.sqrt(v / scalars.correction_2) + scalars.epsilon
         direction = m / scalars.correction_1 / root
-        weight_norm, norm = tf.norm(value), tf.norm(direction)
-        both = tf.logical_and(weight_norm > 0.0, norm > 0.0)
-        ratio = tf.where(both, weight_norm / norm, 1.0)
-        after = {"momentum": m, "velocity": v}
-        return value - scalars.learning_rate * ratio * direction, after
+        if scalars.decays:
+            direction += scalars.weight_decay * value
+        step = scalars.learning_rate * direction
+        if scalars.adapts:
+            weight_norm, norm = tf.norm(value), tf.norm(direction)
+            both = tf.logical_and(weight_norm > 0.0, norm > 0.0)
+            step *= tf.where(both, weight_norm / norm, 1.0)
+        return value - step, {"momentum": m, "velocity": v}
