@@ -1,5 +1,9 @@
 """Every optimizer against a float64 oracle and against the running Keras' own."""
 
+import pathlib
+import re
+
+import accuracy
 import harness
 import numpy as np
 import oracles
@@ -246,3 +250,25 @@ def test_lamb_leaves_excluded_variables_without_ratio_and_without_decay(inside, 
         series = [batch[i] for batch in gradients]
         expected.append(oracles.lamb(starts[i], series, **chosen, adapts=name == "kernel"))
     assert harness.distance_error(values, expected, starts) <= BOUND
+
+
+README = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", accuracy.ARGUMENTS)
+def test_the_table_in_the_readme_is_true(name):
+    cells = re.search(rf"^\| {name} \| (.*?) \|$", README, re.M).group(1).split(" | ")
+    arguments = accuracy.ARGUMENTS[name]
+    assert cells[0] == ", ".join(f"{k}={v}" for k, v in arguments.items())
+    expected, ours, theirs = accuracy.values(name)
+    moved = np.max(np.abs(expected[-1] - harness.starts()[-1]))
+    found = [np.ravel(v[-1])[-1] for v in (expected, ours, theirs) if v is not None]
+    if not harness.IS_KERAS_3:
+        found = found[:2]  # the table's peer is Keras 3
+    for text, value in zip(cells[1:], found):
+        assert abs(float(text) - value) <= 1e-6 * moved + 1e-7
+    assert harness.distance_error(ours, expected, harness.starts()) <= 3 * float(cells[4])
+
+
+def test_the_table_has_all_of_them():
+    assert set(accuracy.ARGUMENTS) == {cls.__name__ for cls in harness.OPTIMIZERS}

@@ -21,6 +21,7 @@ LAYERS = {
     "faces": {"engine"},
     "optimizers": {"engine", "faces"},
     "schedules": {"engine", "faces"},
+    "testing": {"engine", "faces", "optimizers"},
 }
 
 

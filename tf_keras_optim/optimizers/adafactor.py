@@ -107,8 +107,8 @@ class Adafactor(Optimizer):
             v = scaled[..., :, None] * column[..., None, :]
             after = {"row": row, "column": column}
         direction = gradient / tf.sqrt(v)
-        direction /= tf.maximum(1.0, _root_mean_square(direction) / scalars.clip_threshold)
+        direction /= tf.maximum(_root_mean_square(direction) / scalars.clip_threshold, 1.0)
         alpha = scalars.rho
         if scalars.scale_parameter:
-            alpha *= tf.maximum(scalars.epsilon_2, _root_mean_square(value))
+            alpha *= tf.maximum(_root_mean_square(value), scalars.epsilon_2)
         return value - alpha * direction, after

@@ -1,0 +1,64 @@
+"""The table of the twelve in README.md: `python tests/accuracy.py` prints it.
+
+Fifty steps on variables of four shapes (rank 0, 1, 2 and 4), float32. The numbers are the
+last weight of the last variable; the errors are the largest ones of all weights, relative
+to the farthest that any weight of their variable moved.
+"""
+
+import harness
+import numpy as np
+import oracles
+import tensorflow as tf
+
+import tf_keras_optim as tko
+
+STEPS = 50
+ARGUMENTS = {
+    "SGD": {"learning_rate": 0.05, "momentum": 0.9},
+    "RMSprop": {"learning_rate": 0.01, "momentum": 0.5},
+    "Adam": {"learning_rate": 0.01},
+    "AdamW": {"learning_rate": 0.01, "weight_decay": 0.1},
+    "Adadelta": {"learning_rate": 1.0},
+    "Adagrad": {"learning_rate": 0.1},
+    "Adamax": {"learning_rate": 0.01},
+    "Adafactor": {"learning_rate": 0.2},
+    "Nadam": {"learning_rate": 0.01},
+    "Ftrl": {"learning_rate": 0.1, "l1_regularization_strength": 0.01},
+    "Lion": {"learning_rate": 0.01},
+    "Lamb": {"learning_rate": 0.01, "weight_decay": 0.1},
+}
+
+
+def values(name):
+    """Returns the final variables of the oracle, of ours and of Keras (or `None`)."""
+    arguments = ARGUMENTS[name]
+    gradients, starts = harness.gradient_sequence(STEPS), harness.starts()
+    oracle = getattr(oracles, {"AdamW": "adam"}.get(name, name.lower()))
+    expected = [
+        oracle(start, [batch[i] for batch in gradients], **arguments)
+        for i, start in enumerate(starts)
+    ]
+    ours = harness.run(getattr(tko, name)(**arguments), gradients, starts, "function")
+    peer = getattr(tf.keras.optimizers, name, None)
+    theirs = peer and harness.run(peer(**arguments), gradients, starts, "function")
+    return expected, ours, theirs
+
+
+def row(name):
+    """Returns the cells of one optimizer."""
+    expected, ours, theirs = values(name)
+    settings = ", ".join(f"{k}={v}" for k, v in ARGUMENTS[name].items())
+    numbers = [f"{np.ravel(v[-1])[-1]:.7f}" for v in (expected, ours, theirs)]
+    starts = harness.starts()
+    errors = [f"{harness.distance_error(v, expected, starts):.0e}" for v in (ours, theirs)]
+    return [name, settings, *numbers, *errors]
+
+
+def main():
+    """Prints the table."""
+    for name in ARGUMENTS:
+        print("| " + " | ".join(row(name)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

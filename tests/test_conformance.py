@@ -1,0 +1,129 @@
+"""The conformance kit: every optimizer passes it, and what is broken does not."""
+
+import harness
+import pytest
+import tensorflow as tf
+from test_own_optimizers import Lion, OursKerasStyle
+
+import tf_keras_optim as tko
+from tf_keras_optim import testing
+
+# Learning rates with which 100 steps get somewhere; the others take the kit's own.
+ARGUMENTS = {
+    "SGD": {"learning_rate": 0.05, "momentum": 0.5},
+    "Adadelta": {"learning_rate": 5.0},
+    "Adafactor": {"learning_rate": 0.3},
+    "Adagrad": {"learning_rate": 0.3},
+    "Ftrl": {"learning_rate": 0.3},
+}
+
+
+@pytest.mark.parametrize("cls", [*harness.OPTIMIZERS, Lion], ids=lambda c: c.__name__)
+def test_every_optimizer_conforms(cls, strategy):
+    report = testing.check_optimizer(cls, ARGUMENTS.get(cls.__name__), strategy=strategy)
+    assert len(report.results) == len(testing.CHECKS) >= 11
+    elementwise = cls in harness.OPTIMIZERS and cls.elementwise
+    not_run = [result.name for result in report.results if result.status == "not run"]
+    assert not_run == ([] if elementwise else ["lazy"])
+
+
+def test_an_optimizer_in_the_way_of_keras_3_conforms():
+    report = testing.check_optimizer(OursKerasStyle, {"learning_rate": 0.05, "momentum": 0.5})
+    assert not report.failures
+
+
+class Plain(tko.Optimizer):
+    slots = ("last",)
+
+    def update(self, gradient, value, slots, scalars):
+        return value - scalars.learning_rate * gradient, {"last": gradient}
+
+
+class ForgetsItsFactor(Plain):
+    def __init__(self, learning_rate=0.05, factor=1.0, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        self.factor = factor
+
+    def get_config(self):
+        return super().get_config() | {"factr": self.factor}
+
+
+class CountsInPython(Plain):
+    calls = 0
+
+    def update(self, gradient, value, slots, scalars):
+        CountsInPython.calls += 1
+        return super().update(gradient / CountsInPython.calls, value, slots, scalars)
+
+
+class WantsFloat32(Plain):
+    def update(self, gradient, value, slots, scalars):
+        scale = tf.constant(0.5, tf.float32)
+        return super().update(gradient * scale, value, slots, scalars)
+
+
+class NotElementwise(Plain):
+    elementwise = True
+
+    def update(self, gradient, value, slots, scalars):
+        return super().update(gradient / (1.0 + tf.norm(value)), value, slots, scalars)
+
+
+class KeepsStateInPython(tko.Optimizer):
+    def build(self, variables):
+        super().build(variables)
+        self.own = [tf.Variable(tf.zeros(v.shape)) for v in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        m = self.own[self._get_variable_index(variable)]
+        m.assign(tf.cast(m, gradient.dtype) * 0.5 + gradient)
+        self.assign_sub(variable, learning_rate * tf.cast(m, gradient.dtype))
+
+
+class Climbs(Plain):
+    def update(self, gradient, value, slots, scalars):
+        return super().update(-gradient, value, slots, scalars)
+
+
+class AveragesReplicas(Plain):
+    def update(self, gradient, value, slots, scalars):
+        count = tf.distribute.get_strategy().num_replicas_in_sync
+        return super().update(gradient / count, value, slots, scalars)
+
+
+BROKEN = {
+    "configuration": ForgetsItsFactor,
+    "regimes": CountsInPython,
+    "dtypes": WantsFloat32,
+    "lazy": NotElementwise,
+    "resume": KeepsStateInPython,
+    "objectives": Climbs,
+    "replicas": AveragesReplicas,
+}
+
+
+@pytest.mark.parametrize("check", BROKEN)
+def test_what_is_broken_is_found(check):
+    cls = BROKEN[check]
+    with pytest.raises(testing.ConformanceError, match=rf"FAILED +{check}") as caught:
+        testing.check_optimizer(cls, only=[check])
+    (result,) = caught.value.report.failures
+    assert result.name == check
+    assert result.detail
+    testing.check_optimizer(Plain, only=[check])
+
+
+def test_a_report_is_a_table():
+    report = testing.check_optimizer(Climbs, only=["objectives", "traces"], raises=False)
+    title, first, *_, last = str(report).splitlines()
+    assert title.startswith("Conformance of Climbs(learning_rate=0.05)")
+    assert "FAILED   objectives  the loss of the quadratic went from 5.5 to " in first
+    assert last.startswith("  passed   traces      1 trace in 6 eager calls")
+
+
+def test_the_kit_refuses_what_it_cannot_check():
+    for other in (tko.SGD(), tf.keras.optimizers.SGD, "adam"):
+        with pytest.raises(TypeError, match="takes a subclass"):
+            testing.check_optimizer(other)
+    with pytest.raises(ValueError, match=r"'trace'.*Did you mean 'traces'"):
+        testing.check_optimizer(tko.SGD, only=["trace"])
