@@ -1,4 +1,4 @@
-"""Two logical CPUs for every test, so that two replicas can be tested anywhere."""
+"""Four logical CPUs for every test, so that replicas can be tested anywhere."""
 
 import os
 
@@ -7,7 +7,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import pytest
 import tensorflow as tf
 
-DEVICES = ["CPU:0", "CPU:1"]
+DEVICES = ["CPU:0", "CPU:1", "CPU:2", "CPU:3"]
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
@@ -16,5 +16,15 @@ tf.config.set_logical_device_configuration(
 
 
 @pytest.fixture(scope="session")
-def strategy():
-    return tf.distribute.MirroredStrategy(DEVICES)
+def strategies():
+    """By number of replicas. Only one of them with collectives: all have one group key."""
+    reduction = tf.distribute.ReductionToOneDevice()
+    return {
+        2: tf.distribute.MirroredStrategy(DEVICES[:2]),
+        4: tf.distribute.MirroredStrategy(DEVICES, cross_device_ops=reduction),
+    }
+
+
+@pytest.fixture(scope="session")
+def strategy(strategies):
+    return strategies[2]

@@ -159,6 +159,8 @@ NON_DEFAULT = {
     "decay_in_trust_ratio": True,
     "exclude_from_layer_adaptation": ["bias$"],
     "sparse": {"table": "exact"},
+    "skip_nonfinite": True,
+    "max_consecutive_skips": 5,
     "learning_rate_power": -0.25,
     "l1_regularization_strength": 0.25,
     "l2_regularization_strength": 0.5,

@@ -11,6 +11,7 @@ from tf_keras_optim import schedules
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
+from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers import (
     SGD,
     Adadelta,
@@ -44,6 +45,7 @@ __all__ = [
     "Lamb",
     "LearningRate",
     "Lion",
+    "LossScaleOptimizer",
     "Nadam",
     "Optimizer",
     "RMSprop",

@@ -1,11 +1,13 @@
 """Optimizers by name, and plain strings in `model.compile`."""
 
 import importlib
+import types
 from typing import Any
 
 import tf_keras_optim.optimizers as optimizers
 from tf_keras_optim.engine.hyperparameters import nearest
 from tf_keras_optim.faces.running import keras
+from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import PACKAGE, Optimizer
 
 _IS_KERAS_3 = not keras.__name__.startswith("tf_keras")
@@ -31,12 +33,55 @@ def _strings() -> dict[str, Any]:
 _replaced: dict[str, Any] = {}
 
 
+class _AutomaticWrapper(type):
+    """Stands for Keras' LossScaleOptimizer where `compile` wraps by itself.
+
+    What is an instance of Keras' own class is one of this; called with an optimizer of
+    this package it makes a wrapper of this package.
+    """
+
+    original: Any = None
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, cls.original)
+
+    def __call__(cls, inner_optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        ours = isinstance(inner_optimizer, Optimizer)
+        return (LossScaleOptimizer if ours else cls.original)(inner_optimizer, *args, **kwargs)
+
+
+def _wrapping() -> tuple[Any, str]:
+    """Returns the object and the attribute by which `compile` finds the wrapper."""
+    if _IS_KERAS_3:
+        return importlib.import_module("keras.src.trainers.trainer"), "LossScaleOptimizer"
+    return importlib.import_module("tf_keras.src.engine.training"), "lso"
+
+
+def _install_wrapper() -> None:
+    holder, attribute = _wrapping()
+    found = getattr(holder, attribute)
+    if isinstance(found, (_AutomaticWrapper, types.SimpleNamespace)):
+        return
+    original = found if _IS_KERAS_3 else found.BaseLossScaleOptimizer
+    wrapper: Any = _AutomaticWrapper("LossScaleOptimizer", (), {"original": original})
+    _replaced_wrapper.append(found)
+    if not _IS_KERAS_3:
+        wrapper = types.SimpleNamespace(BaseLossScaleOptimizer=wrapper)
+    setattr(holder, attribute, wrapper)
+
+
+_replaced_wrapper: list[Any] = []
+
+
 def install() -> None:
     """Makes plain strings mean this package: `model.compile(optimizer="adam")`.
 
-    Holds for the running Keras and for every optimizer that exists here, until
-    `uninstall`. Optimizers that exist already, and saved models, are not touched.
+    Also makes the wrapper that `compile` puts around an optimizer of this package
+    under the policy "mixed_float16" the LossScaleOptimizer of this package. Holds for
+    the running Keras and for every optimizer that exists here, until `uninstall`.
+    Optimizers that exist already, and saved models, are not touched.
     """
+    _install_wrapper()
     table = _strings()
     for name, cls in _classes().items():
         if table.get(name) is not cls:
@@ -46,6 +91,8 @@ def install() -> None:
 
 def uninstall() -> None:
     """Takes `install` back: plain strings mean Keras' own optimizers again."""
+    while _replaced_wrapper:
+        setattr(*_wrapping(), _replaced_wrapper.pop())
     table = _strings()
     for name, before in _replaced.items():
         if before is None:
@@ -66,7 +113,7 @@ def get(identifier: Any) -> Optimizer:
       ValueError: the name is unknown; the nearest known one is named.
       TypeError: the identifier is of another kind.
     """
-    if isinstance(identifier, Optimizer):
+    if isinstance(identifier, (Optimizer, LossScaleOptimizer)):
         return identifier
     if isinstance(identifier, dict):
         return deserialize(identifier)
@@ -98,7 +145,7 @@ def serialize(optimizer: Optimizer) -> dict[str, Any]:
     Returns:
       A dict that JSON can hold. State is not part of it.
     """
-    if not isinstance(optimizer, Optimizer):
+    if not isinstance(optimizer, (Optimizer, LossScaleOptimizer)):
         raise TypeError(
             "`serialize` takes an optimizer of tf_keras_optim. Received: "
             f"{optimizer!r} (of type {type(optimizer).__name__})."
@@ -125,7 +172,7 @@ def deserialize(config: dict[str, Any], custom_objects: Any = None) -> Optimizer
         )
         return cls.from_config(dict(config.get("config") or {}), custom_objects)
     optimizer = keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)
-    if not isinstance(optimizer, Optimizer):
+    if not isinstance(optimizer, (Optimizer, LossScaleOptimizer)):
         raise ValueError(
             f"The config describes {optimizer!r}, which is not an optimizer of "
             "tf_keras_optim. Use Keras' own `deserialize` for it."

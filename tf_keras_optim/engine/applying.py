@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, rows
+from tf_keras_optim.engine.guard import not_finite
 from tf_keras_optim.engine.rates import Rates
 from tf_keras_optim.engine.step import Step
 from tf_keras_optim.engine.store import Tracked
@@ -47,19 +48,36 @@ class Applying(Rates):
           grads: gradients.
           trainable_variables: their variables; those of `build` by default.
         """
-        if trainable_variables is None:
-            trainable_variables = self._trainable_variables
-            if len(grads) != len(trainable_variables):
-                raise ValueError(
-                    f"{self._title()} got {len(grads)} gradients without variables, but "
-                    f"was built with {len(trainable_variables)} variables. Give one "
-                    "gradient for each, or pass `trainable_variables`."
-                )
-        self._apply(list(grads), list(trainable_variables))
+        self._apply(list(grads), self._variables_for(grads, trainable_variables))
+
+    def _variables_for(self, grads: Sequence[Any], trainable_variables: Any) -> list[Any]:
+        """Returns the variables of gradients: those given, or those of `build`."""
+        if trainable_variables is not None:
+            return list(trainable_variables)
+        variables = self._trainable_variables
+        if len(grads) != len(variables):
+            raise ValueError(
+                f"{self._title()} got {len(grads)} gradients without variables, but was "
+                f"built with {len(variables)} variables. Give one gradient for each, or "
+                "pass `trainable_variables`."
+            )
+        return variables
 
     def _apply(
-        self, gradients: list[Any], variables: list[Any], aggregate: bool = True
+        self,
+        gradients: list[Any],
+        variables: list[Any],
+        aggregate: bool = True,
+        scaled: bool = True,
     ) -> None:
+        """Applies gradients.
+
+        Args:
+          gradients: tensors, slices, or `None`.
+          variables: their variables.
+          aggregate: whether they are still to be summed over the replicas.
+          scaled: whether they carry the dynamic loss scale, if there is one.
+        """
         if not variables:
             return
         distribution.check_context()
@@ -67,7 +85,7 @@ class Applying(Rates):
             with tf.init_scope():
                 self.build(variables)
         self._check_nothing_pending()
-        step = self._step_for(gradients, variables)
+        step = self._step_for(gradients, variables, scaled)
         given = [
             rows.slices(gradient)
             if isinstance(gradient, tf.IndexedSlices)
@@ -75,26 +93,29 @@ class Applying(Rates):
             for gradient in gradients
             if gradient is not None
         ]
-        if aggregate:
+        replicas, bad = distribution.number_of_replicas(), None
+        if aggregate and replicas > 1:
             given = distribution.sum_over_replicas(given)
-            replicas = distribution.number_of_replicas()
-            if replicas > 1:  # what takes its gradient as its value gets their mean
-                pairs = zip(step.entries, given)
-                given = [g / replicas if entry.overwrite else g for entry, g in pairs]
-        step.run(given)
+            # What takes its gradient as its value gets their mean.
+            pairs = zip(step.entries, given)
+            given = [g / replicas if entry.overwrite else g for entry, g in pairs]
+        elif replicas > 1 and self._guard is not None:
+            bad = distribution.any_replica(not_finite(given))
+        step.run(given, bad)
 
-    def _step_for(self, gradients: list[Any], variables: list[Any]) -> Step:
+    def _step_for(self, gradients: list[Any], variables: list[Any], scaled: bool) -> Step:
         """Returns the step of these variables; in eager code always the same one."""
         if not tf.executing_eagerly():
-            return Step(self, self._entries_of(gradients, variables))
+            return Step(self, self._entries_of(gradients, variables), scaled)
         missing = tuple(gradient is None for gradient in gradients)
-        by_identity = (tuple(map(id, variables)), missing, distribution.replica_key())
+        kind = (distribution.replica_key(), scaled)
+        by_identity = (tuple(map(id, variables)), missing, kind)
         found = self._lookups.get(by_identity)
         if found is not None:
             return found[0]
         entries = self._entries_of(gradients, variables)
-        key = (tuple(map(id, entries)), by_identity[-1])
-        step = self._steps.setdefault(key, Step(self, entries))
+        key = (tuple(map(id, entries)), kind)
+        step = self._steps.setdefault(key, Step(self, entries, scaled))
         if len(self._lookups) >= _MOST_LOOKUPS:
             self._lookups.clear()
         self._lookups[by_identity] = (step, variables)  # holding them keeps the ids valid

@@ -365,8 +365,8 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         rate = [] if self._store.rate is None or not self._rate_is_state else [self._store.rate]
         return [self._store.iterations, *rate, *self._store.state()]
 
-    def _multiplier(self) -> tf.Variable | None:
-        return self._store.multiplier
+    def _named_state(self) -> dict[str, tf.Variable]:
+        return self._store.by_name()
 
     @property
     def _variables(self) -> list[Any]:

@@ -67,6 +67,13 @@ def sum_over_replicas(gradients: list[Any]) -> list[Any]:
     return list(context.all_reduce(tf.distribute.ReduceOp.SUM, placed))
 
 
+def any_replica(flag: tf.Tensor) -> tf.Tensor:
+    """Says on every replica whether a 0-d bool tensor is true on any of them."""
+    context = tf.distribute.get_replica_context()
+    count = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(flag, tf.float32))
+    return count > 0.0
+
+
 def number_of_replicas() -> int:
     """Returns how many replicas train together here."""
     return tf.distribute.get_strategy().num_replicas_in_sync

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -69,6 +69,8 @@ class Engine(Applying):
         )
         self._publish("_iterations", self._store.iterations)
         self.learning_rate = rate
+        if self.skip_nonfinite:
+            self._guard_steps()
 
     # What an algorithm overrides.
 
@@ -242,6 +244,8 @@ class Engine(Applying):
                 stacklevel=5,
             )
         self._check_options()
+        if self.skip_nonfinite or self._guard is not None:
+            self._guard_steps()
         self._make_executors()
         self._steps.clear()
         self._lookups.clear()
@@ -279,6 +283,11 @@ class Engine(Applying):
         Raises:
           ValueError: `loss` is a tensor and `tape` is missing.
         """
+        return self._gradients_of(loss, var_list, tape, self.scale_loss)
+
+    def _gradients_of(
+        self, loss: Any, var_list: Any, tape: Any, scale: Callable[[Any], Any]
+    ) -> list[tuple]:
         if not callable(loss) and tape is None:
             raise ValueError(
                 f"{self._title()}: a loss that is a tensor needs the `tape` it was computed "
@@ -290,7 +299,7 @@ class Engine(Applying):
                 if not callable(var_list):
                     tape.watch([self._unwrap(variable) for variable in var_list])
                 loss = loss()
-            scaled = self.scale_loss(loss)
+            scaled = scale(loss)
         variables = list(var_list() if callable(var_list) else var_list)
         gradients = tape.gradient(scaled, [self._unwrap(variable) for variable in variables])
         return list(zip(gradients, variables))

@@ -57,6 +57,8 @@ class SparseModes(Hyperparameter):
 class CommonOptions:
     """Declarations of the arguments that all optimizers share."""
 
+    _guard: Any = None  # what skips steps, or `None`
+
     @property
     def _is_elementwise(self) -> bool:
         """Whether each element moves by its own gradient and slots alone."""
@@ -73,6 +75,8 @@ class CommonOptions:
     loss_scale_factor = Hyperparameter(None, kind=float, above=0.0, keyword_only=True)
     gradient_accumulation_steps = Hyperparameter(None, kind=int, minimum=1, keyword_only=True)
     sparse = SparseModes()
+    skip_nonfinite = Hyperparameter(False, keyword_only=True)
+    max_consecutive_skips = Hyperparameter(None, kind=int, minimum=1, keyword_only=True)
     jit_compile = Hyperparameter("auto", choices=("auto", True, False), keyword_only=True)
 
     def _check_options(self) -> None:
@@ -91,6 +95,11 @@ class CommonOptions:
             raise ValueError(
                 f"{type(self).__name__}: at most one of `clipnorm`, `clipvalue` and "
                 f"`global_clipnorm` can be set. Received: {given}. Keep one of them."
+            )
+        if self.max_consecutive_skips is not None and not (self.skip_nonfinite or self._guard):
+            raise ValueError(
+                f"{type(self).__name__}: argument `max_consecutive_skips`="
+                f"{self.max_consecutive_skips} needs `skip_nonfinite=True`."
             )
         modes = self.sparse.values() if isinstance(self.sparse, dict) else [self.sparse]
         if "lazy" in modes:
@@ -150,6 +159,11 @@ COMMON_ARGUMENTS = """
     `ema_overwrite_frequency`. A dict from regular expressions, searched in a
     variable's path, to modes: the first match counts, "exact" without one. By name
     only.
+  skip_nonfinite: leave a step out whose gradients, summed over replicas, hold NaN or
+    inf: nothing changes but the counter `skipped_steps`. By name only.
+  max_consecutive_skips: raise after so many skipped steps in a row, naming the
+    variables, or `None`. XLA drops such checks: a step inside a function with
+    `jit_compile=True` only counts. By name only.
   jit_compile: "auto" (XLA where the device supports it), True or False. What was
     used stands in `jit_compile_used`. By name only.
   name: name of the optimizer. By name only.

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, hyperparameters
+from tf_keras_optim.engine import distribution, guard, hyperparameters
 from tf_keras_optim.engine.building import Building
 
 
@@ -151,3 +151,36 @@ class Rates(Building):
     def _iterations(self) -> Any:
         """The variable that counts calls, accumulated ones included."""
         return self._public[id(self._store.iterations)]
+
+    def _guard_steps(
+        self, policy: guard.ScalePolicy | None = None, limit: int | None = None
+    ) -> None:
+        """Starts to skip steps that are not finite, with or without a loss scale."""
+
+        def make(name: str, start: tf.Tensor) -> tf.Variable:
+            variable = self._make(name, lambda: start, aggregated=True)
+            self._publish(f"_{name}", variable)
+            return variable
+
+        if self._guard is None:
+            made = guard.Guard(make, policy)
+            self._guard = self._no_dependency(made)
+            self._store.guard = made.variables
+        self._guard.active = self.skip_nonfinite or self._guard.scale is not None
+        self._guard.limit = limit or self.max_consecutive_skips
+        self._steps.clear()
+        self._lookups.clear()
+
+    @property
+    def skipped_steps(self) -> Any:
+        """Number of steps that were left out: a variable.
+
+        Raises:
+          AttributeError: steps are not skipped (`skip_nonfinite` is off).
+        """
+        if self._guard is None:
+            raise AttributeError(
+                f"{self._title()} skips no steps. Create it with `skip_nonfinite=True`, or "
+                "wrap it in `LossScaleOptimizer`."
+            )
+        return self._public[id(self._guard.skipped)]

@@ -21,9 +21,13 @@ class State:
     def _state_variables(self) -> list[tf.Variable]:
         raise NotImplementedError
 
-    def _multiplier(self) -> tf.Variable | None:
-        """Returns the factor on a schedule; it has no place in Keras' positional layout."""
+    def _named_state(self) -> dict[str, tf.Variable]:
+        """Returns state that has no place in Keras' positional layout, by name."""
         raise NotImplementedError
+
+    def _positional_state(self) -> list[tf.Variable]:
+        named = {id(variable) for variable in self._named_state().values()}
+        return [v for v in self._state_variables() if id(v) not in named]
 
     def get_weights(self) -> list[np.ndarray]:
         """Returns the state as NumPy arrays, in the order of `variables`."""
@@ -44,15 +48,16 @@ class State:
                 f"{self._title()} has no slots yet. Call "
                 "`optimizer.build(trainable_variables)` before `set_weights(weights)`."
             )
-        self._assign([np.asarray(weight) for weight in weights], "given")
+        arrays = [np.asarray(weight) for weight in weights]
+        self._assign(arrays, "given", self._state_variables())
 
     def save_own_variables(self, store: Any) -> None:
-        """Writes the state into a Keras store, by position."""
-        for position, value in enumerate(self.get_weights()):
-            store[str(position)] = value
-        multiplier = self._multiplier()
-        if multiplier is not None and multiplier.numpy() != 1.0:
-            store[_MULTIPLIER] = multiplier.numpy()
+        """Writes the state into a Keras store: by position, and by name what Keras lacks."""
+        for position, variable in enumerate(self._positional_state()):
+            store[str(position)] = variable.numpy()
+        for name, variable in self._named_state().items():
+            if name != _MULTIPLIER or variable.numpy() != 1.0:
+                store[name] = variable.numpy()
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Reads the state from a Keras store.
@@ -65,36 +70,39 @@ class State:
             optimizer's. Nothing is changed then.
         """
         names = set(store.keys())
-        values = [np.asarray(store[str(i)]) for i in range(len(names - {_MULTIPLIER}))]
+        values = [np.asarray(store[str(i)]) for i in range(sum(map(str.isdigit, names)))]
         if not values:
             return
-        factor = float(np.asarray(store[_MULTIPLIER])) if _MULTIPLIER in names else 1.0
-        multiplier = self._multiplier()
-        if multiplier is None and factor != 1.0:
+        named = self._named_state()
+        factor = np.asarray(store[_MULTIPLIER]) if _MULTIPLIER in names else np.float32(1.0)
+        if _MULTIPLIER not in named and factor != 1.0:
             raise ValueError(
                 f"{self._title()} follows no schedule, but the saved one did, with the factor "
                 f"`{_MULTIPLIER}` = {factor} on it. Create the optimizer with that schedule."
             )
-        if self.built or len(values) == len(self._state_variables()):  # type: ignore[attr-defined]
-            self._assign(values, "saved")
+        if self.built or len(values) == len(self._positional_state()):  # type: ignore[attr-defined]
+            self._assign(values, "saved", self._positional_state())
         else:
             self._pending = self._no_dependency(values)  # type: ignore[attr-defined]
-        if multiplier is not None:
-            multiplier.assign(factor)
+        found = {name: np.asarray(store[name]) for name in names & set(named)}
+        for name, value in ({_MULTIPLIER: factor} | found).items():
+            if name in named:
+                named[name].assign(value)
 
     def _load_pending(self) -> None:
         """Assigns waiting values as soon as every variable they belong to exists."""
-        if self._pending is not None and len(self._pending) == len(self._state_variables()):
+        if self._pending is not None and len(self._pending) == len(self._positional_state()):
             values, self._pending = self._pending, None
-            self._assign(values, "saved")
+            self._assign(values, "saved", self._positional_state())
 
     def _check_nothing_pending(self) -> None:
         if self._pending is not None:
             values, self._pending = self._pending, None
-            self._assign(values, "saved")
+            self._assign(values, "saved", self._positional_state())
 
-    def _assign(self, values: Sequence[np.ndarray], kind: str) -> None:
-        variables = self._state_variables()
+    def _assign(
+        self, values: Sequence[np.ndarray], kind: str, variables: Sequence[tf.Variable]
+    ) -> None:
         if len(values) != len(variables):
             names = ", ".join(self._state_name(variable) for variable in variables)
             raise ValueError(

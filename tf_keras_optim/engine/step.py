@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, formulas, rows
+from tf_keras_optim.engine.guard import Verdict
 from tf_keras_optim.engine.kernels import average_only
 from tf_keras_optim.engine.store import Tracked
 
@@ -22,36 +23,74 @@ class Step:
     Args:
       optimizer: the engine that the variables belong to.
       entries: the variables that get a gradient, in the order of the gradients.
+      scaled: whether the gradients carry the dynamic loss scale, if there is one.
     """
 
-    def __init__(self, optimizer: Any, entries: Sequence[Tracked]):
+    def __init__(self, optimizer: Any, entries: Sequence[Tracked], scaled: bool = True):
         self.optimizer = optimizer
         self.entries = list(entries)
+        self.scaled = scaled
         self._function = tf.function(self._body, autograph=False, reduce_retracing=True)
 
-    def run(self, gradients: list[Any]) -> None:
-        """Applies gradients, already summed over replicas, one for each entry."""
+    def run(self, gradients: list[Any], bad_elsewhere: tf.Tensor | None = None) -> None:
+        """Applies gradients, already summed over replicas, one for each entry.
+
+        Args:
+          gradients: the gradients.
+          bad_elsewhere: 0-d bool tensor: another replica found its gradients not finite.
+        """
         rate = self.optimizer._rate_from_callable()
         if not tf.executing_eagerly():
             self.optimizer._traced_in_graph = True
-            self._body(gradients, rate)
+            self._body(gradients, rate, bad_elsewhere)
             return
         with tf.init_scope():  # outside any gradient tape
-            self._function(gradients, rate)
+            self._function(gradients, rate, bad_elsewhere)
 
-    def _body(self, gradients: list[Any], rate: tf.Tensor | None) -> None:
+    def _body(
+        self, gradients: list[Any], rate: tf.Tensor | None, bad_elsewhere: tf.Tensor | None
+    ) -> None:
         for entry, gradient in zip(self.entries, gradients):
             _check_gradient(entry, gradient)
         self.optimizer.trace_count += 1
+        pairs = [(entry, self._taken(entry, g)) for entry, g in zip(self.entries, gradients)]
+        guard = self.optimizer._guard
+        if guard is None or not guard.active:
+            self._count(pairs, rate, None)
+            return
+        learned = [(entry, _given(entry, g)) for entry, g in pairs if not entry.overwrite]
+        values = [gradient for _, gradient in learned]
+        verdict = guard.examine(values, self.scaled)
+        finite = verdict.finite
+        if bad_elsewhere is not None:
+            finite = tf.logical_and(finite, tf.logical_not(bad_elsewhere))
+
+        def proceed() -> bool:
+            self._count(pairs, rate, verdict)
+            guard.passed()
+            return True
+
+        def skip() -> bool:
+            guard.skip(values, [entry.path for entry, _ in learned], verdict.inverse)
+            return False
+
+        tf.cond(finite, proceed, skip)
+
+    def _count(
+        self,
+        pairs: Sequence[tuple[Tracked, Any]],
+        rate: tf.Tensor | None,
+        verdict: Verdict | None,
+    ) -> None:
+        """One call with good gradients: updates or accumulates, and counts."""
         iterations = distribution.local(self.optimizer._store.iterations)
         steps = self.optimizer.gradient_accumulation_steps or 1
-        pairs = [(entry, self._taken(entry, g)) for entry, g in zip(self.entries, gradients)]
         updates = iterations.read_value() // steps
         if steps == 1:
-            self._update(pairs, updates, rate)
+            self._update(pairs, updates, rate, verdict)
         else:
             for entry, gradient in pairs:
-                _accumulate(entry, gradient)
+                _accumulate(entry, gradient, verdict)
             due = tf.equal((iterations.read_value() + 1) % steps, 0)
             waiting = [(entry, None) for entry in self.entries]
             tf.cond(due, lambda: self._update(waiting, updates, rate), lambda: False)
@@ -71,6 +110,7 @@ class Step:
         pairs: Sequence[tuple[Tracked, tf.Tensor | None]],
         updates: tf.Tensor,
         rate: tf.Tensor | None,
+        verdict: Verdict | None = None,
     ) -> bool:
         """One real update. A gradient of `None` stands for the accumulated one."""
         optimizer = self.optimizer
@@ -78,7 +118,7 @@ class Step:
         for entry, gradient in pairs:
             if entry.overwrite:
                 _overwrite(entry, gradient)
-        scales = self._scales([_given(e, g) for e, g in learned])
+        scales = self._scales([_given(e, g) for e, g in learned], verdict)
         if rate is None:
             rate = optimizer._learning_rate_at(updates)
         averaging = self._averaging(updates)
@@ -127,24 +167,29 @@ class Step:
                 if id(entry) not in done:
                     average_only(entry, averaging)
 
-    def _scales(self, gradients: list[tf.Tensor]) -> list[tf.Tensor | None]:
+    def _scales(
+        self, gradients: list[tf.Tensor], verdict: Verdict | None
+    ) -> list[tf.Tensor | None]:
         """Returns for each gradient the factor that unscales, averages and clips it."""
         optimizer = self.optimizer
-        factor = 1.0 / (
+        factor: Any = 1.0 / (
             (optimizer.loss_scale_factor or 1.0) * (optimizer.gradient_accumulation_steps or 1)
         )
         plain = None if factor == 1.0 else tf.constant(factor, tf.float64)
-        if optimizer.clipnorm is not None:
-            return [
-                _clip_scale(formulas.squared_norm(gradient), factor, optimizer.clipnorm)
-                for gradient in gradients
-            ]
-        if optimizer.global_clipnorm is not None and gradients:
+        if verdict is not None and verdict.inverse is not None:
+            factor = plain = verdict.inverse * factor
+        clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
+        if not (clips and gradients):
+            return [plain] * len(gradients)
+        if verdict is not None:
+            squares = verdict.squares
+        else:
             squares = [formulas.squared_norm(gradient) for gradient in gradients]
-            widest = max((square.dtype for square in squares), key=lambda dtype: dtype.size)
-            total = tf.add_n([tf.cast(square, widest) for square in squares])
-            return [_clip_scale(total, factor, optimizer.global_clipnorm)] * len(gradients)
-        return [plain] * len(gradients)
+        if optimizer.clipnorm is not None:
+            return [_clip_scale(square, factor, optimizer.clipnorm) for square in squares]
+        widest = max((square.dtype for square in squares), key=lambda dtype: dtype.size)
+        total = tf.add_n([tf.cast(square, widest) for square in squares])
+        return [_clip_scale(total, factor, optimizer.global_clipnorm)] * len(gradients)
 
 
 def _check_gradient(entry: Tracked, gradient: Any) -> None:
@@ -165,8 +210,10 @@ def _check_gradient(entry: Tracked, gradient: Any) -> None:
         )
 
 
-def _clip_scale(squared: tf.Tensor, factor: float, limit: float) -> tf.Tensor:
+def _clip_scale(squared: tf.Tensor, factor: Any, limit: float) -> tf.Tensor:
     """Factor on a raw gradient whose conditioned norm must stay within the limit."""
+    if tf.is_tensor(factor):
+        factor = tf.cast(factor, squared.dtype)
     return factor * formulas.clip_factor(factor * tf.sqrt(squared), limit)
 
 
@@ -178,9 +225,11 @@ def _given(entry: Tracked, gradient: Any) -> tf.Tensor:
     return distribution.local(entry.accumulator).read_value()
 
 
-def _accumulate(entry: Tracked, gradient: tf.Tensor) -> None:
+def _accumulate(entry: Tracked, gradient: tf.Tensor, verdict: Verdict | None) -> None:
     accumulator = distribution.local(entry.accumulator)
     gradient = tf.cast(gradient, accumulator.dtype)
+    if verdict is not None and verdict.inverse is not None and not entry.overwrite:
+        gradient *= tf.cast(verdict.inverse, gradient.dtype)
     if entry.overwrite:
         accumulator.assign(tf.maximum(accumulator.read_value(), gradient))
     else:

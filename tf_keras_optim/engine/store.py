@@ -108,6 +108,7 @@ class Store:
       named: state variables by their names.
       step_slots: scalars that an algorithm carries from step to step, by name.
       extra: state variables that a subclass asked for itself.
+      guard: counters of skipped steps, and the loss scale, by name.
     """
 
     iterations: tf.Variable
@@ -120,6 +121,7 @@ class Store:
         self.named: dict[str, tf.Variable] = {}
         self.step_slots: dict[str, tf.Variable] = {}
         self.extra: list[tf.Variable] = []
+        self.guard: dict[str, tf.Variable] = {}
         self._by_id: dict[int, Tracked] = {}
         self._index: dict[int, int] = {}
         self._paths: collections.Counter[str] = collections.Counter()
@@ -187,11 +189,19 @@ class Store:
             candidate = f"{name}_{count}"
         return candidate
 
+    def by_name(self) -> dict[str, tf.Variable]:
+        """Returns the state that Keras' positional layout has no place for."""
+        factor = (
+            {} if self.multiplier is None else {"learning_rate_multiplier": self.multiplier}
+        )
+        return factor | self.guard
+
     def state(self) -> Iterator[tf.Variable]:
         """Yields state variables in the layout that Keras uses.
 
         Averages, then accumulators, then the slots, interleaved per variable
-        within a group; last what a subclass asked for itself.
+        within a group; then what a subclass asked for itself, and last what skipping
+        steps takes.
         """
         yield from (e.average for e in self.tracked if e.average is not None)
         yield from (e.accumulator for e in self.tracked if e.accumulator is not None)
@@ -200,3 +210,4 @@ class Store:
             yield from (entry.slots[s.name] for entry, s in declared if s.group == group)
         yield from self.step_slots.values()
         yield from self.extra
+        yield from self.guard.values()

@@ -1,0 +1,174 @@
+"""Skipping steps whose gradients are not finite, and the loss scale that follows from it."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import distribution, formulas
+
+
+@dataclasses.dataclass(frozen=True)
+class ScalePolicy:
+    """How a loss scale moves.
+
+    Attributes:
+      initial_scale: the scale at the start.
+      growth_steps: good steps in a row after which the scale grows.
+      growth_factor: what it is multiplied by then.
+      backoff_factor: what it is multiplied by after bad steps.
+      min_scale: it never falls below.
+      max_scale: it never rises above.
+      hysteresis: bad steps in a row that make it back off.
+      dynamic: whether it moves at all.
+    """
+
+    initial_scale: float
+    growth_steps: int
+    growth_factor: float
+    backoff_factor: float
+    min_scale: float
+    max_scale: float
+    hysteresis: int
+    dynamic: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What was found about the gradients of one step.
+
+    Attributes:
+      finite: 0-d bool tensor: all of them are.
+      squares: sum of the squares of each, as it came.
+      inverse: factor that unscales them, or `None`.
+    """
+
+    finite: tf.Tensor
+    squares: list[tf.Tensor]
+    inverse: tf.Tensor | None
+
+
+class Guard:
+    """Counts skipped steps and moves the loss scale, if there is one.
+
+    The gradients have been summed over the replicas, so every replica finds the same
+    and moves its own copies of the variables in the same way; nothing here is a
+    collective.
+
+    Args:
+      make: makes and publishes a state variable, from a name and a 0-d start value.
+      policy: how the loss scale moves; `None` for no scale.
+    """
+
+    def __init__(
+        self, make: Callable[[str, tf.Tensor], tf.Variable], policy: ScalePolicy | None
+    ):
+        self.policy = policy
+        self.active = True
+        self.limit: int | None = None  # bad steps in a row after which to raise
+        self.skipped = make("skipped_steps", tf.zeros([], tf.int64))
+        self.consecutive = make("consecutive_skips", tf.zeros([], tf.int64))
+        self.scale: tf.Variable | None = None
+        if policy is not None:
+            self.scale = make("dynamic_scale", tf.constant(policy.initial_scale, tf.float32))
+            self.good = make("step_counter", tf.zeros([], tf.int64))
+
+    @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """The state by name, in the order in which it is listed."""
+        counters = {"skipped_steps": self.skipped, "consecutive_skips": self.consecutive}
+        if self.scale is None:
+            return counters
+        return {"step_counter": self.good, "dynamic_scale": self.scale} | counters
+
+    def examine(self, gradients: Sequence[tf.Tensor], scaled: bool) -> Verdict:
+        """Finds out whether all gradients are finite, after unscaling.
+
+        The norm is finite only if they are, and costs one pass without a temporary.
+        Where it is not, each element is looked at, since squares overflow earlier.
+
+        Args:
+          gradients: the gradients, summed over the replicas.
+          scaled: whether they still carry the loss scale.
+        """
+        inverse = None
+        if scaled and self.scale is not None:
+            inverse = 1.0 / distribution.local(self.scale).read_value()
+        squares = [formulas.squared_norm(gradient) for gradient in gradients]
+        if not gradients:
+            return Verdict(tf.constant(True), squares, inverse)
+        bounds = tf.stack([tf.cast(tf.sqrt(square), tf.float32) for square in squares])
+        bounds = bounds if inverse is None else bounds * inverse
+        finite = tf.cond(
+            tf.reduce_all(tf.math.is_finite(bounds)),
+            lambda: tf.constant(True),
+            lambda: tf.reduce_all(_finite_by_variable(gradients, inverse)),
+        )
+        return Verdict(finite, squares, inverse)
+
+    def passed(self) -> None:
+        """Takes a good step into account."""
+        distribution.local(self.consecutive).assign(tf.zeros([], tf.int64))
+        policy = self.policy
+        if self.scale is None or policy is None or not policy.dynamic:
+            return
+        scale, good = distribution.local(self.scale), distribution.local(self.good)
+        count = good.read_value() + 1
+        grows = count >= policy.growth_steps
+        larger = tf.minimum(scale.read_value() * policy.growth_factor, policy.max_scale)
+        scale.assign(tf.where(grows, larger, scale.read_value()))
+        good.assign(tf.where(grows, tf.zeros_like(count), count))
+
+    def skip(
+        self, gradients: Sequence[tf.Tensor], paths: Sequence[str], inverse: tf.Tensor | None
+    ) -> None:
+        """Takes a bad step into account; raises if there were too many in a row.
+
+        Args:
+          gradients: as for `examine`.
+          paths: the path of each variable.
+          inverse: as in the verdict.
+        """
+        distribution.local(self.skipped).assign_add(1)
+        count = distribution.local(self.consecutive).assign_add(1)
+        policy = self.policy
+        if self.scale is not None and policy is not None and policy.dynamic:
+            scale = distribution.local(self.scale)
+            backs_off = tf.equal(count % policy.hysteresis, 0)
+            smaller = tf.maximum(scale.read_value() * policy.backoff_factor, policy.min_scale)
+            scale.assign(tf.where(backs_off, smaller, scale.read_value()))
+            distribution.local(self.good).assign(tf.zeros([], tf.int64))
+        if self.limit is not None:
+            bad = tf.logical_not(_finite_by_variable(gradients, inverse))
+            names = tf.boolean_mask(tf.constant(list(paths)), bad)
+            tf.debugging.Assert(
+                count < self.limit,
+                [
+                    "The gradients were not finite in so many steps in a row (limit "
+                    f"max_consecutive_skips={self.limit}):",
+                    count,
+                    "Variables of the last one:",
+                    names,
+                    "Lower the learning rate, or look for the first operation that gives "
+                    "NaN or inf with tf.debugging.enable_check_numerics().",
+                ],
+                summarize=20,
+            )
+
+
+def _finite_by_variable(gradients: Sequence[tf.Tensor], inverse: tf.Tensor | None) -> tf.Tensor:
+    """Returns for each gradient whether all its elements are finite, unscaled."""
+    found = []
+    for gradient in gradients:
+        if gradient.dtype.size < 4:
+            gradient = tf.cast(gradient, tf.float32)
+        if inverse is not None:
+            gradient = gradient * tf.cast(inverse, gradient.dtype)
+        found.append(tf.reduce_all(tf.math.is_finite(gradient)))
+    return tf.stack(found)
+
+
+def not_finite(gradients: Sequence[tf.Tensor | tf.IndexedSlices]) -> tf.Tensor:
+    """Returns whether any element of any gradient is NaN or infinite, a 0-d bool."""
+    values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
+    return tf.logical_not(tf.reduce_all(_finite_by_variable(values, None)))

@@ -1,0 +1,13 @@
+"""Loss scaling for float16, as an optimizer around one of this package."""
+
+from tf_keras_optim.faces.running import keras
+from tf_keras_optim.optimizers.base import PACKAGE
+
+if keras.__name__.startswith("tf_keras"):
+    from tf_keras_optim.loss_scale.keras2 import LossScaleOptimizer
+else:
+    from tf_keras_optim.loss_scale.keras3 import LossScaleOptimizer
+
+keras.saving.register_keras_serializable(package=PACKAGE)(LossScaleOptimizer)
+
+__all__ = ["LossScaleOptimizer"]

@@ -1,0 +1,324 @@
+"""What LossScaleOptimizer is under both Keras generations."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine.guard import ScalePolicy
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, bind, signature_of
+from tf_keras_optim.optimizers.base import Optimizer
+
+DOCUMENTATION = """Scales the loss, so that small float16 gradients do not become zero.
+
+The scale grows after many good steps and backs off when a gradient overflows; that
+step is left out. The gradients are summed over the replicas first, so all of them
+agree; they are tested after unscaling. A skipped step changes nothing but the scale
+and the counters: not the weights, slots, averages or accumulators, and `iterations`
+does not count it.
+
+It is an instance of the running Keras' own LossScaleOptimizer, so `compile` under the
+policy "mixed_float16" takes it as it is; after `tko.install()` that is also what it
+wraps our optimizers in by itself.
+
+{contract}
+
+Args:
+  inner_optimizer: an optimizer of this package.
+  initial_scale: the scale at the start, above 0.
+  dynamic_growth_steps: good steps in a row after which the scale grows.
+  growth_factor: what it is multiplied by then, at least 1. By name only, as all below.
+  backoff_factor: what it is multiplied by after a skipped step, above 0 and below 1.
+  min_scale: it never falls below this.
+  max_scale: it never rises above this.
+  hysteresis: skipped steps in a row that make it back off.
+  max_consecutive_skips: raise after so many skipped steps in a row, naming the
+    variables, or `None`. XLA drops such checks: a step inside a function with
+    `jit_compile=True` only counts.
+  dynamic: False keeps the scale as it is; steps are still skipped.
+  name: name of the optimizer.
+
+State: the scale and three counters, with the state of the inner optimizer.
+
+Raises:
+  TypeError: `inner_optimizer` is none of this package, or is wrapped already.
+  ValueError: an argument is out of range, or the inner optimizer has a
+    `loss_scale_factor`.
+
+Example:
+  >>> weight = tf.Variable(1.0)
+  >>> optimizer = LossScaleOptimizer(SGD(0.5), initial_scale=8.0)
+  >>> for slope in (1.0, float("inf"), 1.0):
+  ...     _ = optimizer.minimize(lambda: slope * weight, [weight])
+  >>> float(weight.numpy()), float(optimizer.loss_scale), int(optimizer.skipped_steps)
+  (0.0, 4.0, 1)
+
+Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018.
+"""
+
+
+class Arguments:
+    """The declarations, in the order of the arguments after `inner_optimizer`."""
+
+    initial_scale = Hyperparameter(2.0**15, above=0.0)
+    dynamic_growth_steps = Hyperparameter(2000, minimum=1)
+    growth_factor = Hyperparameter(2.0, minimum=1.0, keyword_only=True)
+    backoff_factor = Hyperparameter(0.5, above=0.0, below=1.0, keyword_only=True)
+    min_scale = Hyperparameter(1.0, above=0.0, keyword_only=True)
+    max_scale = Hyperparameter(2.0**24, above=0.0, keyword_only=True)
+    hysteresis = Hyperparameter(1, minimum=1, keyword_only=True)
+    max_consecutive_skips = Hyperparameter(None, kind=int, minimum=1, keyword_only=True)
+    dynamic = Hyperparameter(True, keyword_only=True)
+
+
+DECLARED = {n: p for n, p in vars(Arguments).items() if isinstance(p, Hyperparameter)}
+SIGNATURE = signature_of(DECLARED)
+
+
+def checked(args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Returns every argument after `inner_optimizer`, checked, and `name`.
+
+    Raises:
+      TypeError: an argument is unknown.
+      ValueError: a value is of another kind, out of range, or does not go with others.
+    """
+    owner = "LossScaleOptimizer"
+    # Keras 2 writes None for its defaults.
+    kwargs = {k: v for k, v in kwargs.items() if v is not None or k not in _NONE_IS_DEFAULT}
+    values = bind(owner, SIGNATURE, tuple(args), kwargs)
+    name = values.pop("name")
+    values = {key: DECLARED[key].check(value, owner) for key, value in values.items()}
+    scales = [values[key] for key in ("min_scale", "initial_scale", "max_scale")]
+    if scales != sorted(scales):
+        raise ValueError(
+            f"{owner}: arguments must satisfy min_scale <= initial_scale <= max_scale. "
+            f"Received: min_scale={scales[0]}, initial_scale={scales[1]}, "
+            f"max_scale={scales[2]}."
+        )
+    return values | {"name": name}
+
+
+_NONE_IS_DEFAULT = ("initial_scale", "dynamic_growth_steps")
+
+
+class LossScaling:
+    """The part that both generations share; the state machine is the engine's guard."""
+
+    inner_optimizer: Any
+    arguments: dict[str, Any]
+
+    def _wrap_optimizer(self, inner: Any, arguments: dict[str, Any]) -> None:
+        """Gives the inner optimizer its loss scale.
+
+        Raises:
+          TypeError: it is none of this package, or has one already.
+          ValueError: it has a `loss_scale_factor`.
+        """
+        if not isinstance(inner, Optimizer):
+            raise TypeError(
+                "LossScaleOptimizer: argument `inner_optimizer` must be an optimizer of "
+                f"tf_keras_optim. Received: {inner!r} (of type {type(inner).__name__}). For "
+                "Keras' own optimizers use Keras' own LossScaleOptimizer."
+            )
+        if inner._guard is not None and inner._guard.scale is not None:
+            raise TypeError(
+                f"LossScaleOptimizer: {inner._title()} is wrapped in a LossScaleOptimizer "
+                "already. Use that one, or make a new optimizer."
+            )
+        if inner._guard is not None or inner.loss_scale_factor is not None:
+            given = (
+                "loss_scale_factor" if inner.loss_scale_factor is not None else "skip_nonfinite"
+            )
+            raise ValueError(
+                f"LossScaleOptimizer: {inner._title()} has `{given}`="
+                f"{getattr(inner, given)!r}, which this wrapper takes over. Create the inner "
+                "optimizer without it."
+            )
+        names = ("growth_factor", "backoff_factor", "min_scale", "max_scale", "hysteresis")
+        policy = ScalePolicy(
+            initial_scale=arguments["initial_scale"],
+            growth_steps=arguments["dynamic_growth_steps"],
+            dynamic=arguments["dynamic"],
+            **{name: arguments[name] for name in names},
+        )
+        inner._guard_steps(policy, arguments["max_consecutive_skips"])
+        self._unscaled = threading.local()
+
+    # The scale.
+
+    @property
+    def _guard(self) -> Any:
+        return self.inner_optimizer._guard
+
+    def _public_of(self, variable: tf.Variable) -> Any:
+        return self.inner_optimizer._public[id(variable)]
+
+    @property
+    def loss_scale(self) -> tf.Tensor:
+        """The scale now, a 0-d float32 tensor."""
+        return distribution.local(self._guard.scale).read_value()
+
+    @property
+    def dynamic_scale(self) -> Any:
+        """The variable with the scale."""
+        return self._public_of(self._guard.scale)
+
+    @property
+    def step_counter(self) -> Any:
+        """Good steps since the scale last changed, or a step was skipped: a variable."""
+        return self._public_of(self._guard.good)
+
+    @property
+    def dynamic_counter(self) -> Any:
+        """The name of `step_counter` in Keras 2."""
+        return self.step_counter
+
+    @property
+    def skipped_steps(self) -> Any:
+        """Number of steps that were left out: a variable."""
+        return self._public_of(self._guard.skipped)
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the scale moves."""
+        return self.arguments["dynamic"]
+
+    @property
+    def initial_scale(self) -> float:
+        """The scale at the start."""
+        return self.arguments["initial_scale"]
+
+    @property
+    def dynamic_growth_steps(self) -> int:
+        """Good steps in a row after which the scale grows."""
+        return self.arguments["dynamic_growth_steps"]
+
+    def scale_loss(self, loss: Any) -> Any:
+        """Multiplies a loss with the scale, in float32 at least.
+
+        Args:
+          loss: tensor, or a callable that returns one.
+        """
+        if callable(loss):
+            return lambda: self.scale_loss(loss())
+        loss = tf.convert_to_tensor(loss)
+        if loss.dtype.size < 4:
+            loss = tf.cast(loss, tf.float32)
+        return loss * tf.cast(self.loss_scale, loss.dtype)
+
+    def get_scaled_loss(self, loss: Any) -> Any:
+        """The name of `scale_loss` in Keras 2."""
+        return self.scale_loss(loss)
+
+    def get_unscaled_gradients(self, grads: Iterable[Any]) -> list[Any]:
+        """Divides gradients by the scale.
+
+        The next `apply_gradients` takes what it gets as unscaled.
+
+        Args:
+          grads: tensors, slices, or `None`.
+        """
+        inverse = 1.0 / self.loss_scale
+        self._unscaled.now = True
+        return [None if g is None else _times(g, inverse) for g in grads]
+
+    def _takes_scaled(self, default: bool) -> bool:
+        """Says whether what is applied now carries the scale."""
+        unscaled = getattr(self._unscaled, "now", False)
+        self._unscaled.now = False
+        return default and not unscaled
+
+    # What is the inner optimizer's.
+
+    @property
+    def iterations(self) -> Any:
+        """Number of updates so far; skipped ones are not counted."""
+        return self.inner_optimizer.iterations
+
+    @iterations.setter
+    def iterations(self, variable: Any) -> None:
+        self.inner_optimizer.iterations = variable
+
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate of the inner optimizer."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        self.inner_optimizer.learning_rate = value
+
+    @property
+    def lr(self) -> Any:
+        """Alias of `learning_rate`."""
+        return self.inner_optimizer.learning_rate
+
+    @lr.setter
+    def lr(self, value: Any) -> None:
+        self.inner_optimizer.learning_rate = value
+
+    @property
+    def variables(self) -> Any:
+        """The state of the inner optimizer, the scale and the counters last."""
+        return self.inner_optimizer.variables
+
+    @property
+    def _variables(self) -> Any:
+        return self.inner_optimizer._variables
+
+    @property
+    def built(self) -> bool:
+        """Whether the inner optimizer has its slots."""
+        return self.inner_optimizer.built
+
+    @built.setter
+    def built(self, value: bool) -> None:
+        self.inner_optimizer.built = value
+
+    def build(self, var_list: Iterable[Any]) -> None:
+        """Makes the slots of variables that have none yet."""
+        self.inner_optimizer.build(var_list)
+
+    def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
+        """Gives variables the value of their average, where `use_ema` is set."""
+        self.inner_optimizer.finalize_variable_values(var_list)
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Excludes variables from weight decay. Must be called before `build`."""
+        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
+
+    def get_weights(self) -> list[Any]:
+        """Returns the state as NumPy arrays, in the order of `variables`."""
+        return self.inner_optimizer.get_weights()
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Sets the state from arrays in the order of `variables`."""
+        self.inner_optimizer.set_weights(weights)
+
+    def __getattr__(self, name: str) -> Any:
+        inner = self.__dict__.get("_inner")
+        if inner is None or name.startswith("__"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(inner, name)
+
+
+def _times(gradient: Any, factor: tf.Tensor) -> Any:
+    if isinstance(gradient, tf.IndexedSlices):
+        values = gradient.values * tf.cast(factor, gradient.values.dtype)
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    gradient = tf.convert_to_tensor(gradient)
+    return gradient * tf.cast(factor, gradient.dtype)
+
+
+def forwarded(name: str) -> property:
+    """Returns a property that is the inner optimizer's, where Keras defines its own."""
+
+    def read(self: Any) -> Any:
+        return getattr(self.inner_optimizer, name)
+
+    def write(self: Any, value: Any) -> None:
+        setattr(self.inner_optimizer, name, value)
+
+    return property(read, write, doc=f"`{name}` of the inner optimizer.")

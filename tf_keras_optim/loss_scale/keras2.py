@@ -1,0 +1,126 @@
+"""LossScaleOptimizer as Keras 2 (the package tf_keras) expects it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+from tf_keras.src.mixed_precision.loss_scale_optimizer import LossScaleOptimizerV3
+
+from tf_keras_optim.loss_scale import common
+
+tracking = tf.__internal__.tracking
+_CONTRACT = """As in Keras 2, `apply_gradients` takes gradients that went through
+`get_unscaled_gradients`; `minimize` does all of it."""
+
+
+class LossScaleOptimizer(common.LossScaling, LossScaleOptimizerV3):
+    """Filled below."""
+
+    use_ema = common.forwarded("use_ema")
+    ema_momentum = common.forwarded("ema_momentum")
+    _learning_rate = common.forwarded("_learning_rate")
+
+    @tracking.no_automatic_dependency_tracking
+    def __init__(self, inner_optimizer: Any, *args: Any, **kwargs: Any):
+        arguments = common.checked(args, kwargs)
+        name = arguments.pop("name")
+        self._wrap_optimizer(inner_optimizer, arguments)
+        # In a checkpoint this is the inner optimizer, whose state has the scale.
+        tracking.DelegatingTrackableMixin.__init__(self, inner_optimizer)
+        self._inner = inner_optimizer
+        self.arguments = arguments
+        self._name = name or "LossScaleOptimizer"
+
+    @property
+    def name(self) -> str:
+        """Name of the optimizer."""
+        return self._name
+
+    @property
+    def inner_optimizer(self) -> Any:
+        """The optimizer that is wrapped."""
+        return self._inner
+
+    @tf.autograph.experimental.do_not_convert
+    def apply_gradients(
+        self,
+        grads_and_vars: Iterable[tuple[Any, Any]],
+        name: str | None = None,
+        skip_gradients_aggregation: bool = False,
+        experimental_aggregate_gradients: bool = True,
+    ) -> Any:
+        """Applies unscaled gradients, or skips the step.
+
+        Args:
+          grads_and_vars: pairs of an unscaled gradient and its variable.
+          name: ignored; there for the older signature.
+          skip_gradients_aggregation: the gradients are summed over replicas already.
+          experimental_aggregate_gradients: the reverse of it, as older code says it.
+
+        Returns:
+          The variable `iterations`.
+        """
+        aggregate = experimental_aggregate_gradients and not skip_gradients_aggregation
+        return self._apply_pairs(list(grads_and_vars), aggregate, self._takes_scaled(False))
+
+    def _apply_pairs(self, pairs: list[tuple], aggregate: bool, scaled: bool) -> Any:
+        gradients, variables = ([pair[i] for pair in pairs] for i in (0, 1))
+        self._inner._apply(gradients, variables, aggregate, scaled)
+        return self._inner._iterations
+
+    @tf.autograph.experimental.do_not_convert
+    def compute_gradients(self, loss: Any, var_list: Any, tape: Any = None) -> list[tuple]:
+        """Returns pairs of the unscaled gradient of a loss and the variable.
+
+        Args:
+          loss: callable without arguments, or a tensor computed under `tape`.
+          var_list: the variables, or a callable that returns them.
+          tape: the `tf.GradientTape`; needed where `loss` is a tensor.
+        """
+        pairs = self._inner._gradients_of(loss, var_list, tape, self.scale_loss)
+        unscaled = self.get_unscaled_gradients([gradient for gradient, _ in pairs])
+        return [(gradient, variable) for gradient, (_, variable) in zip(unscaled, pairs)]
+
+    @tf.autograph.experimental.do_not_convert
+    def minimize(self, loss: Any, var_list: Any, tape: Any = None) -> Any:
+        """Scales a loss, computes its gradients and applies them.
+
+        Args:
+          loss: callable without arguments, or a tensor computed under `tape`.
+          var_list: the variables, or a callable that returns them.
+          tape: the `tf.GradientTape`; needed where `loss` is a tensor.
+        """
+        pairs = self._inner._gradients_of(loss, var_list, tape, self.scale_loss)
+        return self._apply_pairs(pairs, aggregate=True, scaled=True)
+
+    def aggregate_gradients(self, grads_and_vars: Any) -> list[tuple]:
+        """Returns the pairs with each gradient summed over the replicas."""
+        return self._inner.aggregate_gradients(grads_and_vars)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the state of the inner optimizer, the scale included."""
+        self._inner.save_own_variables(store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads the state of the inner optimizer, the scale included."""
+        self._inner.load_own_variables(store)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every argument by name; `from_config` makes an equal optimizer."""
+        inner = tf_keras.saving.serialize_keras_object(self._inner)
+        return {"name": self.name, "inner_optimizer": inner, **self.arguments}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """Makes an optimizer from what `get_config` returned."""
+        config = {key: v for key, v in config.items() if key != "is_legacy_optimizer"}
+        inner = config.pop("inner_optimizer")
+        if isinstance(inner, dict):
+            inner = tf_keras.saving.deserialize_keras_object(
+                inner, custom_objects=custom_objects
+            )
+        return cls(inner, **config)
+
+
+LossScaleOptimizer.__doc__ = common.DOCUMENTATION.replace("{contract}", _CONTRACT)
