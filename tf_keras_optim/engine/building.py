@@ -144,6 +144,7 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
                 f"variable {entry.path!r} already has. Create a new optimizer for an "
                 "option that takes slots away."
             )
+        dtype = self._slot_dtype_of(entry)
         for slot in declared:
             if slot.name not in entry.slots:
                 entry.slots[slot.name] = self._make_for(
@@ -151,10 +152,40 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
                     slot.name,
                     lambda slot=slot: tf.fill(
                         shape if slot.shape is None else slot.shape,
-                        tf.constant(slot.initial_value, entry.dtype),
+                        tf.constant(slot.initial_value, dtype),
                     ),
                 )
         entry.declared = declared
+        self._make_master(entry)
+
+    def _slot_dtype_of(self, entry: Tracked) -> tf.DType:
+        """Returns the dtype of a variable's slots; those that exist must have it."""
+        dtype = entry.dtype if self.slot_dtype is None else tf.as_dtype(self.slot_dtype)
+        for name, slot in entry.slots.items():
+            if slot.dtype != dtype:
+                raise ValueError(
+                    f"{self._title()}: slot {name!r} of variable {entry.path!r} is "
+                    f"{slot.dtype.name} and cannot become {dtype.name}. Create a new "
+                    "optimizer for another `slot_dtype`."
+                )
+        return dtype
+
+    def _make_master(self, entry: Tracked) -> None:
+        """Makes the master copy of a narrow variable, and says what is rounded by chance."""
+        native = entry.variable
+        narrow = native.dtype.size < entry.dtype.size
+        wanted = bool(self.master_weights) and not self.stochastic_rounding and self._is_pure()
+        if narrow and wanted and entry.master is None:
+            entry.master = self._make_for(
+                entry, "master", lambda: tf.cast(native.read_value(), entry.dtype)
+            )
+        if entry.master is not None and not wanted:
+            raise ValueError(
+                f"{self._title()}: variable {entry.path!r} has a master copy already. Create "
+                "a new optimizer for one without."
+            )
+        slots_round = any(slot.dtype.size < 4 for slot in entry.slots.values())
+        entry.rounds = slots_round or (narrow and self.stochastic_rounding)
 
     def _make_step_slot(self, slot: Slot) -> None:
         if slot.name not in self._store.step_slots:
@@ -219,135 +250,6 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         self._store.named.pop(name)
         self._public.pop(id(variable))
         self._delete_tracking(name)
-
-    def add_variable(
-        self,
-        shape: Any = (),
-        initializer: Any = "zeros",
-        dtype: Any = None,
-        aggregation: str | None = "none",
-        layout: Any = None,
-        name: str | None = None,
-    ) -> Any:
-        """Makes a state variable of the optimizer's own, for `update_step` to use.
-
-        Args:
-          shape: its shape.
-          initializer: name of a Keras initializer, an initializer, or a callable
-            `(shape, dtype) -> tensor`.
-          dtype: its dtype; float32 by default.
-          aggregation: "none" or "only_first_replica".
-          layout: must be `None`; layouts are for other Keras backends.
-          name: its name.
-
-        Returns:
-          The variable; in a repeated `build` the one from before.
-        """
-        if layout is not None:
-            raise ValueError(f"{self._title()}: `layout` is not supported. Leave it out.")
-        shape = tf.TensorShape(shape)
-        kind = tf.as_dtype(dtype or tf.float32)
-        return self._requested(
-            ("own", name, tuple(shape), kind), name or "variable", initializer, shape, kind,
-            aggregated=aggregation == "only_first_replica",
-        )  # fmt: skip
-
-    def add_variable_from_reference(
-        self, reference_variable: Any, name: str | None = None, initializer: Any = "zeros"
-    ) -> Any:
-        """Makes a state variable of a model variable's shape, dtype and device.
-
-        Args:
-          reference_variable: the model variable.
-          name: what the quantity is called, e.g. "momentum".
-          initializer: as for `add_variable`.
-
-        Returns:
-          The variable; in a repeated `build` the one from before.
-        """
-        native = distribution.container(self._unwrap(reference_variable))
-        name, path = name or "var", path_of(reference_variable)
-        return self._requested(
-            ("beside", id(native), name), f"{path}/{name}", initializer,
-            native.shape, native.dtype, beside=native,
-        )  # fmt: skip
-
-    def _requested(
-        self,
-        key: tuple,
-        name: str,
-        initializer: Any,
-        shape: tf.TensorShape,
-        dtype: tf.DType,
-        **where: Any,
-    ) -> Any:
-        flat = name.replace("/", "_")
-        variable, is_new = self._store.request(
-            key,
-            lambda: self._make(
-                flat, lambda: self._initial_value(initializer, shape, dtype), **where
-            ),
-        )
-        if is_new:
-            self._publish(name, variable, flat)
-            self._load_pending()
-        return self._public[id(variable)]
-
-    def add_optimizer_variables(
-        self, trainable_variables: Iterable[Any], name: Any, initializer: Any = "zeros"
-    ) -> Any:
-        """Makes one or several state variables for each model variable.
-
-        Args:
-          trainable_variables: the model variables. One whose
-            `overwrite_with_gradient` is set gets `None`.
-          name: a name, or a list of names.
-          initializer: one initializer, or a list with one for each name.
-
-        Returns:
-          A list with one entry for each model variable; for a list of names a
-          tuple of such lists.
-        """
-        names = [name] if isinstance(name, str) else list(name)
-        starts = list(initializer) if isinstance(initializer, (list, tuple)) else [initializer]
-        starts = starts * len(names) if len(starts) == 1 else starts
-        if len(starts) != len(names):
-            raise ValueError(
-                f"{self._title()}: `name` has {len(names)} entries, but `initializer` has "
-                f"{len(starts)}. Give one initializer for each name, or one for all."
-            )
-        made: tuple[list, ...] = tuple([] for _ in names)
-        for variable in trainable_variables:
-            skip = bool(getattr(variable, "overwrite_with_gradient", False))
-            for column, slot, start in zip(made, names, starts):
-                column.append(
-                    None if skip else self.add_variable_from_reference(variable, slot, start)
-                )
-        return made[0] if isinstance(name, str) else made
-
-    # What the Keras 3 contract offers to an `update_step`.
-
-    def assign(self, variable: Any, value: Any) -> None:
-        """Assigns a value (tensor or `tf.IndexedSlices`) to a model or state variable."""
-        self._assign_by("assign", "scatter_update", variable, value)
-
-    def assign_add(self, variable: Any, value: Any) -> None:
-        """Adds a value (tensor or `tf.IndexedSlices`) to a model or state variable."""
-        self._assign_by("assign_add", "scatter_add", variable, value)
-
-    def assign_sub(self, variable: Any, value: Any) -> None:
-        """Subtracts a value (tensor or `tf.IndexedSlices`) from a variable."""
-        self._assign_by("assign_sub", "scatter_sub", variable, value)
-
-    def _assign_by(self, dense: str, sparse: str, variable: Any, value: Any) -> None:
-        target = distribution.local(self._unwrap(variable))
-        value = tf.cast(value, target.dtype)
-        is_sparse = isinstance(value, tf.IndexedSlices)
-        getattr(target, sparse if is_sparse else dense)(value)
-
-    def _get_variable_index(self, variable: Any) -> int:
-        """Returns a model variable's place in the list given to `build`."""
-        return self._store.index(self._entry(variable))
 
     def _entry(self, variable: Any) -> Tracked:
         entry = self._store.find(self._unwrap(variable))

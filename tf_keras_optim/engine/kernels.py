@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, formulas
+from tf_keras_optim.engine import distribution, formulas, precision
 from tf_keras_optim.engine.store import Tracked
 
 _XLA_DEVICE_TYPES = frozenset({"CPU", "GPU", "TPU"})
@@ -85,8 +85,9 @@ class Kernels:
           entry: the model variable.
           gradient: its gradient; `None` takes the accumulated one and resets it.
           dynamic: scalars of the rule, in the entry's compute dtype.
-          options: any of `scale` (factor on the gradient), `ema_momentum` and
-            `ema_overwrite` (bool: the variable takes the average over).
+          options: any of `scale` (factor on the gradient), `ema_momentum`,
+            `ema_overwrite` (bool: the variable takes the average over) and `rounding`
+            (int32 [2]: seed for what is kept in a narrow dtype).
           decay: whether weight decay applies to this variable.
           traits: what the algorithm's `traits_of` said of it.
         """
@@ -99,6 +100,7 @@ class Kernels:
                 {name: distribution.local(slot) for name, slot in entry.slots.items()},
                 None if average is None else distribution.local(average),
                 None if accumulator is None else distribution.local(accumulator),
+                None if entry.master is None else distribution.local(entry.master),
                 gradient,
                 dict(dynamic),
                 dict(options),
@@ -115,15 +117,18 @@ class Kernels:
     def _body(self, decay: bool, traits: dict[str, Any]) -> Callable[..., None]:
         static = self._static() | traits
 
-        def kernel(variable, slots, average, accumulator, gradient, dynamic, options):
+        def kernel(variable, slots, average, accumulator, master, gradient, dynamic, options):
+            scalars = Scalars(static, dynamic)
+            dtype = scalars.learning_rate.dtype
             if accumulator is not None:
                 gradient = accumulator.read_value()
                 accumulator.assign(tf.zeros_like(gradient))
+            whole = None if master is None else master.read_value()
             value, after, new_average = advanced(
                 self._optimizer,
-                Scalars(static, dynamic),
+                scalars,
                 gradient,
-                variable.read_value(),
+                precision.widest(variable.read_value(), whole, dtype),
                 {name: slot.read_value() for name, slot in slots.items()},
                 None if average is None else average.read_value(),
                 options,
@@ -131,11 +136,41 @@ class Kernels:
             )
             if average is not None:
                 average.assign(new_average)
-            for name, slot in slots.items():
-                slot.assign(after[name])
-            variable.assign(tf.cast(value, variable.dtype))
+            if master is not None:
+                master.assign(value)
+            kept = kept_values(value, after, scalars, options, master is not None)
+            for name, slot in {"": variable, **slots}.items():
+                slot.assign(kept(name, slot.dtype))
 
         return kernel
+
+
+def kept_values(
+    value: tf.Tensor,
+    slots: Mapping[str, tf.Tensor],
+    scalars: Scalars,
+    options: Mapping[str, tf.Tensor],
+    has_master: bool,
+) -> Callable[[str, tf.DType], tf.Tensor]:
+    """Returns what gives new values in the dtypes in which they are kept.
+
+    Args:
+      value: the variable's new value; its name is "".
+      slots: the new slots.
+      scalars: the numbers of this step.
+      options: as for `Kernels.run`.
+      has_master: whether the value is kept whole in a master copy as well.
+    """
+    rounding = options.get("rounding")
+    by_chance = scalars.stochastic_rounding and not has_master
+    values = {"": value, **slots}
+    order = list(values)
+
+    def kept(name: str, dtype: tf.DType) -> tf.Tensor:
+        seed = precision.seed_of(rounding, order.index(name))
+        return precision.stored(values[name], dtype, seed if name or by_chance else None)
+
+    return kept
 
 
 def advanced(
@@ -171,6 +206,7 @@ def advanced(
         tf.cast(gradient, dtype), options.get("scale"), scalars.clipvalue
     )
     value = tf.cast(value, dtype)
+    slots = {name: tf.cast(slot, dtype) for name, slot in slots.items()}
     if decay and not optimizer.decays_in_update:
         value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
     value, after = checked(optimizer.update(gradient, value, slots, scalars), value, slots)

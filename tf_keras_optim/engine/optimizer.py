@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -142,9 +143,9 @@ class Engine(Applying):
         updates //= self.gradient_accumulation_steps or 1
         scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates)
         gradient = tf.convert_to_tensor(gradient)
-        self._kernels.run(
-            entry, gradient, scalars, {}, traits=self.traits_of(entry.path, False)
-        )
+        options = {"rounding": self._rounding(entry, updates)} if entry.rounds else {}
+        traits = self.traits_of(entry.path, False)
+        self._kernels.run(entry, gradient, scalars, options, traits=traits)
 
     # What a face overrides.
 
@@ -215,6 +216,11 @@ class Engine(Applying):
 
     def _static_scalars(self) -> dict[str, Any]:
         return {k: v for k, v in self._values().items() if not self._is_schedule(v)}
+
+    def _rounding(self, entry: Tracked, updates: tf.Tensor) -> tf.Tensor:
+        """Returns the seed of one update of one variable, int32 of shape [2]."""
+        own = (zlib.crc32(entry.path.encode()) ^ self.rounding_seed) & 0x3FFFFFFF
+        return tf.stack([tf.constant(own, tf.int32), tf.cast(updates, tf.int32)])
 
     def _dynamic_scalars(
         self, dtype: tf.DType, rate: Any, updates: tf.Tensor

@@ -59,6 +59,10 @@ class CommonOptions:
 
     _guard: Any = None  # what skips steps, or `None`
 
+    def _is_pure(self) -> bool:
+        """Whether the algorithm is an `update`, and not a user-written `update_step`."""
+        raise NotImplementedError
+
     @property
     def _is_elementwise(self) -> bool:
         """Whether each element moves by its own gradient and slots alone."""
@@ -75,6 +79,12 @@ class CommonOptions:
     loss_scale_factor = Hyperparameter(None, kind=float, above=0.0, keyword_only=True)
     gradient_accumulation_steps = Hyperparameter(None, kind=int, minimum=1, keyword_only=True)
     sparse = SparseModes()
+    master_weights = Hyperparameter("auto", choices=("auto", True, False), keyword_only=True)
+    slot_dtype = Hyperparameter(
+        None, kind=str, choices=("float32", "bfloat16"), keyword_only=True
+    )
+    stochastic_rounding = Hyperparameter(False, keyword_only=True)
+    rounding_seed = Hyperparameter(0, minimum=0, maximum=2**31 - 1, keyword_only=True)
     skip_nonfinite = Hyperparameter(False, keyword_only=True)
     max_consecutive_skips = Hyperparameter(None, kind=int, minimum=1, keyword_only=True)
     jit_compile = Hyperparameter("auto", choices=("auto", True, False), keyword_only=True)
@@ -100,6 +110,20 @@ class CommonOptions:
             raise ValueError(
                 f"{type(self).__name__}: argument `max_consecutive_skips`="
                 f"{self.max_consecutive_skips} needs `skip_nonfinite=True`."
+            )
+        if self.stochastic_rounding and self.master_weights is True:
+            raise ValueError(
+                f"{type(self).__name__}: arguments `stochastic_rounding`=True and "
+                "`master_weights`=True exclude one another: rounding by chance is what saves "
+                "the copy. Keep one of them."
+            )
+        narrow = {n: getattr(self, n) for n in ("slot_dtype", "stochastic_rounding")}
+        chosen = [name for name, value in narrow.items() if value]
+        if chosen and not self._is_pure():
+            raise ValueError(
+                f"{type(self).__name__}: argument `{chosen[0]}`={narrow[chosen[0]]!r} needs an "
+                "algorithm written as `update`; this one has an `update_step`, which keeps "
+                "its variables itself."
             )
         modes = self.sparse.values() if isinstance(self.sparse, dict) else [self.sparse]
         if "lazy" in modes:
@@ -159,6 +183,15 @@ COMMON_ARGUMENTS = """
     `ema_overwrite_frequency`. A dict from regular expressions, searched in a
     variable's path, to modes: the first match counts, "exact" without one. By name
     only.
+  master_weights: keep a float32 copy of float16 and bfloat16 weights, so that small
+    steps add up ("auto" and True), or not (False). By name only.
+  slot_dtype: "float32" or "bfloat16" for all slots; by default float32, and float64
+    for float64 variables. What is kept in bfloat16 is rounded by chance, without a
+    bias. By name only.
+  stochastic_rounding: round float16 and bfloat16 weights by chance, without a bias,
+    instead of keeping master copies of them. By name only.
+  rounding_seed: integer that, with the variable's path and the number of the update,
+    decides every such rounding; the same on all replicas. By name only.
   skip_nonfinite: leave a step out whose gradients, summed over replicas, hold NaN or
     inf: nothing changes but the counter `skipped_steps`. By name only.
   max_consecutive_skips: raise after so many skipped steps in a row, naming the

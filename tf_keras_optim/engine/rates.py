@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, guard, hyperparameters
-from tf_keras_optim.engine.building import Building
+from tf_keras_optim.engine.contract import Contract
 
 
-class Rates(Building):
+class Rates(Contract):
     """The part of an optimizer that knows the learning rate and counts."""
 
     _parameters: ClassVar[dict[str, hyperparameters.Hyperparameter]]

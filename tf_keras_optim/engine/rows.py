@@ -6,8 +6,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
-from tf_keras_optim.engine import distribution
-from tf_keras_optim.engine.kernels import Scalars, advanced
+from tf_keras_optim.engine import distribution, precision
+from tf_keras_optim.engine.kernels import Scalars, advanced, kept_values
 from tf_keras_optim.engine.store import Tracked
 
 
@@ -109,18 +109,25 @@ class Rows:
           decay: whether weight decay applies to this variable.
           traits: what the algorithm's `traits_of` said of it.
         """
-        indices = gradient.indices
+        indices, scalars = gradient.indices, Scalars(self._static(), dynamic)
+        if traits:
+            scalars = Scalars(vars(scalars), traits)
         averaged = entry.average if "ema_momentum" in options else None
         kept = {"": entry.variable, **entry.slots}
         if averaged is not None:
             kept[" average"] = averaged
+        if entry.master is not None:
+            kept[" master"] = entry.master
         local = {name: distribution.local(variable) for name, variable in kept.items()}
         with tf.device(local[""].device):
             before = {name: v.sparse_read(indices) for name, v in local.items()}
-            value, average = before.pop(""), before.pop(" average", None)
+            value = precision.widest(
+                before.pop(""), before.pop(" master", None), scalars.learning_rate.dtype
+            )
+            average = before.pop(" average", None)
             value, after, average = advanced(
                 self._optimizer,
-                Scalars(self._static() | dict(traits or {}), dynamic),
+                scalars,
                 gradient.values,
                 value,
                 before,
@@ -128,7 +135,8 @@ class Rows:
                 options,
                 decay=decay,
             )
-            after = {"": value, **after} | ({} if average is None else {" average": average})
+            narrow = kept_values(value, after, scalars, options, entry.master is not None)
+            whole = {" master": value, " average": average}
             for name, variable in local.items():
-                rows = tf.cast(after[name], variable.dtype)
+                rows = whole[name] if name in whole else narrow(name, variable.dtype)
                 variable.scatter_update(tf.IndexedSlices(rows, indices))

@@ -129,6 +129,8 @@ class Step:
             options = dict(averaging)
             if scale is not None:
                 options["scale"] = tf.cast(scale, entry.dtype)
+            if entry.rounds:
+                options["rounding"] = optimizer._rounding(entry, updates)
             optimizer._execute(entry, gradient, scalars[entry.dtype], options)
         self._carry(scalars)
         self._average_others(learned, averaging)

@@ -79,6 +79,8 @@ class Tracked:
       slots: state variables by slot name.
       average: moving average of its values, or `None`.
       accumulator: sum of gradients since the last update, or `None`.
+      master: the weight with all its digits, where the variable is narrow, or `None`.
+      rounds: whether an update rounds something by chance.
     """
 
     public: Any
@@ -91,6 +93,8 @@ class Tracked:
     slots: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
     average: tf.Variable | None = None
     accumulator: tf.Variable | None = None
+    master: tf.Variable | None = None
+    rounds: bool = False
 
 
 class Store:
@@ -199,15 +203,16 @@ class Store:
     def state(self) -> Iterator[tf.Variable]:
         """Yields state variables in the layout that Keras uses.
 
-        Averages, then accumulators, then the slots, interleaved per variable
-        within a group; then what a subclass asked for itself, and last what skipping
-        steps takes.
+        Averages, then accumulators, then the slots, interleaved per variable within a
+        group; master copies; then what a subclass asked for itself, and last what
+        skipping steps takes.
         """
         yield from (e.average for e in self.tracked if e.average is not None)
         yield from (e.accumulator for e in self.tracked if e.accumulator is not None)
         declared = [(entry, slot) for entry in self.tracked for slot in entry.declared]
         for group in sorted({slot.group for _, slot in declared}):
             yield from (entry.slots[s.name] for entry, s in declared if s.group == group)
+        yield from (e.master for e in self.tracked if e.master is not None)
         yield from self.step_slots.values()
         yield from self.extra
         yield from self.guard.values()

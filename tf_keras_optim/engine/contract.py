@@ -1,0 +1,143 @@
+"""What the Keras 3 contract offers to an optimizer that writes its own `build`."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine.building import Building
+from tf_keras_optim.engine.store import path_of
+
+
+class Contract(Building):
+    """The part of an optimizer that makes and assigns variables on request."""
+
+    def add_variable(
+        self,
+        shape: Any = (),
+        initializer: Any = "zeros",
+        dtype: Any = None,
+        aggregation: str | None = "none",
+        layout: Any = None,
+        name: str | None = None,
+    ) -> Any:
+        """Makes a state variable of the optimizer's own, for `update_step` to use.
+
+        Args:
+          shape: its shape.
+          initializer: name of a Keras initializer, an initializer, or a callable
+            `(shape, dtype) -> tensor`.
+          dtype: its dtype; float32 by default.
+          aggregation: "none" or "only_first_replica".
+          layout: must be `None`; layouts are for other Keras backends.
+          name: its name.
+
+        Returns:
+          The variable; in a repeated `build` the one from before.
+        """
+        if layout is not None:
+            raise ValueError(f"{self._title()}: `layout` is not supported. Leave it out.")
+        shape = tf.TensorShape(shape)
+        kind = tf.as_dtype(dtype or tf.float32)
+        return self._requested(
+            ("own", name, tuple(shape), kind), name or "variable", initializer, shape, kind,
+            aggregated=aggregation == "only_first_replica",
+        )  # fmt: skip
+
+    def add_variable_from_reference(
+        self, reference_variable: Any, name: str | None = None, initializer: Any = "zeros"
+    ) -> Any:
+        """Makes a state variable of a model variable's shape, dtype and device.
+
+        Args:
+          reference_variable: the model variable.
+          name: what the quantity is called, e.g. "momentum".
+          initializer: as for `add_variable`.
+
+        Returns:
+          The variable; in a repeated `build` the one from before.
+        """
+        native = distribution.container(self._unwrap(reference_variable))
+        name, path = name or "var", path_of(reference_variable)
+        return self._requested(
+            ("beside", id(native), name), f"{path}/{name}", initializer,
+            native.shape, native.dtype, beside=native,
+        )  # fmt: skip
+
+    def _requested(
+        self,
+        key: tuple,
+        name: str,
+        initializer: Any,
+        shape: tf.TensorShape,
+        dtype: tf.DType,
+        **where: Any,
+    ) -> Any:
+        flat = name.replace("/", "_")
+        variable, is_new = self._store.request(
+            key,
+            lambda: self._make(
+                flat, lambda: self._initial_value(initializer, shape, dtype), **where
+            ),
+        )
+        if is_new:
+            self._publish(name, variable, flat)
+            self._load_pending()
+        return self._public[id(variable)]
+
+    def add_optimizer_variables(
+        self, trainable_variables: Iterable[Any], name: Any, initializer: Any = "zeros"
+    ) -> Any:
+        """Makes one or several state variables for each model variable.
+
+        Args:
+          trainable_variables: the model variables. One whose
+            `overwrite_with_gradient` is set gets `None`.
+          name: a name, or a list of names.
+          initializer: one initializer, or a list with one for each name.
+
+        Returns:
+          A list with one entry for each model variable; for a list of names a
+          tuple of such lists.
+        """
+        names = [name] if isinstance(name, str) else list(name)
+        starts = list(initializer) if isinstance(initializer, (list, tuple)) else [initializer]
+        starts = starts * len(names) if len(starts) == 1 else starts
+        if len(starts) != len(names):
+            raise ValueError(
+                f"{self._title()}: `name` has {len(names)} entries, but `initializer` has "
+                f"{len(starts)}. Give one initializer for each name, or one for all."
+            )
+        made: tuple[list, ...] = tuple([] for _ in names)
+        for variable in trainable_variables:
+            skip = bool(getattr(variable, "overwrite_with_gradient", False))
+            for column, slot, start in zip(made, names, starts):
+                column.append(
+                    None if skip else self.add_variable_from_reference(variable, slot, start)
+                )
+        return made[0] if isinstance(name, str) else made
+
+    # What the Keras 3 contract offers to an `update_step`.
+
+    def assign(self, variable: Any, value: Any) -> None:
+        """Assigns a value (tensor or `tf.IndexedSlices`) to a model or state variable."""
+        self._assign_by("assign", "scatter_update", variable, value)
+
+    def assign_add(self, variable: Any, value: Any) -> None:
+        """Adds a value (tensor or `tf.IndexedSlices`) to a model or state variable."""
+        self._assign_by("assign_add", "scatter_add", variable, value)
+
+    def assign_sub(self, variable: Any, value: Any) -> None:
+        """Subtracts a value (tensor or `tf.IndexedSlices`) from a variable."""
+        self._assign_by("assign_sub", "scatter_sub", variable, value)
+
+    def _assign_by(self, dense: str, sparse: str, variable: Any, value: Any) -> None:
+        target = distribution.local(self._unwrap(variable))
+        value = tf.cast(value, target.dtype)
+        is_sparse = isinstance(value, tf.IndexedSlices)
+        getattr(target, sparse if is_sparse else dense)(value)
+
+    def _get_variable_index(self, variable: Any) -> int:
+        """Returns a model variable's place in the list given to `build`."""
+        return self._store.index(self._entry(variable))
