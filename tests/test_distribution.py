@@ -1,4 +1,6 @@
-"""Two replicas give what one replica with the whole batch gives."""
+"""Replicas give what one replica with the whole batch gives."""
+
+import contextlib
 
 import harness
 import numpy as np
@@ -30,24 +32,82 @@ CASES = {
 }
 
 
-def shares_of(gradients):
-    """Splits every gradient into two uneven parts, one for each replica."""
-    return [[[0.3 * g for g in batch], [0.7 * g for g in batch]] for batch in gradients]
+STEPS, TABLE = 20, (6, 3)
+WAYS = [(2, False, False), (2, True, True), (4, False, False), (4, True, False)]
 
 
-@pytest.mark.parametrize("jit", [True, False])
+def sparse_shares(replicas, rows=TABLE[0]):
+    """Slices of a table by step and replica; ids repeat within and between replicas."""
+    generator = np.random.default_rng(5)
+    ids = generator.integers(0, rows, (STEPS, replicas, 4))
+    drift = generator.normal(size=TABLE)
+    values = (drift[ids] + generator.normal(size=(*ids.shape, TABLE[1]))).astype("f")
+    return ids, values
+
+
+def equal_parts_of(cls, arguments, replicas, scaled, strategy):
+    """Final values under replicas and alone, from the same gradients in total."""
+    gradients, starts = harness.gradient_sequence(STEPS), [*harness.starts(), np.ones(TABLE)]
+    ids, rows = sparse_shares(replicas)
+    parts = np.arange(1, replicas + 1) / np.sum(np.arange(1, replicas + 1))  # uneven
+
+    def run(scope, count):
+        with scope:
+            variables = [tf.Variable(v, dtype=tf.float32, name="w") for v in starts]
+            optimizer = cls(**arguments)
+            if scaled:
+                optimizer = tko.LossScaleOptimizer(optimizer, initial_scale=1024.0)
+            optimizer.build(variables)
+
+        def apply(dense, indices, values):
+            factor = 1024.0 if scaled else 1.0
+            values = tf.IndexedSlices(factor * values, indices, tf.constant(TABLE))
+            given = [*(factor * g for g in dense), values]
+            if scaled and not harness.IS_KERAS_3:
+                given = optimizer.get_unscaled_gradients(given)
+            optimizer.apply_gradients(zip(given, variables))
+
+        @tf.function(autograph=False)
+        def step(dense, indices, values):
+            if count == 1:
+                apply([tf.reduce_sum(g, 0) for g in dense], *map(flat, (indices, values)))
+                return
+
+            def replica():
+                own = tf.distribute.get_replica_context().replica_id_in_sync_group
+                apply([g[own] for g in dense], indices[own], values[own])
+
+            strategy.run(replica)
+
+        for t, batch in enumerate(gradients):
+            dense = [np.stack([p * g for p in parts]).astype("f") for g in batch]
+            step([tf.constant(g) for g in dense], tf.constant(ids[t]), tf.constant(rows[t]))
+        return optimizer, variables
+
+    return run(strategy.scope(), replicas), run(contextlib.nullcontext(), 1)
+
+
+def flat(tensor):
+    return tf.reshape(tensor, [-1, *tensor.shape[2:]])
+
+
+@pytest.mark.parametrize(("replicas", "scaled", "jit"), WAYS)
 @pytest.mark.parametrize("case", CASES)
-def test_two_replicas_equal_one(case, jit, strategy):
+def test_replicas_equal_one(case, replicas, scaled, jit, strategies):
+    """Twenty calls, dense and sparse, with every option, plain and under loss scaling."""
     cls, arguments = CASES[case]
     arguments = {"learning_rate": 0.01, "jit_compile": jit} | ALL | arguments
-    gradients, starts = harness.gradient_sequence(20), harness.starts()
-    optimizer, values = harness.run_in_replicas(
-        strategy, lambda: cls(**arguments), shares_of(gradients), starts
+    if scaled:
+        arguments["loss_scale_factor"] = None
+    strategy = strategies[replicas]
+    (optimizer, values), (_, expected) = equal_parts_of(
+        cls, arguments, replicas, scaled, strategy
     )
-    expected = harness.run(cls(**arguments), gradients, starts, "function")
     for value, other in zip(values, expected):
-        np.testing.assert_allclose(value, other, rtol=0, atol=1e-6)
-    assert int(optimizer.iterations) == 10
+        np.testing.assert_allclose(value.numpy(), other.numpy(), rtol=0, atol=1e-6)
+        local = [v.numpy() for v in strategy.experimental_local_results(value)]
+        assert all(np.array_equal(local[0], v) for v in local)
+    assert int(optimizer.iterations.numpy()) == 10
 
 
 def test_gradients_are_clipped_after_they_are_summed(strategy):
@@ -131,8 +191,6 @@ def test_mistakes_about_the_scope_are_explained(strategy):
     pairs = [(tf.constant([1.0]), variable)]
     with pytest.raises(ValueError, match="'outside' was created outside the scope"):
         strategy.run(lambda: outside.apply_gradients(pairs))
-    with strategy.scope(), pytest.raises(RuntimeError, match=r"strategy.run\("):
-        inside.apply_gradients(pairs)
     stray = tf.Variable([1.0], name="stray")
     with pytest.raises(ValueError, match="'stray' was created outside the scope"):
         strategy.run(lambda: inside.apply_gradients([(tf.constant([1.0]), stray)]))
@@ -149,3 +207,129 @@ def test_average_can_be_finalized_under_a_strategy(strategy):
         optimizer.finalize_variable_values([variable])
     values = [v.numpy()[0] for v in strategy.experimental_local_results(variable)]
     assert values == [0.25, 0.25]  # (0.5 + 0.0) / 2
+
+
+@pytest.mark.parametrize("traced", [True, False])
+def test_gradients_can_be_applied_from_outside_the_replicas(traced, strategy):
+    with strategy.scope():
+        variable = tf.Variable([1.0])
+        optimizer = tko.SGD(0.25, global_clipnorm=100.0)
+        optimizer.build([variable])
+
+    def gradient():
+        own = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return tf.fill([1], tf.cast(own, tf.float32) + 1.0)
+
+    def per_replica():
+        optimizer.apply_gradients([(strategy.run(gradient), variable)])  # 1 and 2
+
+    def total():
+        optimizer.apply_gradients([(tf.constant([3.0]), variable)])
+
+    with strategy.scope():
+        for step, expected in ((per_replica, 0.25), (total, -0.5)):
+            (tf.function(step, autograph=False) if traced else step)()
+            values = [v.numpy()[0] for v in strategy.experimental_local_results(variable)]
+            assert values == [expected, expected]
+        with pytest.raises(ValueError, match="some gradients have a value for each replica"):
+            other = tf.Variable([1.0])
+            optimizer.build([variable, other])
+            optimizer.apply_gradients(
+                [(strategy.run(gradient), variable), (tf.constant([1.0]), other)]
+            )
+    assert int(optimizer.iterations.numpy()) == 2
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("regime", ["eager", "function"])
+def test_a_reducer_runs_once_per_update_and_before_the_clip(regime, steps):
+    calls = []
+
+    def reducer(gradients):
+        calls.append(len(gradients))
+        return [3.0 * g for g in gradients]  # as if three workers had the same
+
+    optimizer = tko.SGD(
+        1.0, gradient_reducer=reducer, global_clipnorm=4.0, gradient_accumulation_steps=steps
+    )
+    a, b = tf.Variable([0.0]), tf.Variable([0.0])
+    optimizer.build([a, b])
+
+    def step():
+        optimizer.apply_gradients([(tf.constant([1.0]), a), (tf.constant([0.0]), b)])
+
+    step = tf.function(step, autograph=False) if regime == "function" else step
+    for _ in range(2 * steps):
+        step()
+    assert a.numpy() == [-6.0]
+    assert set(calls) == {2}
+    if regime == "eager" and steps == 1:
+        assert len(calls) == 2
+    big = tko.SGD(1.0, gradient_reducer=reducer, global_clipnorm=1.5)
+    big.apply_gradients([(tf.constant([1.0]), a), (tf.constant([0.0]), b)])
+    np.testing.assert_allclose(a.numpy(), [-7.5])
+
+
+def test_a_reducer_that_loses_gradients_is_refused():
+    optimizer = tko.SGD(gradient_reducer=lambda gradients: gradients[:1])
+    variables = [tf.Variable([0.0]), tf.Variable([0.0])]
+    with pytest.raises(ValueError, match="got 2 gradients and returned 1"):
+        optimizer.apply_gradients([(tf.constant([1.0]), v) for v in variables])
+    with pytest.raises(ValueError, match="must be a function from a list"):
+        tko.SGD(gradient_reducer="sum")
+    with pytest.raises(ValueError, match="cannot be combined with"):
+        tko.SGD(gradient_reducer=list, gradient_accumulation_steps=2, skip_nonfinite=True)
+
+
+@pytest.mark.parametrize("traced", [True, False])
+def test_sums_of_ones_own_are_not_summed_again(traced, strategy):
+    with strategy.scope():
+        variable = tf.Variable([1.0])
+        optimizer = tko.SGD(0.5, skip_nonfinite=True)
+        optimizer.build([variable])
+
+    def replica(value):
+        context = tf.distribute.get_replica_context()
+        own = tf.cast(context.replica_id_in_sync_group, tf.float32)
+        total = context.all_reduce(tf.distribute.ReduceOp.SUM, value + 0.5 * own)
+        optimizer.apply_gradients([(total, variable)], skip_gradients_aggregation=True)
+
+    def step(value):
+        strategy.run(replica, args=(value,))
+
+    step = tf.function(step, autograph=False) if traced else step
+    step(tf.constant([0.25]))
+    assert variable.numpy() == [0.5]
+
+    def disagree():
+        own = tf.distribute.get_replica_context().replica_id_in_sync_group
+        value = tf.where(tf.equal(own, 1), tf.constant([np.inf], tf.float32), [1.0])
+        optimizer.apply_gradients([(value, variable)], skip_gradients_aggregation=True)
+
+    def bad():
+        strategy.run(disagree)
+
+    (tf.function(bad, autograph=False) if traced else bad)()
+    values = [v.numpy()[0] for v in strategy.experimental_local_results(variable)]
+    assert values == [0.5, 0.5]
+    assert int(optimizer.skipped_steps.numpy()) == 1
+
+
+def test_gradients_may_travel_in_half_precision(strategy):
+    """1 + 2**-9 is no bfloat16: on the way it becomes 1."""
+    moved = {}
+    for dtype in (None, "bfloat16"):
+        with strategy.scope():
+            variable = tf.Variable([0.0])
+            optimizer = tko.SGD(1.0, aggregation_dtype=dtype)
+            optimizer.build([variable])
+
+        @tf.function(autograph=False)
+        def step(optimizer=optimizer, variable=variable):
+            strategy.run(
+                lambda: optimizer.apply_gradients([(tf.constant([1.0 + 2**-9]), variable)])
+            )
+
+        step()
+        moved[dtype] = -variable.numpy()[0]
+    assert moved == {None: 2.0 + 2**-8, "bfloat16": 2.0}

@@ -20,14 +20,20 @@ class Applying(Rates):
 
     @tf.autograph.experimental.do_not_convert
     def apply_gradients(
-        self, grads_and_vars: Iterable[tuple[Any, Any]], name: str | None = None
+        self,
+        grads_and_vars: Iterable[tuple[Any, Any]],
+        name: str | None = None,
+        skip_gradients_aggregation: bool = False,
     ) -> Any:
         """Updates variables by their gradients; counts one iteration.
 
         Args:
           grads_and_vars: pairs of a gradient (tensor, `tf.IndexedSlices` or `None`)
-            and its variable. In a replica the gradients are summed over replicas.
+            and its variable. In a replica the gradients are summed over replicas. Called
+            across replicas, values per replica (as `strategy.run` returns them) are
+            summed, plain tensors are taken as sums.
           name: ignored; there for the older Keras signature.
+          skip_gradients_aggregation: the gradients are summed over replicas already.
 
         Returns:
           The variable `iterations`.
@@ -37,7 +43,11 @@ class Applying(Rates):
             twice, or a gradient of the wrong shape or dtype. Nothing is changed.
         """
         pairs = list(grads_and_vars)
-        self._apply([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        self._apply(
+            [pair[0] for pair in pairs],
+            [pair[1] for pair in pairs],
+            not skip_gradients_aggregation,
+        )
         return self._public[id(self._store.iterations)]
 
     @tf.autograph.experimental.do_not_convert
@@ -80,10 +90,12 @@ class Applying(Rates):
         """
         if not variables:
             return
-        distribution.check_context()
         if not self.built:
             with tf.init_scope():
                 self.build(variables)
+        if distribution.across_replicas():
+            self._apply_across(gradients, variables, aggregate, scaled)
+            return
         self._check_nothing_pending()
         step = self._step_for(gradients, variables, scaled)
         given = [
@@ -94,14 +106,44 @@ class Applying(Rates):
             if gradient is not None
         ]
         replicas, bad = distribution.number_of_replicas(), None
-        if aggregate and replicas > 1:
-            given = distribution.sum_over_replicas(given)
+        if self.gradient_reducer is not None and aggregate:
+            if (self.gradient_accumulation_steps or 1) == 1:
+                given = self._reduced(given)
+        elif aggregate and replicas > 1:
+            given = distribution.sum_over_replicas(given, self.aggregation_dtype)
             # What takes its gradient as its value gets their mean.
             pairs = zip(step.entries, given)
             given = [g / replicas if entry.overwrite else g for entry, g in pairs]
         elif replicas > 1 and self._guard is not None:
             bad = distribution.any_replica(not_finite(given))
         step.run(given, bad)
+
+    def _apply_across(
+        self, gradients: list[Any], variables: list[Any], aggregate: bool, scaled: bool
+    ) -> None:
+        """Applies gradients from outside the replicas, by going into each of them."""
+        kinds = {distribution.is_per_replica(g) for g in gradients if g is not None}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"{self._title()}: some gradients have a value for each replica, others are "
+                "plain tensors. Across replicas give all of them as `strategy.run` returns "
+                "them, or all of them as sums."
+            )
+
+        def replica(values: tuple[Any, ...]) -> None:
+            self._apply(list(values), variables, aggregate and True in kinds, scaled)
+
+        tf.distribute.get_strategy().run(replica, args=(tuple(gradients),))
+
+    def _reduced(self, gradients: list[Any]) -> list[Any]:
+        """Returns what the user's reducer makes of gradients."""
+        reduced = list(self.gradient_reducer(gradients))
+        if len(reduced) != len(gradients):
+            raise ValueError(
+                f"{self._title()}: `gradient_reducer` got {len(gradients)} gradients and "
+                f"returned {len(reduced)}. It must return one for each, in the same order."
+            )
+        return reduced
 
     def _step_for(self, gradients: list[Any], variables: list[Any], scaled: bool) -> Step:
         """Returns the step of these variables; in eager code always the same one."""

@@ -35,36 +35,41 @@ def replica_key() -> int:
     return int(tf.distribute.get_replica_context().replica_id_in_sync_group)
 
 
-def check_context() -> None:
-    """Refuses a call outside a replica where there are several.
-
-    Raises:
-      RuntimeError: the call is in the cross-replica context of such a strategy.
-    """
+def across_replicas() -> bool:
+    """Says whether this is the cross-replica context of a strategy with several replicas."""
     strategy = tf.distribute.get_strategy()
-    if tf.distribute.in_cross_replica_context() and strategy.num_replicas_in_sync > 1:
-        raise RuntimeError(
-            "Gradients must be applied inside a replica, but this call runs in the "
-            f"cross-replica context of {type(strategy).__name__}. Put the call into "
-            "the function that you give to `strategy.run(...)`."
-        )
+    return tf.distribute.in_cross_replica_context() and strategy.num_replicas_in_sync > 1
 
 
-def sum_over_replicas(gradients: list[Any]) -> list[Any]:
+def is_per_replica(gradient: Any) -> bool:
+    """Says whether a gradient has a value of its own for each replica."""
+    return isinstance(gradient, tf.distribute.DistributedValues)
+
+
+def sum_over_replicas(gradients: list[Any], dtype: str | None = None) -> list[Any]:
     """Sums each gradient over the replicas; every replica gets the sums.
 
     Args:
       gradients: list of tensors or `tf.IndexedSlices`, the same structure on
         every replica.
+      dtype: dtype in which wider gradients travel, or `None` for their own.
 
     Returns:
-      The list of sums, or the list itself where there is only one replica.
+      The list of sums, in the dtypes of the gradients, or the list itself where there
+      is only one replica.
     """
     if number_of_replicas() == 1:
         return gradients
     context = tf.distribute.get_replica_context()
-    placed = [_placed(gradient) for gradient in gradients]
-    return list(context.all_reduce(tf.distribute.ReduceOp.SUM, placed))
+    placed = [_placed(_narrowed(gradient, dtype)) for gradient in gradients]
+    sums = context.all_reduce(tf.distribute.ReduceOp.SUM, placed)
+    return [tf.cast(total, gradient.dtype) for total, gradient in zip(sums, gradients)]
+
+
+def _narrowed(gradient: Any, dtype: str | None) -> Any:
+    if dtype is None or gradient.dtype.size <= tf.as_dtype(dtype).size:
+        return gradient
+    return tf.cast(gradient, dtype)
 
 
 def any_replica(flag: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import distribution, hyperparameters
 from tf_keras_optim.engine.applying import Applying
 from tf_keras_optim.engine.kernels import Kernels, Scalars
-from tf_keras_optim.engine.options import DecayExclusions
+from tf_keras_optim.engine.options import DecayExclusions, Reducer
 from tf_keras_optim.engine.rows import Rows
 from tf_keras_optim.engine.stateful import UpdateSteps
 from tf_keras_optim.engine.store import Store, Tracked
@@ -365,7 +365,8 @@ class Engine(Applying):
         else:
             config["learning_rate"] = float(self._store.rate.numpy())
         for name, value in self._values().items():
-            config[name] = self._serialize(value) if self._is_schedule(value) else value
+            needs_keras = self._is_schedule(value) or callable(value)
+            config[name] = self._serialize(value) if needs_keras else value
         return config
 
     @classmethod
@@ -376,9 +377,9 @@ class Engine(Applying):
             del config["is_legacy_optimizer"]
         for name, value in config.items():
             parameter = cls._parameters.get(name)
-            takes_schedules = isinstance(parameter, hyperparameters.LearningRate) or (
+            from_keras = isinstance(parameter, (hyperparameters.LearningRate, Reducer)) or (
                 parameter is not None and parameter.schedulable
             )
-            if takes_schedules and isinstance(value, dict):
+            if from_keras and isinstance(value, dict):
                 config[name] = cls._deserialize(value, custom_objects)
         return cls(**config)

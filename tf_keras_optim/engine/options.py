@@ -1,7 +1,7 @@
 """The options that every optimizer has, declared once."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
@@ -54,6 +54,22 @@ class SparseModes(Hyperparameter):
         return dict(value) if by_pattern else value
 
 
+class Reducer(Hyperparameter):
+    """A function from a list of gradients to the list of their sums over all workers."""
+
+    def __init__(self) -> None:
+        super().__init__(None, kind=Callable, keyword_only=True)  # type: ignore[arg-type]
+
+    def check(self, value: Any, owner: str) -> Any:
+        """Returns the function, or `None`."""
+        if value is None or callable(value):
+            return value
+        raise ValueError(
+            f"{owner}: argument `{self.name}` must be a function from a list of gradients to "
+            f"a list of gradients, or None. Received: {self.name}={value!r}."
+        )
+
+
 class CommonOptions:
     """Declarations of the arguments that all optimizers share."""
 
@@ -85,6 +101,10 @@ class CommonOptions:
     )
     stochastic_rounding = Hyperparameter(False, keyword_only=True)
     rounding_seed = Hyperparameter(0, minimum=0, maximum=2**31 - 1, keyword_only=True)
+    aggregation_dtype = Hyperparameter(
+        None, kind=str, choices=("bfloat16", "float16"), keyword_only=True
+    )
+    gradient_reducer = Reducer()
     skip_nonfinite = Hyperparameter(False, keyword_only=True)
     max_consecutive_skips = Hyperparameter(None, kind=int, minimum=1, keyword_only=True)
     jit_compile = Hyperparameter("auto", choices=("auto", True, False), keyword_only=True)
@@ -125,9 +145,25 @@ class CommonOptions:
                 "algorithm written as `update`; this one has an `update_step`, which keeps "
                 "its variables itself."
             )
+        self._check_reducer()
         modes = self.sparse.values() if isinstance(self.sparse, dict) else [self.sparse]
         if "lazy" in modes:
             self._check_lazy()
+
+    def _check_reducer(self) -> None:
+        """Refuses a reducer where workers would disagree on which calls count.
+
+        Raises:
+          ValueError: steps may be skipped, but gradients are accumulated before they
+            are reduced.
+        """
+        skips = self.skip_nonfinite or self._guard is not None
+        if self.gradient_reducer and skips and (self.gradient_accumulation_steps or 1) > 1:
+            raise ValueError(
+                f"{type(self).__name__}: argument `gradient_reducer` cannot be combined with "
+                "both `gradient_accumulation_steps` and skipped steps: a call that one worker "
+                "skips before the reduction is counted by the others. Leave one of them out."
+            )
 
     def _check_lazy(self) -> None:
         """Refuses lazy rows where an update needs more than the rows that are given.
@@ -192,6 +228,12 @@ COMMON_ARGUMENTS = """
     instead of keeping master copies of them. By name only.
   rounding_seed: integer that, with the variable's path and the number of the update,
     decides every such rounding; the same on all replicas. By name only.
+  aggregation_dtype: "bfloat16" or "float16": wider gradients travel between replicas
+    in that dtype, which halves the traffic; by default in their own. By name only.
+  gradient_reducer: function from a list of gradients (tensors or `tf.IndexedSlices`)
+    to the list of their sums over all workers, for libraries that do that outside
+    `tf.distribute`. It is called once per update, before clipping, in place of the sum
+    over replicas. By name only.
   skip_nonfinite: leave a step out whose gradients, summed over replicas, hold NaN or
     inf: nothing changes but the counter `skipped_steps`. By name only.
   max_consecutive_skips: raise after so many skipped steps in a row, naming the

@@ -92,9 +92,18 @@ class Step:
             for entry, gradient in pairs:
                 _accumulate(entry, gradient, verdict)
             due = tf.equal((iterations.read_value() + 1) % steps, 0)
-            waiting = [(entry, None) for entry in self.entries]
-            tf.cond(due, lambda: self._update(waiting, updates, rate), lambda: False)
+            tf.cond(due, lambda: self._update(self._waiting(), updates, rate), lambda: False)
         iterations.assign_add(1)
+
+    def _waiting(self) -> list[tuple[Tracked, tf.Tensor | None]]:
+        """Returns the accumulated gradients; reduced ones if a reducer was given."""
+        if self.optimizer.gradient_reducer is None:
+            return [(entry, None) for entry in self.entries]
+        accumulators = [distribution.local(entry.accumulator) for entry in self.entries]
+        sums = self.optimizer._reduced([a.read_value() for a in accumulators])
+        for accumulator in accumulators:
+            accumulator.assign(tf.zeros_like(accumulator))
+        return list(zip(self.entries, sums))
 
     def _taken(self, entry: Tracked, gradient: Any) -> Any:
         """Sums repeated rows; only a lazy update keeps them apart from the rest."""

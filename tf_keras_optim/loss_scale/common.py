@@ -144,6 +144,7 @@ class LossScaling:
             **{name: arguments[name] for name in names},
         )
         inner._guard_steps(policy, arguments["max_consecutive_skips"])
+        inner._check_reducer()
         self._unscaled = threading.local()
 
     # The scale.

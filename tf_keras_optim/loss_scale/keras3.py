@@ -41,13 +41,17 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
 
     @tf.autograph.experimental.do_not_convert
     def apply_gradients(
-        self, grads_and_vars: Iterable[tuple[Any, Any]], name: str | None = None
+        self,
+        grads_and_vars: Iterable[tuple[Any, Any]],
+        name: str | None = None,
+        skip_gradients_aggregation: bool = False,
     ) -> Any:
         """Unscales gradients and applies them, or skips the step.
 
         Args:
           grads_and_vars: pairs of a gradient of the scaled loss and its variable.
           name: ignored; there for the older Keras signature.
+          skip_gradients_aggregation: the gradients are summed over replicas already.
 
         Returns:
           The variable `iterations`.
@@ -56,6 +60,7 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         self._inner._apply(
             [pair[0] for pair in pairs],
             [pair[1] for pair in pairs],
+            not skip_gradients_aggregation,
             scaled=self._takes_scaled(True),
         )
         return self._inner._iterations

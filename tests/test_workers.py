@@ -1,0 +1,119 @@
+"""Two real processes under MultiWorkerMirroredStrategy, over loopback."""
+
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import worker
+
+HERE = pathlib.Path(__file__).parent
+
+
+def free_ports():
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
+        for s in sockets:
+            s.bind(("localhost", 0))
+        return [s.getsockname()[1] for s in sockets]
+
+
+def start(tmp_path, *arguments):
+    """Starts both workers; returns their processes and the files that they will write."""
+    cluster = {"worker": [f"localhost:{port}" for port in free_ports()]}
+    processes, files = [], []
+    for index in range(2):
+        config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        files.append(tmp_path / f"worker_{index}.npz")
+        path = os.pathsep.join([str(HERE), str(HERE.parent)])
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, str(HERE / "worker.py"), str(files[-1]), *arguments],
+                env=os.environ | {"TF_CONFIG": json.dumps(config), "PYTHONPATH": path},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return processes, files
+
+
+def finish(processes, files):
+    for process in processes:
+        _, errors = process.communicate(timeout=150)
+        assert process.returncode == 0, errors[-3000:]
+    results = []
+    for file in files:
+        with np.load(file) as saved:
+            arrays = [saved[f"arr_{i}"] for i in range(len(saved.files) - 1)]
+            results.append((arrays, json.loads(str(saved["numbers"]))))
+    return results
+
+
+def mirrored(strategy, scaled):
+    """The same run with two replicas in this process."""
+    with strategy.scope():
+        variables = [tf.Variable(v, dtype=tf.float32, name="w") for v in worker.starts()]
+        optimizer = worker.make(scaled)
+        optimizer.build(variables)
+
+    @tf.function(autograph=False)
+    def run(dense, ids, rows, factor):
+        def replica():
+            own = tf.distribute.get_replica_context().replica_id_in_sync_group
+            parts = [g[own] for g in dense], ids[own], rows[own]
+            worker.apply(optimizer, variables, scaled, *parts, factor)
+
+        strategy.run(replica)
+
+    for step in range(worker.STEPS):
+        parts = [worker.parts(step, index) for index in range(2)]
+        dense = [tf.constant(np.stack(g), tf.float32) for g in zip(*(p[0] for p in parts))]
+        ids, rows = (tf.constant(np.stack([p[i] for p in parts])) for i in (1, 2))
+        factor = float(optimizer.loss_scale) if scaled else 1.0
+        run(dense, ids, rows, tf.constant(factor))
+    return [v.numpy() for v in variables]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_two_workers_equal_two_replicas(scaled, tmp_path, strategy):
+    processes, files = start(tmp_path, *(["--scaled"] if scaled else []))
+    expected = mirrored(strategy, scaled)
+    (first, numbers), (second, _) = finish(processes, files)
+    for one, other in zip(first, second):
+        np.testing.assert_array_equal(one, other)
+    for value, other in zip(first, expected):
+        np.testing.assert_allclose(value, other, rtol=0, atol=1e-6)
+    assert numbers["iterations"] == worker.STEPS
+
+
+def test_an_overflow_on_one_worker_skips_the_step_on_both(tmp_path):
+    results = finish(*start(tmp_path, "--scaled", "--overflow-at=3"))
+    for arrays, numbers in results:
+        assert numbers == {
+            "iterations": worker.STEPS - 1,
+            "scale": worker.SCALE / 2,
+            "skipped": 1,
+        }
+        assert all(np.isfinite(a).all() for a in arrays)
+    for one, other in zip(results[0][0], results[1][0]):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_killed_worker_and_a_restart_change_nothing(tmp_path):
+    whole = finish(*start(tmp_path, "--scaled", f"--state={tmp_path / 'whole'}"))
+    state = f"--state={tmp_path / 'state'}"
+    processes, _ = start(tmp_path, "--scaled", state, "--die-at=7")
+    assert processes[1].wait(timeout=150) == 9
+    processes[0].kill()  # it waits for the other one
+    processes[0].communicate()
+    resumed = finish(*start(tmp_path, "--scaled", state))
+    for (arrays, numbers), (expected, others) in zip(resumed, whole):
+        assert numbers == others
+        for one, other in zip(arrays, expected):
+            np.testing.assert_array_equal(one, other)
