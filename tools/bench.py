@@ -3,6 +3,7 @@ r"""Times optimizer steps beside Keras' own, in one run.
     python -m tools.bench                                    # many small variables
     python -m tools.bench dense --tensors=200 --optimizer=adam
     python -m tools.bench sparse --rows=1000000 --ids=4096   # an embedding table
+    python -m tools.bench loss_scale --megabytes=100         # normal and skipped steps
 
 Prints a ratio for each way of calling. Both sides get variables of the same shapes and
 the same gradients, are warmed up, and take turns; a figure is a median. Where
@@ -34,8 +35,13 @@ _IDS = flags.DEFINE_integer("ids", 4096, "Rows with a gradient in a step.", lowe
 _LARGEST = flags.DEFINE_integer(
     "largest_for_keras", 1_000_000, "Tables of more rows are not tried with Keras."
 )
+_MEGABYTES = flags.DEFINE_integer(
+    "megabytes", 100, "Size of the float32 weights of the suite loss_scale.", lower_bound=4
+)
 
 MODES = ("eager", "function", "xla")
+SUITES = ("dense", "sparse", "loss_scale")
+IS_KERAS_2 = keras.__name__.startswith("tf_keras")
 
 
 def shapes(tensors: int) -> list[tuple[int, ...]]:
@@ -102,6 +108,39 @@ def make_sparse_step(
     def step() -> None:
         apply(next(turn))
         table.sparse_read([0]).numpy()  # the step has ended
+
+    return step
+
+
+def make_scaled_step(
+    optimizer: Any, mode: str, megabytes: int, scaled: bool, overflow: bool
+) -> Callable[[], None]:
+    """Returns a function that applies gradients to matrices of 4 MB each.
+
+    Args:
+      optimizer: an optimizer without variables.
+      mode: as for `make_step`.
+      megabytes: size of all of them.
+      scaled: whether the gradients are those of a scaled loss.
+      overflow: whether one element is infinite.
+    """
+    variables = [tf.Variable(tf.ones([1024, 1024])) for _ in range(megabytes // 4)]
+    gradients = [tf.fill(variable.shape, 1.0) for variable in variables]
+    if overflow:
+        gradients[0] = tf.tensor_scatter_nd_update(gradients[0], [[7, 7]], [float("inf")])
+    optimizer.build(variables)
+
+    def apply(values: Sequence[tf.Tensor]) -> None:
+        if scaled and hasattr(optimizer, "get_unscaled_gradients") and IS_KERAS_2:
+            values = optimizer.get_unscaled_gradients(values)
+        optimizer.apply_gradients(zip(values, variables))
+
+    if mode != "eager":
+        apply = tf.function(apply, jit_compile=mode == "xla", autograph=False)
+
+    def step() -> None:
+        apply(gradients)
+        variables[-1].numpy()[0, 0]  # the step has ended
 
     return step
 
@@ -196,15 +235,66 @@ def sparse(
             )
 
 
+def loss_scale(name: str, megabytes: int, steps: int) -> None:
+    """Prints the cost of loss scaling and of a step that it skips."""
+    print(f"{name}, {megabytes} MB of weights; medians of {steps} steps")
+    row = "{:<10}{:>12}{:>12}{:>12}{:>10}{:>10}{:>16}{:>16}"
+    heads = (
+        "plain",
+        "scaled",
+        "skipped",
+        "scaled/",
+        "plain/",
+        "Keras, scaled",
+        "Keras, skipped",
+    )
+    print(row.format("", *heads))
+    print(row.format("", "", "", "", "plain", "skipped", "", ""))
+    wrap = keras.optimizers.LossScaleOptimizer if not IS_KERAS_2 else (
+        keras.mixed_precision.LossScaleOptimizer
+    )  # fmt: skip
+    for mode in MODES:
+        kinds = {"plain": (False, False), "scaled": (True, False), "skipped": (True, True)}
+
+        def make(kind: tuple[Any, bool, bool], mode: str = mode) -> Callable[[], None]:
+            optimizer, scaled, overflow = kind
+            return make_scaled_step(optimizer, mode, megabytes, scaled, overflow)
+
+        sides: dict[str, Any] = {}
+        for kind, (scaled, overflow) in kinds.items():
+            pair = both(name)
+            if scaled:
+                pair = {
+                    "ours": tko.LossScaleOptimizer(pair["ours"]),
+                    "keras": wrap(pair["keras"]),
+                }
+                sides[f"keras {kind}"] = (pair["keras"], scaled, overflow)
+            sides[kind] = (pair["ours"], scaled, overflow)
+        t = compare(sides, make, steps)
+        print(
+            row.format(
+                mode,
+                *(f"{1e3 * t[kind]:.1f} ms" for kind in kinds),
+                f"{t['scaled'] / t['plain']:.2f}",
+                f"{t['plain'] / t['skipped']:.2f}",
+                f"{1e3 * t['keras scaled']:.1f} ms",
+                f"{1e3 * t['keras skipped']:.1f} ms",
+            ),
+            flush=True,
+        )
+
+
 def main(argv: Sequence[str]) -> None:
     """Reads the flags, runs a suite in every mode and prints a table."""
     suite = argv[1] if len(argv) > 1 else "dense"
-    if len(argv) > 2 or suite not in ("dense", "sparse"):
-        raise app.UsageError(f"Expected 'dense' or 'sparse'. Received: {' '.join(argv[1:])}.")
+    if len(argv) > 2 or suite not in SUITES:
+        raise app.UsageError(f"Expected one of {SUITES}. Received: {' '.join(argv[1:])}.")
     print(f"TensorFlow {tf.__version__}, {keras.__name__} {keras.__version__}, CPU")
     name, steps = _OPTIMIZER.value, _STEPS.value
     if suite == "dense":
         dense(name, _TENSORS.value, steps)
+    elif suite == "loss_scale":
+        loss_scale(name, _MEGABYTES.value, steps)
     else:
         sparse(name, _ROWS.value, _WIDTH.value, _IDS.value, _LARGEST.value, steps)
 

@@ -1,8 +1,15 @@
-"""Where a step runs: alone, in a replica, or across replicas."""
+"""Where a step runs: alone, in a replica, or across replicas; and whether under XLA."""
 
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
+
+
+def in_xla() -> bool:
+    """Says whether what is traced now becomes part of an XLA compilation."""
+    graph = tf.compat.v1.get_default_graph()
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
 def local(variable: tf.Variable) -> tf.Variable:

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, formulas
 
+_GROUPS = 8  # of gradients, looked at together; each is a branch to trace
+
 
 @dataclasses.dataclass(frozen=True)
 class ScalePolicy:
@@ -39,7 +41,7 @@ class Verdict:
 
     Attributes:
       finite: 0-d bool tensor: all of them are.
-      squares: sum of the squares of each, as it came.
+      squares: sum of the squares of each, as it came, if that was asked for.
       inverse: factor that unscales them, or `None`.
     """
 
@@ -81,30 +83,34 @@ class Guard:
             return counters
         return {"step_counter": self.good, "dynamic_scale": self.scale} | counters
 
-    def examine(self, gradients: Sequence[tf.Tensor], scaled: bool) -> Verdict:
+    def examine(self, gradients: Sequence[tf.Tensor], scaled: bool, norms: bool) -> Verdict:
         """Finds out whether all gradients are finite, after unscaling.
-
-        The norm is finite only if they are, and costs one pass without a temporary.
-        Where it is not, each element is looked at, since squares overflow earlier.
 
         Args:
           gradients: the gradients, summed over the replicas.
           scaled: whether they still carry the loss scale.
+          norms: whether their squares are needed anyway.
         """
         inverse = None
         if scaled and self.scale is not None:
             inverse = 1.0 / distribution.local(self.scale).read_value()
-        squares = [formulas.squared_norm(gradient) for gradient in gradients]
+        squares = [formulas.squared_norm(g) for g in gradients] if norms else []
         if not gradients:
             return Verdict(tf.constant(True), squares, inverse)
-        bounds = tf.stack([tf.cast(tf.sqrt(square), tf.float32) for square in squares])
-        bounds = bounds if inverse is None else bounds * inverse
-        finite = tf.cond(
-            tf.reduce_all(tf.math.is_finite(bounds)),
-            lambda: tf.constant(True),
-            lambda: tf.reduce_all(_finite_by_variable(gradients, inverse)),
-        )
-        return Verdict(finite, squares, inverse)
+        if not norms and distribution.in_xla():
+            flags = _finite_by_variable(gradients, inverse)
+            return Verdict(tf.reduce_all(flags), squares, inverse)
+        # One pass without a temporary: a sum, or a norm, is finite only if its terms are.
+        # Where it is not, each element is looked at, since sums and squares overflow too.
+        if norms:
+            bounds = [tf.cast(tf.sqrt(square), tf.float32) for square in squares]
+            passed = tf.stack(bounds if inverse is None else [b * inverse for b in bounds])
+        else:
+            passed = tf.stack([tf.cast(formulas.total(g), tf.float32) for g in gradients])
+        passed = tf.math.is_finite(passed)
+        if inverse is not None and not norms:
+            passed = tf.logical_and(passed, inverse <= 1.0)
+        return Verdict(_all_finite(gradients, inverse, passed), squares, inverse)
 
     def passed(self) -> None:
         """Takes a good step into account."""
@@ -154,6 +160,29 @@ class Guard:
                 ],
                 summarize=20,
             )
+
+
+def _all_finite(
+    gradients: Sequence[tf.Tensor], inverse: tf.Tensor | None, passed: tf.Tensor
+) -> tf.Tensor:
+    """Looks at the elements of groups of gradients of which not all have passed."""
+    count = len(gradients)
+    size = max(1, -(-count // _GROUPS))
+
+    def look() -> tf.Tensor:
+        found = []
+        for begin in range(0, count, size):
+            group = gradients[begin : begin + size]
+            found.append(
+                tf.cond(
+                    tf.reduce_all(passed[begin : begin + size]),
+                    lambda: tf.constant(True),
+                    lambda group=group: tf.reduce_all(_finite_by_variable(group, inverse)),
+                )
+            )
+        return tf.reduce_all(tf.stack(found))
+
+    return tf.cond(tf.reduce_all(passed), lambda: tf.constant(True), look)
 
 
 def _finite_by_variable(gradients: Sequence[tf.Tensor], inverse: tf.Tensor | None) -> tf.Tensor:

@@ -4,17 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
 from tf_keras_optim.engine import distribution, precision
 from tf_keras_optim.engine.kernels import Scalars, advanced, kept_values
 from tf_keras_optim.engine.store import Tracked
-
-
-def in_xla() -> bool:
-    """Says whether what is traced now becomes part of an XLA compilation."""
-    graph = tf.compat.v1.get_default_graph()
-    return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
 def slices(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
@@ -58,7 +51,7 @@ def summed(gradient: tf.IndexedSlices, rows: int) -> tf.IndexedSlices:
       neither reads nor writes.
     """
     indices, values = gradient.indices, gradient.values
-    if not in_xla():
+    if not distribution.in_xla():
         unique, places = tf.unique(indices)
         sums = tf.math.unsorted_segment_sum(values, places, tf.size(unique))
         return tf.IndexedSlices(sums, unique)

@@ -60,7 +60,10 @@ class Step:
             return
         learned = [(entry, _given(entry, g)) for entry, g in pairs if not entry.overwrite]
         values = [gradient for _, gradient in learned]
-        verdict = guard.examine(values, self.scaled)
+        optimizer = self.optimizer
+        clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
+        accumulates = (optimizer.gradient_accumulation_steps or 1) > 1
+        verdict = guard.examine(values, self.scaled, norms=clips and not accumulates)
         finite = verdict.finite
         if bad_elsewhere is not None:
             finite = tf.logical_and(finite, tf.logical_not(bad_elsewhere))
