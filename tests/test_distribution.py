@@ -333,3 +333,27 @@ def test_gradients_may_travel_in_half_precision(strategy):
         step()
         moved[dtype] = -variable.numpy()[0]
     assert moved == {None: 2.0 + 2**-8, "bfloat16": 2.0}
+
+
+@pytest.mark.parametrize("kind", ["OneDeviceStrategy", "CentralStorageStrategy"])
+def test_strategies_of_one_replica(kind):
+    if kind == "OneDeviceStrategy":
+        strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    else:
+        strategy = tf.distribute.experimental.CentralStorageStrategy(["CPU:0"], "CPU:0")
+    arguments = {"learning_rate": 0.01} | ALL
+    gradients, starts = harness.gradient_sequence(6), harness.starts()
+    with strategy.scope():
+        variables = [tf.Variable(v, dtype=tf.float32, name="w") for v in starts]
+        optimizer = tko.AdamW(**arguments)
+        optimizer.build(variables)
+
+    @tf.function(autograph=False)
+    def step(batch):
+        strategy.run(lambda: optimizer.apply_gradients(zip(batch, variables)))
+
+    for batch in gradients:
+        step([tf.constant(g, tf.float32) for g in batch])
+    expected = harness.run(tko.AdamW(**arguments), gradients, starts, "function")
+    for value, other in zip(variables, expected):
+        np.testing.assert_allclose(value.numpy(), other, rtol=0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Two real processes under MultiWorkerMirroredStrategy, over loopback."""
+"""Two real processes under MultiWorkerMirroredStrategy, and parameter servers; loopback."""
 
 import contextlib
 import json
@@ -117,3 +117,25 @@ def test_a_killed_worker_and_a_restart_change_nothing(tmp_path):
         assert numbers == others
         for one, other in zip(arrays, expected):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("jit", ["auto", False])
+def test_parameter_servers_equal_one_process(jit):
+    """Two workers, two servers, a sharded table and kernel, a global clip, serialised."""
+    path = os.pathsep.join([str(HERE), str(HERE.parent)])
+    run = subprocess.run(
+        [sys.executable, str(HERE / "parameter_server.py"), json.dumps(jit)],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["difference"] <= 1e-6
+    assert found["moved"] > 0.1
+    assert found["shards"] == 2
+    assert found["servers"] == ["0", "1"]
+    assert found["beside"] is True
+    assert found["iterations"] == 6

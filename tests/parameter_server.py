@@ -1,0 +1,106 @@
+"""Trains on two workers and two parameter servers, all in this process, and alone.
+
+Prints the largest difference and what the state looks like, as JSON.
+"""
+
+import json
+import os
+import socket
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+
+import tf_keras_optim as tko
+
+STEPS = 6
+TABLE = np.random.default_rng(0).normal(size=(6, 3)).astype("f")
+KERNEL = np.random.default_rng(1).normal(size=(3, 2)).astype("f")
+
+
+def optimizer_for(jit):
+    return tko.Adam(0.1, global_clipnorm=0.5, weight_decay=0.01, jit_compile=jit)
+
+
+def loss_of(table, kernel, step):
+    ids = tf.stack([step % 6, (2 * step) % 6, step % 6])
+    rows = tf.nn.embedding_lookup(table, ids)
+    return tf.reduce_sum(tf.square(tf.matmul(rows, tf.convert_to_tensor(kernel)) - 1.0))
+
+
+def alone(jit):
+    table, kernel = tf.Variable(TABLE), tf.Variable(KERNEL)
+    optimizer = optimizer_for(jit)
+    for step in range(STEPS):
+        with tf.GradientTape() as tape:
+            loss = loss_of(table, kernel, tf.constant(step))
+        gradients = tape.gradient(loss, [table, kernel])
+        optimizer.apply_gradients(zip(gradients, [table, kernel]))
+    return table.numpy(), kernel.numpy()
+
+
+def start_cluster():
+    sockets = [socket.socket() for _ in range(4)]
+    for s in sockets:
+        s.bind(("localhost", 0))
+    addresses = [f"localhost:{s.getsockname()[1]}" for s in sockets]
+    for s in sockets:
+        s.close()
+    spec = tf.train.ClusterSpec({"worker": addresses[:2], "ps": addresses[2:]})
+    config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=4)
+    servers = [
+        tf.distribute.Server(spec, job_name=job, task_index=i, protocol="grpc", config=config)
+        for job in ("worker", "ps")
+        for i in range(2)
+    ]
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(spec, rpc_layer="grpc")
+    return servers, resolver
+
+
+def main():
+    jit = json.loads(sys.argv[1])
+    expected = alone(jit)
+    _servers, resolver = start_cluster()  # they end with this process
+    partitioner = tf.distribute.experimental.partitioners.FixedShardsPartitioner(2)
+    strategy = tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=partitioner)
+    coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+    with strategy.scope():
+        table, kernel = tf.Variable(TABLE, name="table"), tf.Variable(KERNEL, name="kernel")
+        optimizer = optimizer_for(jit)
+        variables = [*table.variables, *kernel.variables]
+        optimizer.build(variables)
+
+    @tf.function(autograph=False)
+    def step(number):
+        def replica():
+            with tf.GradientTape() as tape:
+                loss = loss_of(table, kernel, number)
+            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+
+        strategy.run(replica)
+
+    for number in range(STEPS):
+        coordinator.schedule(step, args=(tf.constant(number),))
+        coordinator.join()  # one after another
+    found = [np.concatenate([v.numpy() for v in v.variables]) for v in (table, kernel)]
+    slots = [slot for e in optimizer._store.tracked for slot in e.slots.values()]
+    result = {
+        "difference": max(float(np.max(np.abs(f - e))) for f, e in zip(found, expected)),
+        "moved": float(np.max(np.abs(found[0] - TABLE))),
+        "shards": len(table.variables),
+        "servers": sorted({slot.device.split("task:")[1][0] for slot in slots}),
+        "beside": all(
+            slot.device == e.variable.device
+            for e in optimizer._store.tracked
+            for slot in e.slots.values()
+        ),
+        "iterations": int(optimizer.iterations.numpy()),
+    }
+    print(json.dumps(result), flush=True)
+    os._exit(0)  # the servers have no way to end
+
+
+if __name__ == "__main__":
+    main()
