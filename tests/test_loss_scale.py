@@ -447,3 +447,48 @@ def test_it_can_be_switched_off_again():
     assert number(optimizer.skipped_steps) == 1
     with pytest.raises(AttributeError, match="skips no steps"):
         _ = tko.SGD().skipped_steps
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_step_of_ones_own_is_skipped_on_all_replicas(bad, strategy):
+    class Own(tko.Optimizer):
+        def build(self, variables):
+            super().build(variables)
+            self.momentums = [
+                self.add_variable_from_reference(reference_variable=v, name="momentum")
+                for v in variables
+            ]
+
+        def update_step(self, gradient, variable, learning_rate):
+            m = self.momentums[self._get_variable_index(variable)]
+            self.assign(m, 0.5 * tf.convert_to_tensor(m) + gradient)
+            self.assign_sub(variable, learning_rate * tf.convert_to_tensor(m))
+
+    with strategy.scope():
+        weight = tf.Variable([1.0], constraint=lambda w: tf.maximum(w, 0.0))
+        other = tf.Variable([1.0])
+        first = LossScaleOptimizer(Own(0.25), initial_scale=4.0)
+        second = tko.SGD(0.25, skip_nonfinite=True)  # another optimizer in the same step
+        first.build([weight])
+        second.build([other])
+
+    @tf.function(autograph=False)
+    def step(value):
+        def replica():
+            own = tf.distribute.get_replica_context().replica_id_in_sync_group
+            mine = tf.where(tf.equal(own, bad), value, tf.constant([0.5]))
+            first.minimize(lambda: tf.reduce_sum(mine * weight), [weight])
+            second.apply_gradients([(mine, other)])
+
+        strategy.run(replica)
+
+    for value in (0.5, INF, 0.5):
+        step(tf.constant([value]))
+    # momentum 1, then 1.5: 1 - 0.25 - 0.375; the other: 1 - 2 * 0.25
+    for variable, expected in ((weight, 0.375), (other, 0.5)):
+        local = [v.numpy()[0] for v in strategy.experimental_local_results(variable)]
+        assert local == [expected, expected]
+    assert float(first.loss_scale) == 2.0
+    assert [number(o.skipped_steps) for o in (first, second)] == [1, 1]
+    step(tf.constant([100.0]))
+    assert weight.numpy() == [0.0]  # the constraint holds
