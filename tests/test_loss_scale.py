@@ -153,6 +153,28 @@ def test_keras_3_turns_the_weights_into_infinities(strategies, half_precision, c
     assert (finite, scale) == (False, 1024.0)
 
 
+def test_keras_3_loses_its_scale_after_200_bad_steps(capsys):
+    if not harness.IS_KERAS_3:
+        pytest.skip("Keras 2 bounds its scale")
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5))
+    weight = tf.Variable(1.0)
+    optimizer.build([weight])
+
+    @tf.function(autograph=False)
+    def step(value):
+        optimizer.apply_gradients([(value * optimizer.dynamic_scale.value, weight)])
+
+    for value in [INF] * 200 + [1.0]:
+        step(tf.constant(value))
+    scale = float(optimizer.dynamic_scale.numpy())
+    with capsys.disabled():
+        print(
+            f"\nKeras 3, 200 bad steps and a good one: weight {weight.numpy()}, scale {scale}"
+        )
+    assert np.isnan(weight.numpy())
+    assert scale == 0.0
+
+
 def scalar(optimizer, values, jit=False):
     """Applies gradients of the scaled loss `scale * value * weight`, one by one."""
     weight = tf.Variable(1.0)
