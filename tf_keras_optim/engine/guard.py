@@ -23,6 +23,7 @@ class ScalePolicy:
       max_scale: it never rises above.
       hysteresis: bad steps in a row that make it back off.
       dynamic: whether it moves at all.
+      max_consecutive_skips: bad steps in a row after which to raise, or `None`.
     """
 
     initial_scale: float
@@ -33,6 +34,7 @@ class ScalePolicy:
     max_scale: float
     hysteresis: int
     dynamic: bool
+    max_consecutive_skips: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Guard:
     ):
         self.policy = policy
         self.active = True
-        self.limit: int | None = None  # bad steps in a row after which to raise
+        self.limit: int | None = None  # of bad steps in a row
         self.skipped = make("skipped_steps", tf.zeros([], tf.int64))
         self.consecutive = make("consecutive_skips", tf.zeros([], tf.int64))
         self.scale: tf.Variable | None = None

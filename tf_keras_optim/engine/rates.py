@@ -152,9 +152,7 @@ class Rates(Contract):
         """The variable that counts calls, accumulated ones included."""
         return self._public[id(self._store.iterations)]
 
-    def _guard_steps(
-        self, policy: guard.ScalePolicy | None = None, limit: int | None = None
-    ) -> None:
+    def _guard_steps(self, policy: guard.ScalePolicy | None = None) -> None:
         """Starts to skip steps that are not finite, with or without a loss scale."""
 
         def make(name: str, start: tf.Tensor) -> tf.Variable:
@@ -166,8 +164,9 @@ class Rates(Contract):
             made = guard.Guard(make, policy)
             self._guard = self._no_dependency(made)
             self._store.guard = made.variables
-        self._guard.active = self.skip_nonfinite or self._guard.scale is not None
-        self._guard.limit = limit or self.max_consecutive_skips
+        policy = self._guard.policy
+        self._guard.active = self.skip_nonfinite or policy is not None
+        self._guard.limit = (policy or self).max_consecutive_skips
         self._steps.clear()
         self._lookups.clear()
 

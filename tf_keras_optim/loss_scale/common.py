@@ -136,14 +136,9 @@ class LossScaling:
                 f"{getattr(inner, given)!r}, which this wrapper takes over. Create the inner "
                 "optimizer without it."
             )
-        names = ("growth_factor", "backoff_factor", "min_scale", "max_scale", "hysteresis")
-        policy = ScalePolicy(
-            initial_scale=arguments["initial_scale"],
-            growth_steps=arguments["dynamic_growth_steps"],
-            dynamic=arguments["dynamic"],
-            **{name: arguments[name] for name in names},
-        )
-        inner._guard_steps(policy, arguments["max_consecutive_skips"])
+        named = {k: v for k, v in arguments.items() if k != "dynamic_growth_steps"}
+        growth_steps = arguments["dynamic_growth_steps"]
+        inner._guard_steps(ScalePolicy(growth_steps=growth_steps, **named))
         inner._check_reducer()
         self._unscaled = threading.local()
 

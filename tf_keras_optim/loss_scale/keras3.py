@@ -32,7 +32,8 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         self._wrap_optimizer(inner_optimizer, arguments)
         self.arguments = inner_optimizer._no_dependency(arguments)
         self.name = name or "loss_scale_optimizer"
-        self._inner = inner_optimizer
+        self._inner = inner_optimizer._no_dependency(inner_optimizer)
+        self._track_trackable(inner_optimizer, "inner_optimizer")  # its name in checkpoints
 
     @property
     def inner_optimizer(self) -> Any:
