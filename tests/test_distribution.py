@@ -32,7 +32,7 @@ CASES = {
 }
 
 
-STEPS, TABLE = 20, (6, 3)
+STEPS, SHAPES, TABLE = 20, [(), (2, 3, 4)], (6, 3)
 WAYS = [(2, False, False), (2, True, True), (4, False, False), (4, True, False)]
 
 
@@ -47,7 +47,8 @@ def sparse_shares(replicas, rows=TABLE[0]):
 
 def equal_parts_of(cls, arguments, replicas, scaled, strategy):
     """Final values under replicas and alone, from the same gradients in total."""
-    gradients, starts = harness.gradient_sequence(STEPS), [*harness.starts(), np.ones(TABLE)]
+    gradients = harness.gradient_sequence(STEPS, SHAPES)
+    starts = [*harness.starts(SHAPES), np.ones(TABLE)]
     ids, rows = sparse_shares(replicas)
     parts = np.arange(1, replicas + 1) / np.sum(np.arange(1, replicas + 1))  # uneven
 
