@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 from tf_keras.src.mixed_precision.loss_scale_optimizer import LossScaleOptimizerV3
 
-from tf_keras_optim.loss_scale import common
+import tf_keras_optim.loss_scale.common as common
 
 tracking = tf.__internal__.tracking
 _CONTRACT = """As in Keras 2, `apply_gradients` takes gradients that went through

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.loss_scale import common
+import tf_keras_optim.loss_scale.common as common
 
 AutoTrackable = tf.__internal__.tracking.AutoTrackable
 _CONTRACT = """As in Keras 3, `apply_gradients` takes the gradients of the scaled loss; those

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+import tf_keras_optim.testing.trials as trials
 from tf_keras_optim.faces.running import keras
-from tf_keras_optim.testing import trials
 from tf_keras_optim.testing.report import NotRunError
 
 BOUND = 2e-5  # of the distance moved
