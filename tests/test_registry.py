@@ -107,9 +107,20 @@ def test_a_weights_file_with_other_state_is_refused(tmp_path):
         other.compile(tko.Adam(), harness.classification_loss())
         if built:
             other.optimizer.build(other.trainable_variables)
-        with pytest.raises(Exception, match=r"state variables, but [56] arrays were saved"):
+        with pytest.raises(Exception, match=r"saved by 'SGD', here 'Adam'[^#]*kernel velocity"):
             other.load_weights(path)
             other.fit(*harness.classification_data(), verbose=0)
+
+
+def test_numbered_arrays_without_names_are_counted(tmp_path):
+    path = str(tmp_path / "x.weights.h5")
+    model, _ = harness.fit(keras.optimizers.SGD(0.01, momentum=0.9))
+    model.save_weights(path)
+    other = harness.small_model()
+    other.compile(tko.Adam(), harness.classification_loss())
+    other.optimizer.build(other.trainable_variables)
+    with pytest.raises(Exception, match=r"state variables, but [56] arrays were saved"):
+        other.load_weights(path)
 
 
 def test_a_weights_file_without_state_leaves_the_optimizer_alone(tmp_path):

@@ -10,6 +10,7 @@ model.compile(optimizer=tko.AdamW(1e-3), loss="mse")
 from tf_keras_optim import schedules
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.named_state import LoadReport
 from tf_keras_optim.engine.store import Slot
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers import (
@@ -45,6 +46,7 @@ __all__ = [
     "Lamb",
     "LearningRate",
     "Lion",
+    "LoadReport",
     "LossScaleOptimizer",
     "Nadam",
     "Optimizer",

@@ -96,7 +96,7 @@ class Applying(Rates):
         if distribution.across_replicas():
             self._apply_across(gradients, variables, aggregate, scaled)
             return
-        self._check_nothing_pending()
+        self._load_waiting(force=True)
         step = self._step_for(gradients, variables, scaled)
         given = [
             rows.slices(gradient)

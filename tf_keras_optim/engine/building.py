@@ -109,7 +109,7 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         self._is_built = True
         self._steps.clear()
         self._lookups.clear()
-        self._load_pending()
+        self._load_waiting(force=type(self).build is Building.build)
 
     def _new_entry(self, variable: Any, native: tf.Variable) -> Tracked:
         path = path_of(variable)

@@ -83,7 +83,7 @@ class Contract(Building):
         )
         if is_new:
             self._publish(name, variable, flat)
-            self._load_pending()
+            self._load_waiting()
         return self._public[id(variable)]
 
     def add_optimizer_variables(

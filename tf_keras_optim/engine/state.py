@@ -1,22 +1,55 @@
-"""Reading and writing an optimizer's state, in the layout Keras expects."""
+"""Handing an optimizer's state out and taking it in, by name and as Keras numbers it."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tf_keras_optim.engine import layout, named_state
+from tf_keras_optim.engine.named_state import LoadReport
+
 _MULTIPLIER = "learning_rate_multiplier"
+_LEARNING_RATE = "learning_rate"
+
+
+@dataclasses.dataclass
+class _Waiting:
+    """State that came before the slots.
+
+    Attributes:
+      values: arrays as Keras numbers them, `None` if they came by name.
+      notes: what is known about each of them.
+      state: the state dict, `None` if nothing is known about them.
+      options: further arguments for `plan`.
+      before: scalars that were set at once, with the values they had.
+    """
+
+    values: layout.Values | None = None
+    notes: layout.Notes | None = None
+    state: Mapping[str, Any] | None = None
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    before: list[tuple[tf.Variable, np.ndarray]] = dataclasses.field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """The number of arrays."""
+        if self.state is not None:
+            return len(named_state.flat(self.state))
+        return sum(map(str.isdigit, self.values or ()))
 
 
 class State:
     """The part of an optimizer that hands its state out and takes it in.
 
-    The layout is the order of `variables`. Values that arrive before the slots
-    exist wait until `build` has made them; nothing is dropped.
+    State that arrives before the slots exist waits until `build` has made them, save for
+    the counters and the loss scale, which the first step needs before that.
     """
 
-    _pending: list[np.ndarray] | None = None
+    _waiting: _Waiting | None = None
+    _rate_is_state: bool
+    built: bool
 
     def _state_variables(self) -> list[tf.Variable]:
         raise NotImplementedError
@@ -31,6 +64,8 @@ class State:
 
     def get_weights(self) -> list[np.ndarray]:
         """Returns the state as NumPy arrays, in the order of `variables`."""
+        if self.built:
+            self._load_waiting(force=True)
         return [variable.numpy() for variable in self._state_variables()]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
@@ -43,62 +78,261 @@ class State:
           ValueError: the optimizer is not built, or the number or a shape differs.
             Nothing is changed then.
         """
-        if not self.built:  # type: ignore[attr-defined]
+        if not self.built:
             raise ValueError(
                 f"{self._title()} has no slots yet. Call "
                 "`optimizer.build(trainable_variables)` before `set_weights(weights)`."
             )
         arrays = [np.asarray(weight) for weight in weights]
         self._assign(arrays, "given", self._state_variables())
+        self._drop_waiting()
+
+    # By name.
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the whole state by name, as NumPy arrays.
+
+        Returns:
+          state: a dict with these keys. "format" and "version": what reads it again.
+            "class_name": the class of the optimizer. "scalars": 0-d arrays by name:
+            `iterations` (calls, accumulated ones included), `learning_rate` or the
+            `learning_rate_multiplier` of a schedule, and what an algorithm or the loss scale
+            counts. "variables": by the path of each model variable, e.g. "dense/kernel", a
+            dict of its slots, with "average", "gradient_accumulator" and "master" where
+            there are such. "extra": what a subclass keeps besides. "weights": shape, dtype
+            and CRC-32 of each model variable, by which it is known under another name.
+        """
+        if self.built:
+            self._load_waiting(force=True)
+        state, waiting = named_state.to_dict(self), self._waiting
+        if waiting is None:
+            return state
+        if waiting.state is None or waiting.values is not None:
+            raise ValueError(
+                f"{self._title()} waits for its slots, and what was loaded from Keras' file "
+                "does not name all variables. Call "
+                "`optimizer.build(model.trainable_variables)` first."
+            )
+        scalars = dict(waiting.state["scalars"]) | state["scalars"]
+        return dict(waiting.state) | {"scalars": scalars}
+
+    def load_state_dict(
+        self,
+        state: Mapping[str, Any],
+        strict: bool = True,
+        keep_hyperparameters: bool = False,
+        names: Mapping[str, str] | Callable[[str], str] | None = None,
+    ) -> LoadReport:
+        """Takes over a state that `state_dict` returned, matching variables by name.
+
+        An optimizer that is not built yet takes over counters and loss scale, keeps the
+        rest until `build`, and checks it then.
+
+        Args:
+          state: the state.
+          strict: raise if it is not exactly what this optimizer keeps. False takes over
+            what fits: the moments, say, after an average or another slot was turned on.
+          keep_hyperparameters: leave the learning rate, or the factor on its schedule,
+            as it is here. Needed where a number was exchanged for a schedule.
+          names: saved paths to paths here, a mapping or a function. By default a path is
+            itself; variables whose automatic names differ are recognised, in order, by
+            their last name, shape and value.
+
+        Returns:
+          report: what was loaded, and what was not; see `LoadReport`.
+
+        Raises:
+          TypeError: `state` is no dict.
+          ValueError: it is not such a state, or (`strict`) differs from this optimizer's;
+            every difference is listed. Nothing is changed then.
+        """
+        named_state.check_form(state, self._title())
+        options = {"keep_hyperparameters": keep_hyperparameters, "names": names}
+        if not self.built and not strict:
+            raise ValueError(
+                f"{self._title()} has no slots yet, so what fits cannot be told. Call "
+                "`optimizer.build(trainable_variables)` before "
+                "`load_state_dict(state, strict=False)`."
+            )
+        return self._take(_Waiting(state=state, options=options), strict)
+
+    def _take(self, given: _Waiting, strict: bool = True, patient: bool = False) -> LoadReport:
+        """Loads named state now, or as soon as the variables for it exist.
+
+        Args:
+          given: the state.
+          strict: raise if it does not fit exactly.
+          patient: wait for the next use if it would fit other values of the weights.
+        """
+        assert given.state is not None
+        if not self.built:
+            self._let_wait(given)
+            return LoadReport(waiting=True)
+        plan = named_state.plan(self, given.state, **given.options)
+        if patient and not plan.report.fits:
+            # Keras may load the optimizer before the weights that tell who is who.
+            later = named_state.plan(self, given.state, compare_values=False, **given.options)
+            if later.report.fits:
+                self._let_wait(given)
+                return LoadReport(waiting=True)
+        if strict and not plan.report.fits:
+            raise ValueError(
+                f"{self._title()}: the saved state does not fit; nothing was changed.\n"
+                f"{plan.report.differences()}\n"
+                "Create the optimizer and the model as they were, or take over what fits "
+                "with `load_state_dict(state, strict=False)`. If only names differ, give "
+                "the layers names, pass `names=`, or load the weights before the state."
+            )
+        self._drop_waiting()
+        self._set(plan.assignments)
+        return plan.report
+
+    def _set(self, assignments: Sequence[tuple[tf.Variable, np.ndarray]]) -> None:
+        with tf.init_scope():
+            for variable, value in assignments:
+                variable.assign(value)
+
+    # As Keras numbers it.
+
+    def _layout(self) -> tuple[layout.Values, layout.Notes]:
+        """Returns the state as numbered arrays, what Keras lacks by name, and the notes."""
+        if self.built:
+            self._load_waiting(force=True)
+        if self._waiting is not None:
+            if self._waiting.values is None:
+                raise ValueError(
+                    f"{self._title()} waits for its slots and cannot be saved in Keras' "
+                    "format. Call `optimizer.build(model.trainable_variables)` first."
+                )
+            return self._waiting.values, self._waiting.notes or {}
+        keys = {id(v): key for key, v in named_state.collect(self).items()}
+        weights: dict[str, Any] = {
+            entry.path: named_state.fingerprint(entry.variable.numpy())
+            for entry in self._store.tracked  # type: ignore[attr-defined]
+        }
+        arranged = {str(i): v for i, v in enumerate(self._positional_state())}
+        values: layout.Values = {}
+        notes: layout.Notes = {}
+        for name, variable in (arranged | self._named_state()).items():
+            value = np.asarray(variable.numpy())
+            if name == _MULTIPLIER and value == 1.0:
+                continue
+            key = keys[id(variable)]
+            weight = weights.get(key[1]) if key[0] == "variables" else None
+            values[name] = value
+            notes[name] = layout.note(key, value, type(self).__name__, weight)
+        return values, notes
 
     def save_own_variables(self, store: Any) -> None:
-        """Writes the state into a Keras store: by position, and by name what Keras lacks."""
-        for position, variable in enumerate(self._positional_state()):
-            store[str(position)] = variable.numpy()
-        for name, variable in self._named_state().items():
-            if name != _MULTIPLIER or variable.numpy() != 1.0:
-                store[name] = variable.numpy()
+        """Writes the state into a Keras store: by position, and by name what Keras lacks.
 
-    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        In an HDF5 file each array carries a note that names it and guards its bytes.
+        """
+        layout.write(store, *self._layout())
+
+    def load_own_variables(self, store: Any) -> None:
         """Reads the state from a Keras store.
 
         An optimizer that is not built yet keeps the values until `build`. A file
         without optimizer state (of a model that was never compiled) changes nothing.
+        Arrays that carry notes are matched by name, others by position, as in Keras.
 
         Raises:
-          ValueError: the number of arrays or a shape differs from this
-            optimizer's. Nothing is changed then.
+          ValueError: the saved state is damaged, or is not what this optimizer keeps.
+            Nothing is changed then.
         """
-        names = set(store.keys())
-        values = [np.asarray(store[str(i)]) for i in range(sum(map(str.isdigit, names)))]
-        if not values:
+        self._load_layout(*layout.read(store, self._title()))
+
+    def _load_layout(self, values: layout.Values, notes: layout.Notes) -> None:
+        if not any(map(str.isdigit, values)):
             return
+        if not notes:
+            self._load_numbered(values)
+            return
+        state = layout.to_state(values, notes)
+        here = self._store.multiplier  # type: ignore[attr-defined]
+        if here is not None and _LEARNING_RATE not in state["scalars"]:
+            state["scalars"].setdefault(_MULTIPLIER, np.float32(1.0))
+        optional = frozenset() if self._rate_is_state else frozenset({_LEARNING_RATE})
+        options = {"listed": False, "optional": optional}
+        self._take(_Waiting(values, notes, state, options), patient=True)
+
+    def _load_numbered(self, values: layout.Values) -> None:
+        """Loads arrays that nothing is known about but their numbers."""
         named = self._named_state()
-        factor = np.asarray(store[_MULTIPLIER]) if _MULTIPLIER in names else np.float32(1.0)
+        factor = values.get(_MULTIPLIER, np.float32(1.0))
         if _MULTIPLIER not in named and factor != 1.0:
             raise ValueError(
                 f"{self._title()} follows no schedule, but the saved one did, with the factor "
                 f"`{_MULTIPLIER}` = {factor} on it. Create the optimizer with that schedule."
             )
-        if self.built or len(values) == len(self._positional_state()):  # type: ignore[attr-defined]
-            self._assign(values, "saved", self._positional_state())
+        given = _Waiting(values=values)
+        if self.built or given.size == len(self._positional_state()):
+            self._assign_numbered(given)
         else:
-            self._pending = self._no_dependency(values)  # type: ignore[attr-defined]
-        found = {name: np.asarray(store[name]) for name in names & set(named)}
-        for name, value in ({_MULTIPLIER: factor} | found).items():
-            if name in named:
-                named[name].assign(value)
+            self._let_wait(given)
+        by_name = {_MULTIPLIER: factor} | values
+        self._set([(v, np.asarray(by_name[n])) for n, v in named.items() if n in by_name])
 
-    def _load_pending(self) -> None:
-        """Assigns waiting values as soon as every variable they belong to exists."""
-        if self._pending is not None and len(self._pending) == len(self._positional_state()):
-            values, self._pending = self._pending, None
-            self._assign(values, "saved", self._positional_state())
+    def _assign_numbered(self, given: _Waiting) -> None:
+        assert given.values is not None
+        arrays = [given.values[str(i)] for i in range(given.size)]
+        self._assign(arrays, "saved", self._positional_state())
 
-    def _check_nothing_pending(self) -> None:
-        if self._pending is not None:
-            values, self._pending = self._pending, None
-            self._assign(values, "saved", self._positional_state())
+    # State that came before the slots.
+
+    def _let_wait(self, given: _Waiting) -> None:
+        """Keeps state until the slots exist; sets the scalars that exist already."""
+        self._drop_waiting()
+        if given.state is not None:
+            saved = given.state["scalars"]
+            keep = given.options.get("keep_hyperparameters")
+            for key, variable in named_state.collect(self).items():
+                is_rate = key[1] in (_LEARNING_RATE, _MULTIPLIER)
+                if key[0] == "scalars" and key[1] in saved and not (keep and is_rate):
+                    value = np.asarray(saved[key[1]])
+                    if value.shape == ():
+                        given.before.append((variable, variable.numpy()))
+                        dtype = variable.dtype.as_numpy_dtype
+                        self._set([(variable, value.astype(dtype))])
+        self._waiting = self._no_dependency(given)  # type: ignore[attr-defined]
+
+    def _drop_waiting(self) -> _Waiting | None:
+        waiting, self._waiting = self._waiting, None
+        return waiting
+
+    def _load_waiting(self, force: bool = False) -> None:
+        """Loads waiting state as soon as every variable it belongs to exists.
+
+        Args:
+          force: load it now; if there are other variables, raise.
+        """
+        if self._waiting is None:
+            return
+        known = self._waiting.state is not None
+        count = len(named_state.collect(self) if known else self._positional_state())
+        if self._rate_is_missing():
+            count -= 1
+        if not (force or count == self._waiting.size):
+            return
+        waiting = self._drop_waiting()
+        assert waiting is not None
+        with tf.init_scope():
+            if not known:
+                self._assign_numbered(waiting)
+                return
+            try:
+                self._take(waiting)
+            except ValueError:
+                self._set(waiting.before)
+                raise
+
+    def _rate_is_missing(self) -> bool:
+        """Whether the waiting state was saved without the learning rate that is here."""
+        assert self._waiting is not None
+        state = self._waiting.state
+        here = self._store.rate is not None  # type: ignore[attr-defined]
+        return state is not None and here and _LEARNING_RATE not in state["scalars"]
 
     def _assign(
         self, values: Sequence[np.ndarray], kind: str, variables: Sequence[tf.Variable]
@@ -119,8 +353,8 @@ class State:
                     f"{tuple(value.shape)}. The optimizer's options and trainable "
                     "variables must be those of the saved one."
                 )
-        for variable, value in zip(variables, values):
-            variable.assign(value.astype(variable.dtype.as_numpy_dtype))
+        dtypes = [variable.dtype.as_numpy_dtype for variable in variables]
+        self._set([(v, a.astype(dtype)) for v, a, dtype in zip(variables, values, dtypes)])
 
     def _state_name(self, variable: tf.Variable) -> str:
         for name, candidate in self._store.named.items():  # type: ignore[attr-defined]

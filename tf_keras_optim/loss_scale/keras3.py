@@ -1,6 +1,6 @@
 """LossScaleOptimizer as Keras 3 expects it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim.loss_scale.common as common
+from tf_keras_optim.engine import layout
 
 AutoTrackable = tf.__internal__.tracking.AutoTrackable
 _CONTRACT = """As in Keras 3, `apply_gradients` takes the gradients of the scaled loss; those
@@ -94,28 +95,32 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the state in the layout of Keras' own LossScaleOptimizer."""
-        inner: dict[str, Any] = {}
-        self._inner.save_own_variables(inner)
-        numbered = [key for key in inner if key.isdigit()]
-        leading = [0, 0.0, inner.pop("step_counter"), inner.pop("dynamic_scale")]
-        for position, value in enumerate(leading):
-            store[str(position)] = np.asarray(value)
-        for key in numbered:
-            store[str(int(key) + _LEADING)] = inner.pop(key)
-        for key, value in inner.items():
-            store[key] = value
+        values, notes = self._inner._layout()
+        places = {"step_counter": "2", "dynamic_scale": "3"}
+        for key in values:
+            if key.isdigit():
+                places[key] = str(int(key) + _LEADING)
+        arranged = {"0": np.asarray(0), "1": np.asarray(0.0)}
+        arranged |= {places.get(key, key): value for key, value in values.items()}
+        name = type(self._inner).__name__
+        noted = {key: layout.note(("unused",), arranged[key], name, None) for key in ("0", "1")}
+        noted |= {places.get(key, key): note for key, note in notes.items()}
+        layout.write(store, arranged, noted)
 
-    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+    def load_own_variables(self, store: Any) -> None:
         """Reads the state, also of Keras' own LossScaleOptimizer."""
-        keys = set(store.keys())
-        if not keys:
+        values, notes = layout.read(store, self._inner._title())
+        if not values:
             return
-        inner = {key: store[key] for key in keys if not key.isdigit()}
-        for key in keys:
+        places = {"2": "step_counter", "3": "dynamic_scale"}
+        for key in values:
             if key.isdigit() and int(key) >= _LEADING:
-                inner[str(int(key) - _LEADING)] = store[key]
-        inner |= {"step_counter": store["2"], "dynamic_scale": store["3"]}
-        self._inner.load_own_variables(inner)
+                places[key] = str(int(key) - _LEADING)
+
+        def arranged(found: dict[str, Any]) -> dict[str, Any]:
+            return {places.get(k, k): v for k, v in found.items() if k not in ("0", "1")}
+
+        self._inner._load_layout(arranged(values), arranged(notes))
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument by name; `from_config` makes an equal optimizer."""

@@ -1,0 +1,109 @@
+"""The state as numbered arrays, which is how Keras' files hold it, with notes on each.
+
+The numbers are Keras' own and Keras reads them. A note says what an array is (variable,
+slot) and what its bytes add up to; it is an attribute of the array in the HDF5 file, which
+Keras does not look at.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tf_keras_optim.engine.named_state import FORMAT, VERSION, fingerprint
+
+_ATTRIBUTE = "tf_keras_optim"
+
+Values = dict[str, np.ndarray]
+Notes = dict[str, dict[str, Any]]
+
+
+def write(store: Any, values: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
+    """Writes arrays into a Keras store, and the notes where the store is an HDF5 file."""
+    for key, value in values.items():
+        store[key] = value
+        attributes = _attributes(store, key)
+        if attributes is not None and key in notes:
+            attributes[_ATTRIBUTE] = json.dumps(notes[key])
+
+
+def read(store: Any, title: str) -> tuple[Values, Notes]:
+    """Returns the arrays of a Keras store and the notes on them.
+
+    Raises:
+      ValueError: an array is not the one that its note describes.
+    """
+    values: Values = {}
+    notes: Notes = {}
+    for key in store.keys():  # noqa: SIM118  (a store is no mapping)
+        attributes = _attributes(store, key)
+        values[key] = np.asarray(store[key])
+        if attributes is None or _ATTRIBUTE not in attributes:
+            continue
+        try:
+            notes[key] = json.loads(attributes[_ATTRIBUTE])
+            saved = notes[key]["array"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{title}: the saved state is damaged: the note on array {key!r} cannot be "
+                f"read ({error}). Load another checkpoint."
+            ) from error
+        if values[key].dtype.name != saved["dtype"] and values[key].dtype.kind == "V":
+            values[key] = values[key].view(np.dtype(saved["dtype"]))
+        if fingerprint(values[key]) != saved:
+            raise ValueError(
+                f"{title}: the saved state is damaged: array {key!r} "
+                f"({' '.join(map(str, notes[key].get('key', [])))}) should be {saved}, but "
+                f"is {fingerprint(values[key])}. Load another checkpoint."
+            )
+    if notes and set(notes) != set(values):
+        raise ValueError(
+            f"{title}: the saved state is damaged: arrays {sorted(set(values) - set(notes))} "
+            "have lost their notes. Load another checkpoint."
+        )
+    return values, notes
+
+
+def _attributes(store: Any, key: str) -> Any:
+    """Returns the HDF5 attributes of an array in a Keras store, `None` elsewhere."""
+    group = getattr(store, "_h5_entry_group", store)  # Keras 3 wraps the group
+    if group is None or key not in group:
+        return None
+    return getattr(group[key], "attrs", None)
+
+
+def note(key: tuple[str, ...], value: Any, class_name: str, weight: Any) -> dict[str, Any]:
+    """Returns the note on an array.
+
+    Args:
+      key: what the array is.
+      value: the array.
+      class_name: the class of the optimizer.
+      weight: fingerprint of the model variable that it belongs to, or `None`.
+    """
+    own = {"key": list(key), "array": fingerprint(value), "class_name": class_name}
+    return own if weight is None else own | {"weight": weight}
+
+
+def to_state(values: Values, notes: Notes) -> dict[str, Any]:
+    """Returns the state dict that arrays and the notes on them make up."""
+    state: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "class_name": next(iter(notes.values())).get("class_name"),
+        "scalars": {},
+        "variables": {},
+        "extra": {},
+        "weights": {},
+    }
+    numbered = sorted((key for key in notes if key.isdigit()), key=int)
+    for name in [*numbered, *(key for key in notes if not key.isdigit())]:
+        key = notes[name]["key"]
+        section = state
+        for part in key[:-1]:
+            section = section.setdefault(part, {})
+        section[key[-1]] = values[name]
+        if "weight" in notes[name]:
+            state["weights"][key[1]] = notes[name]["weight"]
+    return state

@@ -1,0 +1,357 @@
+"""An optimizer's state by name: what it looks like, and whether another one fits it."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+FORMAT = "tf_keras_optim.state"
+VERSION = 1
+_RATES = ("learning_rate", "learning_rate_multiplier")
+_MOST_LINES = 20
+
+Key = tuple[str, ...]  # ("scalars", name), ("variables", path, slot) or ("extra", name)
+
+
+@dataclasses.dataclass
+class LoadReport:
+    """What became of each part of a saved state.
+
+    Every entry is a line of text that names the variable, the slot, shape and dtype.
+
+    Attributes:
+      loaded: what was taken over.
+      missing: what this optimizer has and the saved state has not; it stays as it is,
+        but an average starts from the current weights.
+      unexpected: what the saved state has and this optimizer has not; left out.
+      mismatched: what has another shape, or was saved by another class or for another
+        kind of learning rate; left out, except for slots that fit.
+      cast: what was converted to another floating-point dtype.
+      kept: hyperparameters that were kept as they are, on request.
+      waiting: whether the state waits for `build`; the lists are empty then.
+    """
+
+    loaded: list[str] = dataclasses.field(default_factory=list)
+    missing: list[str] = dataclasses.field(default_factory=list)
+    unexpected: list[str] = dataclasses.field(default_factory=list)
+    mismatched: list[str] = dataclasses.field(default_factory=list)
+    cast: list[str] = dataclasses.field(default_factory=list)
+    kept: list[str] = dataclasses.field(default_factory=list)
+    waiting: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether the saved state is exactly what this optimizer keeps."""
+        return not (self.missing or self.unexpected or self.mismatched or self.cast)
+
+    def differences(self) -> str:
+        """Returns the differences as lines of text."""
+        titles = {
+            "mismatched": "different",
+            "missing": "here, but not in the saved state",
+            "unexpected": "in the saved state, but not here",
+            "cast": "of another dtype",
+        }
+        lines = []
+        for kind, title in titles.items():
+            found = getattr(self, kind)
+            lines += [f"  {title}:"] * bool(found)
+            lines += [f"    {line}" for line in found[:_MOST_LINES]]
+            if len(found) > _MOST_LINES:
+                lines.append(f"    ... and {len(found) - _MOST_LINES} more")
+        return "\n".join(lines)
+
+
+def fingerprint(value: Any) -> dict[str, Any]:
+    """Returns an array's shape, dtype, and the CRC-32 of its bytes."""
+    array = np.ascontiguousarray(value)
+    return {
+        "shape": list(np.shape(value)),
+        "dtype": array.dtype.name,
+        "crc32": zlib.crc32(array.reshape(-1).view(np.uint8).data),
+    }
+
+
+def described(key: Key, value: Any) -> str:
+    """Returns one line: the variable, the slot, shape and dtype."""
+    name = " ".join(key[1:])
+    return f"{name} {tuple(value.shape)} {np.dtype(_dtype(value)).name}"
+
+
+def _dtype(value: Any) -> Any:
+    return value.dtype.as_numpy_dtype if isinstance(value.dtype, tf.DType) else value.dtype
+
+
+def collect(optimizer: Any) -> dict[Key, tf.Variable]:
+    """Returns an optimizer's state variables by what they are.
+
+    A variable of a subclass' own that is named after a model variable is listed with
+    the slots of that one.
+    """
+    store = optimizer._store
+    found: dict[Key, tf.Variable] = {("scalars", "iterations"): store.iterations}
+    rates = zip(_RATES, (store.rate, store.multiplier))
+    found |= {("scalars", name): rate for name, rate in rates if rate is not None}
+    found |= {("scalars", name): v for name, v in store.step_slots.items()}
+    found |= {("scalars", name): v for name, v in store.guard.items()}
+    names = {id(variable): name for name, variable in store.named.items()}
+    for entry in store.tracked:
+        kept = [*entry.slots.values(), entry.average, entry.accumulator, entry.master]
+        for variable in kept:
+            if variable is not None:
+                slot = names[id(variable)].removeprefix(f"{entry.path}/")
+                found["variables", entry.path, slot] = variable
+    paths = sorted((entry.path for entry in store.tracked), key=len, reverse=True)
+    for variable in store.extra:
+        name = names[id(variable)]
+        path = next((p for p in paths if name.startswith(f"{p}/")), None)
+        if path is None:
+            found["extra", name] = variable
+        else:
+            found["variables", path, name.removeprefix(f"{path}/")] = variable
+    return found
+
+
+def to_dict(optimizer: Any) -> dict[str, Any]:
+    """Returns the state as `state_dict` documents it."""
+    state: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "class_name": type(optimizer).__name__,
+        "scalars": {},
+        "variables": {entry.path: {} for entry in optimizer._store.tracked},
+        "extra": {},
+        "weights": {
+            entry.path: fingerprint(entry.variable.numpy())
+            for entry in optimizer._store.tracked
+        },
+    }
+    for key, variable in collect(optimizer).items():
+        section = state
+        for part in key[:-1]:
+            section = section[part]
+        section[key[-1]] = np.asarray(variable.numpy())
+    return state
+
+
+def check_form(state: Any, title: str) -> None:
+    """Checks that a value is a state dict that this version can read.
+
+    Raises:
+      TypeError: it is no mapping.
+      ValueError: its format, version or sections are not as expected.
+    """
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            f"{title}: argument `state` must be what `state_dict()` returned, a dict. "
+            f"Received: {type(state).__name__}."
+        )
+    if state.get("format") != FORMAT:
+        raise ValueError(
+            f"{title}: this is no state of an optimizer of tf_keras_optim: 'format' is "
+            f"{state.get('format')!r}, expected {FORMAT!r}. Keys: {list(state)[:10]}. For "
+            "the state of other libraries use `tf_keras_optim.convert`."
+        )
+    if not isinstance(state.get("version"), int) or not 1 <= state["version"] <= VERSION:
+        raise ValueError(
+            f"{title}: the state has format version {state.get('version')!r}; this release "
+            f"reads versions 1 to {VERSION}. Install a later tf_keras_optim."
+        )
+    for section in ("scalars", "variables", "extra"):
+        if not isinstance(state.get(section), Mapping):
+            raise ValueError(
+                f"{title}: section {section!r} of the state must be a dict. Received: "
+                f"{type(state.get(section)).__name__}."
+            )
+    for path, slots in state["variables"].items():
+        if not isinstance(slots, Mapping):
+            raise ValueError(
+                f"{title}: the state of variable {path!r} must be a dict of slots. "
+                f"Received: {type(slots).__name__}."
+            )
+
+
+def flat(state: Mapping[str, Any]) -> dict[Key, np.ndarray]:
+    """Returns the arrays of a state dict by key."""
+    arrays: dict[Key, np.ndarray] = {
+        (section, name): np.asarray(value)
+        for section in ("scalars", "extra")
+        for name, value in state[section].items()
+    }
+    for path, slots in state["variables"].items():
+        for slot, value in slots.items():
+            arrays["variables", path, slot] = np.asarray(value)
+    return arrays
+
+
+@dataclasses.dataclass
+class Plan:
+    """What would be assigned, and how the saved state differs."""
+
+    assignments: list[tuple[tf.Variable, np.ndarray]]
+    report: LoadReport
+
+
+def plan(
+    optimizer: Any,
+    state: Mapping[str, Any],
+    *,
+    keep_hyperparameters: bool = False,
+    names: Mapping[str, str] | Callable[[str], str] | None = None,
+    optional: frozenset[str] = frozenset(),
+    listed: bool = True,
+    compare_values: bool = True,
+) -> Plan:
+    """Compares a saved state with an optimizer's. Changes nothing.
+
+    Args:
+      optimizer: a built optimizer.
+      state: a state dict.
+      keep_hyperparameters: leave the learning rate, or the factor on a schedule, alone.
+      names: saved paths to paths here, a mapping or a function.
+      optional: names of scalars that need not have been saved.
+      listed: whether the state names every model variable, and not only those that
+        something is kept for.
+      compare_values: whether variables under other names must have the saved values.
+    """
+    here, report = collect(optimizer), LoadReport()
+    if state.get("class_name") != type(optimizer).__name__:
+        report.mismatched.append(
+            f"class: saved by {state.get('class_name')!r}, here {type(optimizer).__name__!r}"
+        )
+    kept_for = {key[1] for key in here if key[0] == "variables"}
+    entries = [e for e in optimizer._store.tracked if listed or e.path in kept_for]
+    known = _matched_paths(optimizer, entries, state, names, compare_values)
+    saved: dict[Key, np.ndarray] = {}
+    for key, value in flat(state).items():
+        renamed = (key[0], known[key[1]], *key[2:]) if key[0] == "variables" else key
+        saved[renamed] = value
+    if keep_hyperparameters:
+        rates = [("scalars", name) for name in _RATES]
+        report.kept = [described(key, here[key]) for key in rates if key in here]
+        here = {key: v for key, v in here.items() if key not in rates}
+        saved = {key: v for key, v in saved.items() if key not in rates}
+    elif {k[1] for k in here if k[1] in _RATES} != {k[1] for k in saved if k[1] in _RATES}:
+        _compare_rates(here, saved, report, optional)
+    assignments: list[tuple[tf.Variable, np.ndarray]] = []
+    for key, variable in here.items():
+        if key in saved:
+            _compare(key, variable, saved[key], report, assignments)
+        elif key[1] not in optional:
+            report.missing.append(described(key, variable))
+            entry = _entry_of_average(optimizer, variable)
+            if entry is not None:
+                now = entry.variable.numpy().astype(_dtype(variable))
+                assignments.append((variable, now))
+    surplus = [(key, value) for key, value in saved.items() if key not in here]
+    report.unexpected += [described(key, value) for key, value in surplus]
+    if listed:
+        _compare_variables(optimizer, state, known, report)
+    return Plan(assignments, report)
+
+
+def _compare(
+    key: Key,
+    variable: tf.Variable,
+    value: np.ndarray,
+    report: LoadReport,
+    assignments: list[tuple[tf.Variable, np.ndarray]],
+) -> None:
+    """Adds an assignment where a saved array fits, else a line to the report."""
+    line = described(key, variable)
+    other = f"saved {tuple(value.shape)} {value.dtype.name}, here {line}"
+    target = np.dtype(_dtype(variable))
+    whole = np.issubdtype(target, np.integer)
+    numeric = np.issubdtype(value.dtype, np.number) or value.dtype.name == "bfloat16"
+    fits = tuple(value.shape) == tuple(variable.shape) and numeric
+    if not fits or (whole and not np.issubdtype(value.dtype, np.integer)):
+        report.mismatched.append(other)
+        return
+    if not whole and value.dtype != target and key[0] != "scalars":
+        report.cast.append(other)
+    assignments.append((variable, value.astype(target)))
+    report.loaded.append(line)
+
+
+def _compare_rates(
+    here: dict[Key, tf.Variable],
+    saved: dict[Key, np.ndarray],
+    report: LoadReport,
+    optional: frozenset[str],
+) -> None:
+    """Takes the rates out of both sides where one is a number and the other a schedule."""
+    ours = [key for key in here if key[0] == "scalars" and key[1] in _RATES]
+    theirs = [key for key in saved if key[0] == "scalars" and key[1] in _RATES]
+    if theirs or not {key[1] for key in ours} <= optional:
+        kinds = [" and ".join(key[1] for key in keys) or "none" for keys in (theirs, ours)]
+        report.mismatched.append(
+            f"learning rate: saved as {kinds[0]}, here {kinds[1]} (a number on one side, a "
+            "schedule or callable on the other; `keep_hyperparameters=True` keeps this one)"
+        )
+    for key in ours:
+        here.pop(key)
+    for key in theirs:
+        saved.pop(key)
+
+
+def _compare_variables(
+    optimizer: Any, state: Mapping[str, Any], known: Mapping[str, str], report: LoadReport
+) -> None:
+    """Reports model variables that one side does not know, also where none has slots."""
+    ours = {entry.path: entry for entry in optimizer._store.tracked}
+    theirs = {known[path] for path in state["variables"]}
+    for path in ours:
+        if path not in theirs:
+            variable = ours[path].variable
+            line = described(("variables", path, "(the variable)"), variable)
+            report.missing.append(line)
+    report.unexpected += [f"{path} (the variable)" for path in theirs if path not in ours]
+
+
+def _entry_of_average(optimizer: Any, variable: tf.Variable) -> Any:
+    entries = optimizer._store.tracked
+    return next((entry for entry in entries if entry.average is variable), None)
+
+
+def _matched_paths(
+    optimizer: Any,
+    entries: Sequence[Any],
+    state: Mapping[str, Any],
+    names: Mapping[str, str] | Callable[[str], str] | None,
+    compare_values: bool,
+) -> dict[str, str]:
+    """Returns for each saved path the path here.
+
+    A path is itself, or what `names` says. Where automatic names differ (Keras numbers
+    layers through the life of a process), the variables are taken in order if every one
+    has the saved one's last name, shape and value, bit for bit: then it is that one.
+
+    Raises:
+      ValueError: `names` gives two saved paths one name.
+    """
+    saved = list(state["variables"])
+    if names is not None:
+        rename = names if callable(names) else lambda path: names.get(path, path)
+        known = {path: rename(path) for path in saved}
+        doubled = {path for path in known.values() if list(known.values()).count(path) > 1}
+        if doubled:
+            raise ValueError(
+                f"{optimizer._title()}: argument `names` gives several saved variables the "
+                f"names {sorted(doubled)}. Each needs one of its own."
+            )
+        return known
+    same = {path: path for path in saved}
+    if set(saved) == {entry.path for entry in entries} or len(saved) != len(entries):
+        return same
+    weights = state.get("weights") or {}
+    for path, entry in zip(saved, entries):
+        if path.split("/")[-1] != entry.path.split("/")[-1] or path not in weights:
+            return same
+        if list(weights[path]["shape"]) != list(entry.variable.shape):
+            return same
+        if compare_values and dict(weights[path]) != fingerprint(entry.variable.numpy()):
+            return same
+    return {path: entry.path for path, entry in zip(saved, entries)}
