@@ -21,6 +21,7 @@ LAYERS = {
     "faces": {"engine"},
     "optimizers": {"engine", "faces"},
     "schedules": {"engine", "faces"},
+    "saving": {"engine", "faces", "optimizers", "loss_scale"},
     "loss_scale": {"engine", "faces", "optimizers"},
     "testing": {"engine", "faces", "optimizers"},
 }

@@ -29,6 +29,14 @@ from tf_keras_optim.optimizers import (
     RMSprop,
 )
 from tf_keras_optim.registry import deserialize, get, install, serialize, uninstall
+from tf_keras_optim.saving import (
+    load_model,
+    load_state,
+    load_weights,
+    save_model,
+    save_state,
+    save_weights,
+)
 from tf_keras_optim.version import VERSION
 
 __version__ = VERSION
@@ -56,6 +64,12 @@ __all__ = [
     "deserialize",
     "get",
     "install",
+    "load_model",
+    "load_state",
+    "load_weights",
+    "save_model",
+    "save_state",
+    "save_weights",
     "schedules",
     "serialize",
     "uninstall",

@@ -13,6 +13,7 @@ import numpy as np
 
 from tf_keras_optim.engine.named_state import FORMAT, VERSION, fingerprint
 
+MULTIPLIER = "learning_rate_multiplier"  # left out where it is 1: Keras has no place for it
 _ATTRIBUTE = "tf_keras_optim"
 
 Values = dict[str, np.ndarray]
@@ -73,17 +74,18 @@ def _attributes(store: Any, key: str) -> Any:
     return getattr(group[key], "attrs", None)
 
 
-def note(key: tuple[str, ...], value: Any, class_name: str, weight: Any) -> dict[str, Any]:
+def note(key: tuple[str, ...], value: Any, **more: Any) -> dict[str, Any]:
     """Returns the note on an array.
 
     Args:
       key: what the array is.
       value: the array.
-      class_name: the class of the optimizer.
-      weight: fingerprint of the model variable that it belongs to, or `None`.
+      **more: what else is known; `None` is left out. `class_name` of the optimizer;
+        `weight`, the fingerprint of the model variable that it belongs to; `rate`, the
+        name of the scalar that holds the learning rate, whether it is saved or not.
     """
-    own = {"key": list(key), "array": fingerprint(value), "class_name": class_name}
-    return own if weight is None else own | {"weight": weight}
+    own = {"key": list(key), "array": fingerprint(value)}
+    return own | {name: v for name, v in more.items() if v is not None}
 
 
 def to_state(values: Values, notes: Notes) -> dict[str, Any]:
@@ -91,7 +93,9 @@ def to_state(values: Values, notes: Notes) -> dict[str, Any]:
     state: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
-        "class_name": next(iter(notes.values())).get("class_name"),
+        "class_name": None,
+        "listed": False,
+        "unsaved": [],
         "scalars": {},
         "variables": {},
         "extra": {},
@@ -106,4 +110,10 @@ def to_state(values: Values, notes: Notes) -> dict[str, Any]:
         section[key[-1]] = values[name]
         if "weight" in notes[name]:
             state["weights"][key[1]] = notes[name]["weight"]
+        state["class_name"] = notes[name].get("class_name", state["class_name"])
+    rate = next((n["rate"] for n in notes.values() if "rate" in n), None)
+    if rate == MULTIPLIER:
+        state["scalars"].setdefault(MULTIPLIER, np.float32(1.0))
+    elif rate is not None and rate not in state["scalars"]:
+        state["unsaved"].append(rate)
     return state

@@ -201,8 +201,6 @@ def plan(
     *,
     keep_hyperparameters: bool = False,
     names: Mapping[str, str] | Callable[[str], str] | None = None,
-    optional: frozenset[str] = frozenset(),
-    listed: bool = True,
     compare_values: bool = True,
 ) -> Plan:
     """Compares a saved state with an optimizer's. Changes nothing.
@@ -212,12 +210,11 @@ def plan(
       state: a state dict.
       keep_hyperparameters: leave the learning rate, or the factor on a schedule, alone.
       names: saved paths to paths here, a mapping or a function.
-      optional: names of scalars that need not have been saved.
-      listed: whether the state names every model variable, and not only those that
-        something is kept for.
       compare_values: whether variables under other names must have the saved values.
     """
     here, report = collect(optimizer), LoadReport()
+    # Keras' files name only variables that something is kept for; Keras 2's have no rate.
+    listed, optional = state.get("listed", True), frozenset(state.get("unsaved", ()))
     if state.get("class_name") != type(optimizer).__name__:
         report.mismatched.append(
             f"class: saved by {state.get('class_name')!r}, here {type(optimizer).__name__!r}"

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import layout, named_state
 from tf_keras_optim.engine.named_state import LoadReport
 
-_MULTIPLIER = "learning_rate_multiplier"
+_MULTIPLIER = layout.MULTIPLIER
 _LEARNING_RATE = "learning_rate"
 
 
@@ -48,7 +48,6 @@ class State:
     """
 
     _waiting: _Waiting | None = None
-    _rate_is_state: bool
     built: bool
 
     def _state_variables(self) -> list[tf.Variable]:
@@ -220,7 +219,11 @@ class State:
             key = keys[id(variable)]
             weight = weights.get(key[1]) if key[0] == "variables" else None
             values[name] = value
-            notes[name] = layout.note(key, value, type(self).__name__, weight)
+            notes[name] = layout.note(key, value, weight=weight)
+        store = self._store  # type: ignore[attr-defined]
+        rate = _MULTIPLIER if store.multiplier is not None else None
+        notes["0"]["rate"] = rate if store.rate is None else _LEARNING_RATE
+        notes["0"]["class_name"] = type(self).__name__
         return values, notes
 
     def save_own_variables(self, store: Any) -> None:
@@ -250,12 +253,7 @@ class State:
             self._load_numbered(values)
             return
         state = layout.to_state(values, notes)
-        here = self._store.multiplier  # type: ignore[attr-defined]
-        if here is not None and _LEARNING_RATE not in state["scalars"]:
-            state["scalars"].setdefault(_MULTIPLIER, np.float32(1.0))
-        optional = frozenset() if self._rate_is_state else frozenset({_LEARNING_RATE})
-        options = {"listed": False, "optional": optional}
-        self._take(_Waiting(values, notes, state, options), patient=True)
+        self._take(_Waiting(values, notes, state), patient=True)
 
     def _load_numbered(self, values: layout.Values) -> None:
         """Loads arrays that nothing is known about but their numbers."""

@@ -102,8 +102,7 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
                 places[key] = str(int(key) + _LEADING)
         arranged = {"0": np.asarray(0), "1": np.asarray(0.0)}
         arranged |= {places.get(key, key): value for key, value in values.items()}
-        name = type(self._inner).__name__
-        noted = {key: layout.note(("unused",), arranged[key], name, None) for key in ("0", "1")}
+        noted = {key: layout.note(("unused",), arranged[key]) for key in ("0", "1")}
         noted |= {places.get(key, key): note for key, note in notes.items()}
         layout.write(store, arranged, noted)
 

@@ -1,0 +1,108 @@
+"""Loads what another process has saved after five steps, and trains five more.
+
+python resume.py DIRECTORY
+
+Imported, it has the cases, the model and the steps; run, it loads every case in every way
+and writes the weights and the state at the end to resumed.npz.
+"""
+
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import harness
+import numpy as np
+import tensorflow as tf
+
+import tf_keras_optim as tko
+
+STEPS = 5
+WAYS = ("keras", "weights", "checkpoint", "state_dict")
+
+
+def cases():
+    """By name: a function that makes the optimizer."""
+    options = {tko.SGD: {"momentum": 0.9}, tko.RMSprop: {"momentum": 0.9, "centered": True}}
+
+    def make(cls):
+        return lambda: cls(0.01, jit_compile=False, **options.get(cls, {}))
+
+    found = {cls.__name__: make(cls) for cls in harness.OPTIMIZERS}
+    found["LossScale"] = lambda: tko.LossScaleOptimizer(
+        tko.Adam(
+            tko.schedules.CosineDecay(0.05, 50),
+            use_ema=True,
+            amsgrad=True,
+            gradient_accumulation_steps=2,
+            jit_compile=False,
+        ),
+        initial_scale=8.0,
+        dynamic_growth_steps=3,
+    )
+    return found
+
+
+def make_model(optimizer, seed=0):
+    model = harness.small_model(seed=seed)
+    model.compile(optimizer, harness.classification_loss(), run_eagerly=True)
+    return model
+
+
+def train(model, begin, end):
+    x, y = harness.classification_data(8 * 2 * STEPS)
+    for step in range(begin, end):
+        part = slice(8 * step, 8 * step + 8)
+        model.train_on_batch(x[part], y[part])
+
+
+def result(model):
+    """Weights and state, by number."""
+    return [*model.get_weights(), *model.optimizer.get_weights()]
+
+
+def save(model, directory):
+    """Saves a model in every way."""
+    model.save(str(directory / "model.keras"))
+    model.save_weights(str(directory / "model.weights.h5"))
+    tf.train.Checkpoint(model=model, optimizer=model.optimizer).write(str(directory / "ckpt"))
+    tko.save_state(directory / "state.npz", model.optimizer, model.variables)
+
+
+def load(way, built, make, directory):
+    """Returns a model with what was saved in one way, its optimizer built before or not."""
+    if way == "keras" and built:
+        return tf.keras.models.load_model(str(directory / "model.keras"))
+    model = make_model(make(), seed=1)
+    if built:
+        model.optimizer.build(model.trainable_variables)
+    if way in ("keras", "weights"):
+        name = "model.keras" if way == "keras" else "model.weights.h5"
+        model.load_weights(str(directory / name))
+    elif way == "checkpoint":
+        checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+        status = checkpoint.read(str(directory / "ckpt"))
+        (status.assert_consumed if built else status.assert_existing_objects_matched)()
+    else:
+        tko.load_state(directory / "state.npz", model.optimizer, model.variables)
+    return model
+
+
+def main():
+    directory = pathlib.Path(sys.argv[1])
+    found = {}
+    for name, make in cases().items():
+        for way in WAYS:
+            for built in (True, False):
+                model = load(way, built, make, directory / name)
+                model.run_eagerly = True  # Keras 3 does not save it
+                train(model, STEPS, 2 * STEPS)
+                for i, value in enumerate(result(model)):
+                    found[f"{name}/{way}/{built}/{i}"] = value
+                tf.keras.backend.clear_session()
+    np.savez(directory / "resumed.npz", **found)
+
+
+if __name__ == "__main__":
+    main()

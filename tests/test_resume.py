@@ -1,0 +1,51 @@
+"""Five steps, saved, loaded in a new process, five steps: bit for bit the ten steps."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import resume
+
+HERE = pathlib.Path(__file__).parent
+NAMES = list(resume.cases())
+
+
+@pytest.fixture(scope="module")
+def trajectories(tmp_path_factory):
+    """What ten steps give here, and what the other process got."""
+    directory = tmp_path_factory.mktemp("saved")
+    expected, start = {}, {}
+    for name, make in resume.cases().items():
+        model = resume.make_model(make())
+        resume.train(model, 0, resume.STEPS)
+        (directory / name).mkdir()
+        resume.save(model, directory / name)
+        start[name] = resume.result(model)
+        resume.train(model, resume.STEPS, 2 * resume.STEPS)
+        expected[name] = resume.result(model)
+    path = os.pathsep.join([str(HERE), str(HERE.parent)])
+    run = subprocess.run(
+        [sys.executable, str(HERE / "resume.py"), str(directory)],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+    with np.load(directory / "resumed.npz") as resumed:
+        return expected, start, dict(resumed)
+
+
+@pytest.mark.parametrize("built", [True, False])
+@pytest.mark.parametrize("way", resume.WAYS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resumed_run_is_the_uninterrupted_one(trajectories, name, way, built):
+    expected, start, resumed = trajectories
+    for i, value in enumerate(expected[name]):
+        np.testing.assert_array_equal(resumed[f"{name}/{way}/{built}/{i}"], value)
+    assert f"{name}/{way}/{built}/{len(expected[name])}" not in resumed
+    assert any((a != b).any() for a, b in zip(start[name][:4], expected[name]))
