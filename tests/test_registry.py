@@ -137,17 +137,24 @@ def test_a_weights_file_without_state_leaves_the_optimizer_alone(tmp_path):
 
 
 @pytest.mark.skipif(harness.IS_KERAS_3, reason="these formats are Keras 2's")
+@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("name", ["model.h5", "directory"])
-def test_the_older_formats_of_keras_2_load(tmp_path, name):
-    """A SavedModel directory of Keras 2 loses the optimizer's state; H5 keeps it."""
-    model, _ = harness.fit(tko.AdamW(0.25))
+def test_the_older_formats_of_keras_2_load(tmp_path, name, scaled):
+    """H5 files, and SavedModel directories, in which Keras 2's own optimizers lose it."""
+    optimizer = tko.AdamW(
+        tko.schedules.Warmup(tko.schedules.CosineDecay(0.25, 100), 2), use_ema=True
+    )
+    model, _ = harness.fit(tko.LossScaleOptimizer(optimizer) if scaled else optimizer)
     model.save(str(tmp_path / name))
     again = keras.models.load_model(str(tmp_path / name))
-    assert type(again.optimizer) is tko.AdamW
+    assert type(again.optimizer) is type(model.optimizer)
     assert again.optimizer.get_config() == model.optimizer.get_config()
-    x, _ = harness.classification_data()
+    x, y = harness.classification_data()
     assert again.predict(x, verbose=0) == pytest.approx(model.predict(x, verbose=0), abs=1e-6)
-    if name == "model.h5":
-        for ours, other in zip(model.optimizer.get_weights(), again.optimizer.get_weights()):
-            assert (ours == other).all()
-    again.fit(*harness.classification_data(), verbose=0)
+    for _ in range(2):
+        ours, other = model.optimizer.get_weights(), again.optimizer.get_weights()
+        assert len(ours) == len(other) > 12
+        for value, expected in zip(other, ours):
+            assert (value == expected).all()
+        for each in (model, again):
+            each.fit(x, y, batch_size=8, shuffle=False, verbose=0)

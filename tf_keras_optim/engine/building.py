@@ -221,7 +221,7 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
                 scopes.enter_context(strategy.scope())
             if beside is not None:
                 scopes.enter_context(strategy.extended.colocate_vars_with(beside))
-            return tf.Variable(
+            variable = tf.Variable(
                 start,
                 trainable=False,
                 name=name,
@@ -230,6 +230,8 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
                 # would trace that function twice on its account.
                 experimental_enable_variable_lifting=False,
             )
+        self._store.starts[id(variable)] = start
+        return variable
 
     def _publish(self, name: str, variable: tf.Variable, flat: str | None = None) -> Any:
         """Gives a state variable its name in checkpoints and its public form.
@@ -248,6 +250,7 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
     def _retire(self, variable: tf.Variable, name: str) -> None:
         """Takes a state variable out of the state."""
         self._store.named.pop(name)
+        self._store.starts.pop(id(variable), None)
         self._public.pop(id(variable))
         self._delete_tracking(name)
 

@@ -4,7 +4,9 @@ The variables are arguments of a kernel, so all variables of one shape and dtype
 share one trace and one compilation.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -13,6 +15,22 @@ from tf_keras_optim.engine import distribution, formulas, precision
 from tf_keras_optim.engine.store import Tracked
 
 _XLA_DEVICE_TYPES = frozenset({"CPU", "GPU", "TPU"})
+_uncompiled = contextvars.ContextVar("uncompiled", default=False)
+
+
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """Traces steps without compiled kernels, whatever `jit_compile` says, in this block."""
+    token = _uncompiled.set(True)
+    try:
+        yield
+    finally:
+        _uncompiled.reset(token)
+
+
+def compiles() -> bool:
+    """Says whether what is traced now may have compiled kernels."""
+    return not _uncompiled.get()
 
 
 class Scalars:
@@ -65,9 +83,10 @@ class Kernels:
 
     def use_xla(self, device: str) -> bool:
         """Says whether an update on a device is compiled by XLA."""
-        compiled = xla_supported(device) if self._jit_compile == "auto" else self._jit_compile
-        self.used.add(bool(compiled))
-        return bool(compiled)
+        wanted = xla_supported(device) if self._jit_compile == "auto" else self._jit_compile
+        compiled = bool(wanted) and compiles()
+        self.used.add(compiled)
+        return compiled
 
     def run(
         self,

@@ -139,8 +139,7 @@ class Engine(Applying):
           learning_rate: 0-d tensor or number.
         """
         entry = self._entry(variable)
-        updates = distribution.local(self._store.iterations).read_value()
-        updates //= self.gradient_accumulation_steps or 1
+        updates = self._updates()
         scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates)
         gradient = tf.convert_to_tensor(gradient)
         options = {"rounding": self._rounding(entry, updates)} if entry.rounds else {}

@@ -98,6 +98,26 @@ class Rates(Contract):
         checked.name = "learning_rate_multiplier"
         self._store.multiplier.assign(checked.check(number, type(self).__name__))
 
+    def _rate_can_be_set(self) -> bool:
+        """Whether a number can be set: the rate is one, or a factor is on a schedule."""
+        return self._store.rate is not None or self._store.multiplier is not None
+
+    def _assign_learning_rate(self, rate: tf.Tensor) -> None:
+        """Sets the rate of the next update to a 0-d float32 tensor, in a graph."""
+        store = self._store
+        valid = tf.math.is_finite(rate) & (rate >= 0.0)
+        message = "`learning_rate` must be a finite number of at least 0. Received:"
+        checks = [tf.debugging.Assert(valid, [message, rate])]
+        target: Any = store.rate
+        value = rate
+        if target is None:
+            scheduled = tf.cast(store.rate_source(self._updates()), tf.float32)
+            message = "The schedule is 0 at this step: no factor on it gives the learning rate"
+            checks.append(tf.debugging.Assert(scheduled != 0.0, [message, rate]))
+            target, value = store.multiplier, rate / scheduled
+        with tf.control_dependencies(checks):
+            target.assign(tf.identity(value))
+
     @property
     def current_learning_rate(self) -> Any:
         """The rate of the next update: a Python float; inside a function a 0-d tensor."""
@@ -138,7 +158,8 @@ class Rates(Contract):
     def _updates(self) -> tf.Tensor:
         """Returns the number of real updates so far, a 0-d int64 tensor."""
         count = distribution.local(self._store.iterations).read_value()
-        return count // (self.gradient_accumulation_steps or 1)
+        steps = self.gradient_accumulation_steps or 1
+        return count if steps == 1 else count // steps
 
     @property
     def iterations(self) -> Any:

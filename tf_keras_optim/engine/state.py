@@ -86,6 +86,19 @@ class State:
         self._assign(arrays, "given", self._state_variables())
         self._drop_waiting()
 
+    @tf.autograph.experimental.do_not_convert
+    def reset_state(self) -> None:
+        """Puts the state back to where a new optimizer's would be; also in a graph.
+
+        Counters, slots, averages (which start from the weights as they are now) and the loss
+        scale; the learning rate, or the factor on its schedule, stays.
+        """
+        self._drop_waiting()
+        store = self._store  # type: ignore[attr-defined]
+        for variable in self._state_variables():
+            if variable is not store.rate and variable is not store.multiplier:
+                variable.assign(store.starts[id(variable)]())
+
     # By name.
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, formulas
-from tf_keras_optim.engine.kernels import Scalars, average_only
+from tf_keras_optim.engine.kernels import Scalars, average_only, compiles
 from tf_keras_optim.engine.store import Tracked
 
 
@@ -43,7 +43,8 @@ class UpdateSteps:
         traits: Mapping[str, Any] | None = None,
     ) -> None:
         """Updates one variable; the arguments are those of `Kernels.run`."""
-        self.used.add(self._compiled)
+        compiled = self._compiled and compiles()
+        self.used.add(compiled)
         variable = distribution.local(entry.variable)
         scalars = Scalars(self._static(), dynamic)
         if gradient is None:
@@ -58,17 +59,17 @@ class UpdateSteps:
                 value = tf.cast(variable.read_value(), entry.dtype)
                 value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
                 variable.assign(tf.cast(value, variable.dtype))
-            self._update_step(variable)(
+            self._update_step(variable, compiled)(
                 tf.cast(gradient, variable.dtype), scalars.learning_rate
             )
             if "ema_momentum" in options:
                 average_only(entry, options)
 
-    def _update_step(self, variable: tf.Variable) -> Callable[..., None]:
+    def _update_step(self, variable: tf.Variable, compiled: bool) -> Callable[..., None]:
         def update(gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
             self._optimizer.update_step(gradient, variable, learning_rate)
 
-        if not self._compiled:
+        if not compiled:
             return update
         if id(variable) not in self._functions:
             self._functions[id(variable)] = tf.function(

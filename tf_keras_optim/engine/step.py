@@ -86,9 +86,10 @@ class Step:
         verdict: Verdict | None,
     ) -> None:
         """One call with good gradients: updates or accumulates, and counts."""
-        iterations = distribution.local(self.optimizer._store.iterations)
-        steps = self.optimizer.gradient_accumulation_steps or 1
-        updates = iterations.read_value() // steps
+        optimizer = self.optimizer
+        iterations = distribution.local(optimizer._store.iterations)
+        steps = optimizer.gradient_accumulation_steps or 1
+        updates = optimizer._updates()
         if steps == 1:
             self._update(pairs, updates, rate, verdict)
         else:

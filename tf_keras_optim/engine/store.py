@@ -46,6 +46,17 @@ def path_of(variable: Any) -> str:
     return str(path).split(":")[0]
 
 
+def by_path(variables: Iterable[Any] | None) -> dict[str, Any]:
+    """Returns variables by path; what has the same path gets a number."""
+    counts: collections.Counter[str] = collections.Counter()
+    found = {}
+    for variable in variables or ():
+        path = path_of(variable)
+        found[f"{path}_{counts[path]}" if counts[path] else path] = variable
+        counts[path] += 1
+    return found
+
+
 def compute_dtype(variable: tf.Variable, path: str) -> tf.DType:
     """Returns the dtype of a variable's slots and arithmetic.
 
@@ -113,6 +124,7 @@ class Store:
       step_slots: scalars that an algorithm carries from step to step, by name.
       extra: state variables that a subclass asked for itself.
       guard: counters of skipped steps, and the loss scale, by name.
+      starts: by the id of a state variable, what returns its first value.
     """
 
     iterations: tf.Variable
@@ -126,6 +138,7 @@ class Store:
         self.step_slots: dict[str, tf.Variable] = {}
         self.extra: list[tf.Variable] = []
         self.guard: dict[str, tf.Variable] = {}
+        self.starts: dict[int, Callable[[], tf.Tensor]] = {}
         self._by_id: dict[int, Tracked] = {}
         self._index: dict[int, int] = {}
         self._paths: collections.Counter[str] = collections.Counter()

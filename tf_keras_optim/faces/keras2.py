@@ -75,6 +75,7 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
 
     @classmethod
     def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
+        config = naming.by_registered_name(config)
         if config.get("class_name") == "function":
             return tf_keras.saving.deserialize_keras_object(config, custom_objects)
         return schedules.deserialize(config, custom_objects=custom_objects)

@@ -8,6 +8,7 @@ import tf_keras
 from tf_keras.src.mixed_precision.loss_scale_optimizer import LossScaleOptimizerV3
 
 import tf_keras_optim.loss_scale.common as common
+from tf_keras_optim.faces import naming
 
 tracking = tf.__internal__.tracking
 _CONTRACT = """As in Keras 2, `apply_gradients` takes gradients that went through
@@ -118,7 +119,7 @@ class LossScaleOptimizer(common.LossScaling, LossScaleOptimizerV3):
         inner = config.pop("inner_optimizer")
         if isinstance(inner, dict):
             inner = tf_keras.saving.deserialize_keras_object(
-                inner, custom_objects=custom_objects
+                naming.by_registered_name(inner), custom_objects=custom_objects
             )
         return cls(inner, **config)
 

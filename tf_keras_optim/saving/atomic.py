@@ -3,7 +3,9 @@
 import contextlib
 import os
 import pathlib
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from typing import IO
 
@@ -35,6 +37,44 @@ def replaced(path: str | os.PathLike) -> Iterator[IO[bytes]]:
         aside.unlink(missing_ok=True)
     _sync_directory(target.parent)
     _remove_leftovers(target)
+
+
+@contextlib.contextmanager
+def replaced_directory(path: str | os.PathLike, mark: str) -> Iterator[pathlib.Path]:
+    """Yields a directory that takes the place of `path` when the block ends without an error.
+
+    Args:
+      path: the directory to write or to replace.
+      mark: name of a file that a directory has which may be replaced.
+
+    Yields:
+      directory: an empty directory beside `path`.
+
+    Raises:
+      ValueError: `path` is there and has no such file.
+    """
+    target = pathlib.Path(path)
+    if target.exists() and not (target / mark).is_file():
+        raise ValueError(
+            f"{str(target)!r} is there already and has no {mark!r}, so it is not replaced. "
+            "Give another path, or remove it."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        written, before = aside / "new", aside / "old"
+        written.mkdir()
+        yield written
+        for file in written.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as opened:
+                    os.fsync(opened.fileno())
+        if target.exists():
+            target.rename(before)
+        written.rename(target)
+    finally:
+        shutil.rmtree(aside)
+    _sync_directory(target.parent)
 
 
 def _sync_directory(directory: pathlib.Path) -> None:

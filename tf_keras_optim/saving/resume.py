@@ -1,6 +1,5 @@
 """Saving an optimizer, with weights or without, and going on from there."""
 
-import collections
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 import tf_keras_optim.saving.state_files as state_files
 from tf_keras_optim.engine.named_state import LoadReport
-from tf_keras_optim.engine.store import path_of
+from tf_keras_optim.engine.store import by_path
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
 
@@ -32,7 +31,7 @@ def save_state(
       ValueError: the optimizer has not taken over its waiting state yet.
     """
     _check("save_state", optimizer)
-    values = {name: np.asarray(v.numpy()) for name, v in _by_path(variables).items()}
+    values = {name: np.asarray(v.numpy()) for name, v in by_path(variables).items()}
     state_files.write_state(path, optimizer.state_dict(), values)
 
 
@@ -50,8 +49,9 @@ def load_state(
     Everything is read and checked before anything is changed.
 
     Args:
-      path: a file of `save_state`, or a `.keras` or `.weights.h5` file of a model that was
-        compiled with an optimizer of this package (its optimizer's part is read).
+      path: a file of `save_state`, a `.keras` or `.weights.h5` file of a model that was
+        compiled with an optimizer of this package (its optimizer's part is read), or the
+        prefix of a checkpoint that an exported model wrote.
       optimizer: an optimizer of this package.
       variables: model variables that get the values which were saved with the state.
       strict: as for `load_state_dict`; it goes for `variables` too.
@@ -69,7 +69,7 @@ def load_state(
     _check("load_state", optimizer)
     state, saved = state_files.read_state(path)
     rename = names if callable(names) else lambda name: (names or {}).get(name, name)
-    targets = _by_path(variables)
+    targets = by_path(variables)
     fitting = {}
     if variables is not None:
         found = {rename(name): value for name, value in saved.items()}
@@ -96,17 +96,6 @@ def _check(function: str, optimizer: Any) -> None:
             f"type {type(optimizer).__name__}). `tf_keras_optim.convert` makes one of Keras' "
             "own."
         )
-
-
-def _by_path(variables: Iterable[Any] | None) -> dict[str, Any]:
-    """Returns variables by path; what has the same path gets a number."""
-    counts: collections.Counter[str] = collections.Counter()
-    found = {}
-    for variable in variables or ():
-        path = path_of(variable)
-        found[f"{path}_{counts[path]}" if counts[path] else path] = variable
-        counts[path] += 1
-    return found
 
 
 def _fitting(

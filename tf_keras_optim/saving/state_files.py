@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim.saving.atomic as atomic
+import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
 from tf_keras_optim.engine import layout, named_state
 
 _MANIFEST = "manifest.json"
@@ -36,6 +37,7 @@ _DAMAGE = (
     EOFError,
     OSError,
     OverflowError,
+    tf.errors.OpError,
     NotImplementedError,
     RuntimeError,
 )
@@ -94,8 +96,9 @@ def read_state(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.nd
     """Reads the state of an optimizer of this package from a file.
 
     Args:
-      path: what `save_state` wrote; or a `.keras` or `.weights.h5` file that Keras wrote
-        of a model with such an optimizer.
+      path: what `save_state` wrote; a `.keras` or `.weights.h5` file that Keras wrote of a
+        model with such an optimizer; or the prefix of a checkpoint that an exported model
+        wrote.
 
     Returns:
       state: a state dict.
@@ -106,9 +109,12 @@ def read_state(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, np.nd
       ValueError: the file is damaged, or has no such state; it says which and why.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
+    is_checkpoint = checkpoint_functions.is_checkpoint(path)
+    if not is_checkpoint and not path.is_file():
         raise FileNotFoundError(f"There is no state file {str(path)!r}.")
     try:
+        if is_checkpoint:
+            return checkpoint_functions.read(path)
         if path.name.endswith(".h5"):
             with h5py.File(path, "r") as file:
                 return _from_keras(file), {}

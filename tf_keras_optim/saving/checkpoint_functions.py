@@ -1,0 +1,125 @@
+"""Weights and state to and from a checkpoint, by TensorFlow operations alone.
+
+The checkpoint has the format of TensorFlow. Each tensor's name says what it is, and one more
+tensor, the manifest, says which optimizer it belongs to.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_keras_optim.engine import named_state
+
+MANIFEST = "tf_keras_optim"
+
+
+class Functions:
+    """The functions that write and read the checkpoint.
+
+    Args:
+      optimizer: the optimizer whose state is kept.
+      weights: model variables by path.
+      others: further variables by name, the state of random generators say.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        weights: Mapping[str, tf.Variable],
+        others: Mapping[str, tf.Variable],
+    ):
+        keys = named_state.collect(optimizer)
+        self._variables = {json.dumps(list(key)): v for key, v in keys.items()}
+        self._variables |= {json.dumps(["values", n]): v for n, v in weights.items()}
+        self._variables |= {json.dumps(["others", n]): v for n, v in others.items()}
+        self._manifest = json.dumps(
+            {
+                "format": named_state.FORMAT,
+                "version": named_state.VERSION,
+                "class_name": type(optimizer).__name__,
+                "paths": [entry.path for entry in optimizer._store.tracked],
+            }
+        )
+
+    def save(self, path: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Writes the checkpoint at a prefix, a 0-d string; returns it."""
+        tensors = [variable.read_value() for variable in self._variables.values()]
+        names = [*self._variables, MANIFEST]
+        written = tf.raw_ops.SaveV2(
+            prefix=path,
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[*tensors, tf.constant(self._manifest)],
+        )
+        with tf.control_dependencies([written]):
+            return {"path": tf.identity(path)}
+
+    def restore(self, path: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Reads the checkpoint at a prefix; checks all of it before anything is assigned."""
+        variables = list(self._variables.values())
+        names = [*self._variables, MANIFEST]
+        *tensors, manifest = tf.raw_ops.RestoreV2(
+            prefix=path,
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            dtypes=[*(variable.dtype for variable in variables), tf.string],
+        )
+        message = "The checkpoint is of another optimizer or model. Its manifest:"
+        checks = [tf.debugging.Assert(tf.equal(manifest, self._manifest), [message, manifest])]
+        for variable, tensor in zip(variables, tensors):
+            same = tf.reduce_all(tf.equal(tf.shape(tensor), variable.shape))
+            text = f"{variable.name} has shape {variable.shape}; the checkpoint's tensor has"
+            checks.append(tf.debugging.Assert(same, [text, tf.shape(tensor)]))
+        with tf.control_dependencies(checks):
+            for variable, tensor in zip(variables, tensors):
+                variable.assign(tf.reshape(tensor, variable.shape))
+        return {"path": tf.identity(path)}
+
+
+def is_checkpoint(path: Any) -> bool:
+    """Says whether there is a checkpoint of TensorFlow's at a prefix."""
+    return bool(tf.io.gfile.exists(f"{path}.index"))
+
+
+def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Reads what `save` wrote.
+
+    Args:
+      path: the prefix.
+
+    Returns:
+      state: a state dict.
+      weights: the values of model variables by path.
+
+    Raises:
+      ValueError: it is another checkpoint.
+      tf.errors.OpError: it is damaged.
+    """
+    reader = tf.train.load_checkpoint(str(path))
+    names = reader.get_variable_to_shape_map()
+    if MANIFEST not in names:
+        raise ValueError("the checkpoint was not written by an exported model")
+    manifest = json.loads(reader.get_tensor(MANIFEST))
+    state: dict[str, Any] = {
+        **{key: manifest[key] for key in ("format", "version", "class_name")},
+        "scalars": {},
+        "variables": {path: {} for path in manifest["paths"]},
+        "extra": {},
+        "weights": {},
+    }
+    values: dict[str, np.ndarray] = {}
+    for name in names:
+        if name == MANIFEST:
+            continue
+        section, *key = json.loads(name)
+        value = np.asarray(reader.get_tensor(name))
+        if section == "values":
+            values[key[0]] = value
+        elif section == "variables":
+            state["variables"][key[0]][key[1]] = value
+        elif section != "others":
+            state[section][key[0]] = value
+    return state, values

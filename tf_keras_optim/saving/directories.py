@@ -1,0 +1,55 @@
+"""The optimizer's state in SavedModel directories of Keras 2.
+
+tf_keras writes it there and does not read it: `load_model` makes the optimizer anew. Here it
+is read as well, where the optimizer is one of this package.
+"""
+
+import functools
+import importlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.faces.running import keras
+from tf_keras_optim.loss_scale import LossScaleOptimizer
+from tf_keras_optim.optimizers.base import Optimizer
+
+_LOADER = "tf_keras.src.saving.legacy.saved_model.load"
+
+
+def _restoring(load: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load)
+    def load_with_state(path: str, *args: Any, **kwargs: Any) -> Any:
+        model = load(path, *args, **kwargs)
+        optimizer = getattr(model, "optimizer", None)
+        if isinstance(optimizer, (Optimizer, LossScaleOptimizer)):
+            _restore(model, os.path.join(path, "variables", "variables"))
+        return model
+
+    return load_with_state
+
+
+def _restore(model: Any, prefix: str) -> None:
+    """Gives the optimizer of a loaded model its state.
+
+    Raises:
+      AssertionError: the directory has not all of it.
+    """
+    names = [name for name, _ in tf.train.list_variables(prefix)]
+    # A slot's name is a path, whose slashes TensorFlow writes as ".S".
+    if any(name.startswith("optimizer/") and ".S" in name for name in names):
+        model.optimizer.build(model.trainable_variables)
+    checkpoint = tf.train.Checkpoint(optimizer=model.optimizer)
+    checkpoint.read(prefix).expect_partial().assert_existing_objects_matched()
+
+
+def _watch() -> None:
+    """Has Keras 2 restore the optimizers of this package; Keras 3 has no such directories."""
+    if keras.__name__.startswith("tf_keras"):
+        loader: Any = importlib.import_module(_LOADER)
+        loader.load = _restoring(loader.load)
+
+
+_watch()

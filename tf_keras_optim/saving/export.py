@@ -1,0 +1,209 @@
+"""A SavedModel that goes on training where there is TensorFlow and nothing else."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+import tf_keras_optim.saving.atomic as atomic
+import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
+import tf_keras_optim.saving.signature as signature
+from tf_keras_optim.engine import kernels
+from tf_keras_optim.engine.store import by_path
+from tf_keras_optim.loss_scale import LossScaleOptimizer
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.saving.training_steps import Steps
+
+
+def export_training(
+    model: Any,
+    path: str | os.PathLike,
+    loss: Any = None,
+    input_signature: Any = None,
+    jit_compile: bool | None = None,
+) -> None:
+    """Writes a SavedModel with training steps in it, whole or not at all.
+
+    `tf.saved_model.load` reads it in a process that has neither this package nor Keras, and
+    `loaded.signatures` (or the attributes of the same names) go on training:
+
+    - `train`: a batch in, `loss` (of this batch, before the update) and the metrics out;
+      updates weights, optimizer state, loss scale and the state of random generators;
+    - `evaluate`: the same inputs and outputs, without an update;
+    - `infer`: the model's inputs in, its outputs out;
+    - `save`, `restore`: weights and state to and from a checkpoint at the prefix `path`.
+      A new prefix for each save, as TensorFlow's CheckpointManager has it, makes every save
+      whole or absent. `tko.load_state` reads it too;
+    - `get_learning_rate`; `set_learning_rate`, unless the rate is a callable of your own: a
+      number, or under a schedule the factor that makes it this number now;
+    - `reset_optimizer`: optimizer state as new, the learning rate as it is;
+    - `reset_metrics`: metrics count from here. They run on from call to call.
+
+    Inputs are called `x`, `y` and, if the signature has it, `sample_weight`. Where `x` or `y`
+    is a dict, its keys take their place; where it is a list, the names of the model's inputs
+    or outputs do. Under Keras 2 the state of random layers is in variables, and so in the
+    model, only after `tf.keras.backend.experimental.enable_tf_random_generator()`.
+
+    Args:
+      model: a compiled model with an optimizer of this package, built, with one replica.
+      path: the directory to write; an exported model that is there is replaced.
+      loss: function of labels and outputs that returns a tensor of losses, to be used in
+        place of the compiled loss and metrics. Its mean, and the model's own
+        regularization, are minimized.
+      input_signature: `(x, y)` or `(x, y, sample_weight)` as `tf.TensorSpec`s, nested like
+        the data, e.g. `dataset.element_spec`; or a dict with these keys. By default the
+        model's inputs, and labels as a Keras loss expects them, for batches of any size.
+      jit_compile: compile the three steps with XLA, or not (False: no kernel of the optimizer
+        either). By default what the model was compiled with.
+
+    Raises:
+      TypeError: the model has no optimizer of this package.
+      ValueError: it is not built or compiled, has several replicas, the signature cannot
+        be told, or `path` is something else.
+    """
+    _check(model)
+    specs = signature.specs_of(model, input_signature)
+    with _tracing(model.optimizer, compiled=jit_compile is not False):
+        module = _module(model, specs, loss, jit_compile)
+        with atomic.replaced_directory(path, "saved_model.pb") as directory:
+            tf.saved_model.save(module, str(directory), signatures=module.traced)
+
+
+def _check(model: Any) -> None:
+    optimizer = getattr(model, "optimizer", None)
+    if not isinstance(optimizer, (Optimizer, LossScaleOptimizer)):
+        raise TypeError(
+            "`export_training` takes a model compiled with an optimizer of tf_keras_optim. "
+            f"The optimizer of {model.name!r} is {optimizer!r}. Compile it with one; "
+            "`tf_keras_optim.convert` takes over the state of Keras' own."
+        )
+    if not model.built:
+        raise ValueError(
+            f"`export_training`: model {model.name!r} is not built, so it has no weights yet. "
+            "Call it on a batch, or train it, first."
+        )
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(
+            f"`export_training`: model {model.name!r} has {replicas} replicas. Write its state "
+            "with `save_state(path, optimizer, model.variables)`, load it into the same model "
+            "made outside the strategy, and export that."
+        )
+
+
+@contextlib.contextmanager
+def _tracing(optimizer: Any, compiled: bool) -> Iterator[None]:
+    """Traces without kernels if asked to, and leaves no trace of it in the optimizer."""
+    inner = _inner(optimizer)
+    before = inner._traced_in_graph
+    with contextlib.nullcontext() if compiled else kernels.uncompiled():
+        try:
+            yield
+        finally:
+            inner._traced_in_graph = before
+
+
+def _inner(optimizer: Any) -> Any:
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+class _Module(tf.Module):
+    """What is saved: traced functions, and the variables that they use, by name."""
+
+    def __init__(self) -> None:
+        super().__init__(name="training")
+        self._functions: dict[str, Any] = self._no_dependency({})
+        self.weights: dict[str, tf.Variable] = {}
+        self.state: dict[str, tf.Variable] = {}
+        self.resources: list[Any] = []
+
+    @property
+    def traced(self) -> dict[str, Any]:
+        """The functions by name."""
+        return dict(self._functions)
+
+    def add(self, name: str, body: Any, specs: dict[str, Any], compiled: bool = False) -> Any:
+        """Traces a function and adds it."""
+        function = tf.function(body, jit_compile=compiled or None, autograph=False)
+        self._functions[name] = function.get_concrete_function(**specs)
+        setattr(self, name, function)
+
+
+def _module(model: Any, specs: signature.Specs, loss: Any, jit_compile: bool | None) -> _Module:
+    module, optimizer = _Module(), model.optimizer
+    optimizer.build(model.trainable_variables)
+    optimizer.get_weights()  # state that was loaded before its slots is in place now
+    _build_metrics(model, specs)
+    native = _inner(optimizer)._unwrap
+    module.weights = {name: native(v) for name, v in by_path(model.variables).items()}
+    module.state = dict(_inner(optimizer)._store.named)
+    steps = Steps(model, specs, loss)
+    compiled = bool(model.jit_compile if jit_compile is None else jit_compile)
+    module.add("train", steps.train, specs.all, compiled)
+    module.add("evaluate", steps.evaluate, specs.all, compiled)
+    module.add("infer", steps.infer, {n: specs.all[n] for n in specs.x}, compiled)
+    _add_small_functions(module, model)
+    metrics = [native(v) for metric in model.metrics for v in metric.variables]
+    others = _others(module, metrics)
+    module.resources = [*metrics, *others.values(), *_tables(model)]
+    checkpoint = checkpoint_functions.Functions(_inner(optimizer), module.weights, others)
+    path = {"path": tf.TensorSpec([], tf.string, "path")}
+    module.add("save", checkpoint.save, path)
+    module.add("restore", checkpoint.restore, path)
+    return module
+
+
+def _build_metrics(model: Any, specs: signature.Specs) -> None:
+    """Makes the metrics' variables; Keras 3 makes them outside functions only."""
+    build = getattr(model, "_symbolic_build", None)
+    if build is not None and model.compiled:
+        placeholders = {name: spec for name, spec in specs.all.items()}
+        build(data_batch=specs.data_of(placeholders))
+
+
+def _add_small_functions(module: _Module, model: Any) -> None:
+    optimizer = _inner(model.optimizer)
+
+    def get_learning_rate() -> dict[str, tf.Tensor]:
+        return {"learning_rate": optimizer._learning_rate_at(optimizer._updates())}
+
+    def set_learning_rate(learning_rate: tf.Tensor) -> dict[str, tf.Tensor]:
+        optimizer._assign_learning_rate(learning_rate)
+        return get_learning_rate()
+
+    def reset_optimizer() -> dict[str, tf.Tensor]:
+        optimizer.reset_state()
+        return {"iterations": optimizer._store.iterations.read_value()}
+
+    def reset_metrics() -> dict[str, tf.Tensor]:
+        model.reset_metrics()
+        return {"iterations": optimizer._store.iterations.read_value()}
+
+    module.add("get_learning_rate", get_learning_rate, {})
+    if optimizer._rate_can_be_set():
+        rate = {"learning_rate": tf.TensorSpec([], tf.float32, "learning_rate")}
+        module.add("set_learning_rate", set_learning_rate, rate)
+    module.add("reset_optimizer", reset_optimizer, {})
+    module.add("reset_metrics", reset_metrics, {})
+
+
+def _others(module: _Module, metrics: list[tf.Variable]) -> dict[str, tf.Variable]:
+    """Returns what the functions use besides: the state of random generators, say."""
+    named = [*module.weights.values(), *module.state.values(), *metrics]
+    known = {id(variable) for variable in named}
+    found: dict[str, tf.Variable] = {}
+    for function in module.traced.values():
+        for variable in function.graph.variables:
+            if id(variable) not in known:
+                known.add(id(variable))
+                found[f"{len(found)}_{variable.name.split(':')[0]}"] = variable
+    return found
+
+
+def _tables(model: Any) -> list[Any]:
+    """Returns the look-up tables of preprocessing layers."""
+    kind = tf.saved_model.experimental.TrackableResource
+    parts = [vars(layer).values() for layer in model._flatten_layers()]
+    return [value for values in parts for value in values if isinstance(value, kind)]

@@ -1,0 +1,245 @@
+"""Training an exported model: what its signatures offer, as one object."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import tf_keras_optim.saving.atomic as atomic
+from tf_keras_optim.faces.running import keras
+from tf_keras_optim.saving.signature import WEIGHT
+
+_NEEDED = ("train", "evaluate", "infer", "save", "restore", "reset_optimizer", "reset_metrics")
+
+
+def load_training(path: str | os.PathLike) -> "ExportedModel":
+    """Reads a model that `export_training` wrote.
+
+    Args:
+      path: its directory.
+
+    Returns:
+      An object that trains it.
+
+    Raises:
+      FileNotFoundError: there is no SavedModel.
+      ValueError: it is damaged, or was not written by `export_training`.
+    """
+    if not os.path.isfile(os.path.join(path, "saved_model.pb")):
+        raise FileNotFoundError(f"There is no SavedModel at {str(path)!r}.")
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"{str(path)!r} is damaged: {type(error).__name__}: {error}. Use an earlier one."
+        ) from error
+    missing = [name for name in _NEEDED if name not in loaded.signatures]
+    if missing:
+        raise ValueError(
+            f"{str(path)!r} was not written by `export_training`: it has no signature "
+            f"{', '.join(missing)}, but {sorted(loaded.signatures)}."
+        )
+    return ExportedModel(loaded)
+
+
+class ExportedModel:
+    """A model of `export_training`, to be trained, evaluated and saved.
+
+    Data are arrays or tensors, with the batch first. Where the model has several inputs or
+    outputs they are dicts with the names of the signature (`input_names`, `label_names`).
+
+    Args:
+      loaded: what `tf.saved_model.load` returned.
+
+    Attributes:
+      loaded: the same.
+      input_names: the model's inputs.
+      label_names: the labels.
+      weighted: whether steps take sample weights.
+    """
+
+    def __init__(self, loaded: Any):
+        self.loaded = loaded
+        self._functions = dict(loaded.signatures)
+        self._specs = {
+            name: function.structured_input_signature[1]
+            for name, function in self._functions.items()
+        }
+        self.input_names = sorted(self._specs["infer"])
+        taken = {*self.input_names, WEIGHT}
+        self.label_names = sorted(set(self._specs["train"]) - taken)
+        self.weighted = WEIGHT in self._specs["train"]
+
+    def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict:
+        """Trains on one batch; returns its loss, and the metrics since they were reset."""
+        return self._call("train", self._batch(x, y, sample_weight))
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict:
+        """Returns the loss of one batch, and the metrics since they were reset."""
+        return self._call("evaluate", self._batch(x, y, sample_weight))
+
+    def predict(self, x: Any) -> Any:
+        """Returns the model's outputs: an array, or a dict of arrays by name."""
+        found = self._call("infer", self._named("x", x, self.input_names, "infer"))
+        return next(iter(found.values())) if len(found) == 1 else found
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        sample_weight: Any = None,
+        batch_size: int = 32,
+        epochs: int = 1,
+        shuffle: bool = True,
+        seed: int | None = None,
+        validation_data: tuple | None = None,
+        verbose: int = 1,
+    ) -> dict[str, list[float]]:
+        """Trains for some epochs.
+
+        Args:
+          x: inputs; or a `tf.data.Dataset` of batches `(x, y)` or `(x, y, sample_weight)`.
+          y: labels; `None` with a dataset.
+          sample_weight: weights `[samples]`, if the signature has them.
+          batch_size: samples in a batch; the last one may be smaller.
+          epochs: how often the data are passed.
+          shuffle: whether arrays are shuffled anew for each epoch.
+          seed: seed of the shuffling.
+          validation_data: `(x, y)` or `(x, y, sample_weight)` to evaluate on after each epoch.
+          verbose: 1 shows a progress bar, 2 a line for each epoch, 0 nothing.
+
+        Returns:
+          By name, a list with a number for each epoch: the mean of `loss` over the samples,
+          the metrics at its end, and both for the validation data under "val_...".
+        """
+        data = self._dataset(x, y, sample_weight, batch_size)
+        generator = np.random.default_rng(seed)
+        history: dict[str, list[float]] = {}
+        for epoch in range(epochs):
+            if verbose:
+                print(f"Epoch {epoch + 1}/{epochs}")
+            batches = data
+            if shuffle and not isinstance(x, tf.data.Dataset):
+                order = generator.permutation(_length(x))
+                batches = self._dataset(
+                    _taken(x, order), _taken(y, order), _taken(sample_weight, order), batch_size
+                )
+            logs = self._pass("train", batches, verbose)
+            if validation_data is not None:
+                found = self.evaluate(*validation_data, batch_size=batch_size)
+                logs |= {f"val_{name}": value for name, value in found.items()}
+                if verbose:
+                    print(", ".join(f"{name}: {logs[name]:.4f}" for name in logs))
+            for name, value in logs.items():
+                history.setdefault(name, []).append(value)
+        return history
+
+    def evaluate(
+        self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int = 32
+    ) -> dict[str, float]:
+        """Returns the mean of `loss` over the samples, and the metrics; arguments as `fit`."""
+        return self._pass("evaluate", self._dataset(x, y, sample_weight, batch_size), 0)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next update; may be set where the model allows it."""
+        return float(self._functions["get_learning_rate"]()["learning_rate"].numpy())
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        if "set_learning_rate" not in self._functions:
+            raise ValueError(
+                "The learning rate of this model is a callable that was traced into it, so it "
+                "cannot be set. Export it with a number or a schedule."
+            )
+        self._functions["set_learning_rate"](learning_rate=tf.constant(value, tf.float32))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes weights and state as a checkpoint at a prefix; each save needs a new one."""
+        self._functions["save"](path=tf.constant(str(path)))
+
+    def restore(self, path: str | os.PathLike) -> None:
+        """Reads a checkpoint that `save` wrote; it is checked before anything is changed."""
+        self._functions["restore"](path=tf.constant(str(path)))
+
+    def reset_optimizer(self) -> None:
+        """Puts the optimizer's state back to its start; the learning rate stays."""
+        self._functions["reset_optimizer"]()
+
+    def export(self, path: str | os.PathLike) -> None:
+        """Writes the model as it is now to another SavedModel of the same kind."""
+        with atomic.replaced_directory(path, "saved_model.pb") as directory:
+            tf.saved_model.save(self.loaded, str(directory), signatures=self._functions)
+
+    # Batches.
+
+    def _call(self, name: str, batch: Mapping[str, tf.Tensor]) -> dict[str, Any]:
+        return {key: v.numpy() for key, v in self._functions[name](**batch).items()}
+
+    def _batch(self, x: Any, y: Any, weight: Any) -> dict[str, tf.Tensor]:
+        if (weight is not None) is not self.weighted:
+            raise ValueError(
+                f"The steps of this model take {'a' if self.weighted else 'no'} "
+                "`sample_weight`, which was chosen when it was exported."
+            )
+        batch = self._named("x", x, self.input_names, "train")
+        batch |= self._named("y", y, self.label_names, "train")
+        return batch | (self._named(WEIGHT, weight, [WEIGHT], "train") if self.weighted else {})
+
+    def _named(
+        self, part: str, given: Any, names: list[str], step: str
+    ) -> dict[str, tf.Tensor]:
+        """Returns tensors by the names of the signature."""
+        if isinstance(given, Mapping):
+            values = dict(given)
+        else:
+            values = {} if given is None else {names[0] if len(names) == 1 else part: given}
+        if set(values) != set(names):
+            raise ValueError(
+                f"`{part}` must have {'the names ' if names else 'nothing in it'}"
+                f"{', '.join(names)}. Received: {', '.join(values) or None}."
+            )
+        specs = self._specs[step]
+        return {name: tf.cast(value, specs[name].dtype) for name, value in values.items()}
+
+    def _dataset(self, x: Any, y: Any, weight: Any, batch_size: int) -> tf.data.Dataset:
+        if isinstance(x, tf.data.Dataset):
+            return x
+        parts = tuple(part for part in (x, y, weight) if part is not None)
+        return tf.data.Dataset.from_tensor_slices(parts).batch(batch_size)
+
+    def _pass(self, name: str, data: tf.data.Dataset, verbose: int) -> dict[str, float]:
+        """Runs a step over all batches, and returns the means."""
+        self._functions["reset_metrics"]()
+        steps = data.cardinality().numpy()
+        bar = keras.utils.Progbar(
+            steps if steps > 0 else None, verbose=verbose, unit_name="step"
+        )
+        total, samples, logs, done = 0.0, 0, {}, 0
+        for done, element in enumerate(data, start=1):
+            parts = element if isinstance(element, tuple) else (element,)
+            batch = self._batch(*(*parts, None, None)[:3])
+            logs = {key: float(value) for key, value in self._call(name, batch).items()}
+            size = int(next(iter(batch.values())).shape[0])
+            total, samples = total + logs["loss"] * size, samples + size
+            logs["loss"] = total / samples
+            bar.update(done, list(logs.items()), finalize=False)
+        if not done:
+            raise ValueError("There is no batch in the data.")
+        bar.update(done, list(logs.items()), finalize=True)
+        return logs
+
+
+def _length(part: Any) -> int:
+    return len(next(iter(part.values())) if isinstance(part, Mapping) else part)
+
+
+def _taken(part: Any, order: np.ndarray) -> Any:
+    if part is None:
+        return None
+    if isinstance(part, Mapping):
+        return {name: _taken(value, order) for name, value in part.items()}
+    return np.asarray(part)[order]

@@ -1,0 +1,107 @@
+"""The steps of a compiled Keras model as functions from tensors to tensors, by name."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.saving.signature import WEIGHT, Specs
+
+Tensors = dict[str, tf.Tensor]
+
+
+class Steps:
+    """The steps of a model.
+
+    Args:
+      model: a compiled Keras model.
+      specs: its inputs.
+      loss: function of labels and outputs to be used in place of the compiled loss and
+        metrics, or `None`.
+    """
+
+    def __init__(self, model: Any, specs: Specs, loss: Callable[[Any, Any], Any] | None):
+        self.model = model
+        self.specs = specs
+        self.loss = loss
+
+    def train(self, **inputs: tf.Tensor) -> Tensors:
+        """One training step; returns the loss before it, and the metrics."""
+        if self.loss is None:
+            return self._keras_step(self.model.train_step, inputs)
+        with tf.GradientTape() as tape:
+            loss = self._own_loss(inputs, training=True)
+        self.model.optimizer.minimize(loss, self.model.trainable_variables, tape=tape)
+        return {"loss": loss}
+
+    def evaluate(self, **inputs: tf.Tensor) -> Tensors:
+        """The loss and the metrics, without an update."""
+        if self.loss is None:
+            return self._keras_step(self.model.test_step, inputs)
+        return {"loss": self._own_loss(inputs, training=False)}
+
+    def infer(self, **inputs: tf.Tensor) -> Tensors:
+        """The outputs: under their names, or "output" where they have none."""
+        outputs = self.model.predict_step((self.specs.inputs_of(inputs),))
+        if isinstance(outputs, Mapping):
+            return dict(outputs)
+        if not isinstance(outputs, (list, tuple)):
+            return {"output": outputs}
+        names = getattr(self.model, "output_names", None) or ()
+        if len(names) != len(outputs):
+            names = [f"output_{i}" for i in range(len(outputs))]
+        return dict(zip(names, outputs))
+
+    def _own_loss(self, inputs: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
+        assert self.loss is not None
+        x, *labels = self.specs.data_of(inputs)
+        outputs = self.model(x, training=training)
+        losses = tf.convert_to_tensor(self.loss(labels[0] if labels else None, outputs))
+        if self.specs.weight:
+            losses *= tf.cast(inputs[WEIGHT], losses.dtype)
+        return tf.add_n([tf.reduce_mean(losses), *self.model.losses])
+
+    def _keras_step(
+        self, step: Callable[[Any], Any], inputs: Mapping[str, tf.Tensor]
+    ) -> Tensors:
+        """Runs a step of the model, and finds the loss of this batch in it."""
+        with self._recorded_losses() as losses:
+            logs = step(self.specs.data_of(inputs))
+        if not isinstance(logs, Mapping):
+            raise ValueError(
+                f"`export_training`: a step of model {self.model.name!r} returned {logs!r}. "
+                "Expected a dict of metrics, as Keras' own steps return."
+            )
+        found = {name: tf.convert_to_tensor(value) for name, value in _flat(logs).items()}
+        if losses:
+            found["loss"] = losses[0]
+        if "loss" not in found:
+            raise ValueError(
+                f"`export_training`: the `train_step` of model {self.model.name!r} neither "
+                "calls `compute_loss` nor returns a 'loss'. Return one, or pass `loss=`."
+            )
+        return found
+
+    @contextlib.contextmanager
+    def _recorded_losses(self) -> Iterator[list[tf.Tensor]]:
+        """Yields a list that receives what the model's `compute_loss` returns."""
+        compute, losses = self.model.compute_loss, []
+
+        def recording(*args: Any, **kwargs: Any) -> Any:
+            losses.append(compute(*args, **kwargs))
+            return losses[-1]
+
+        # Beside Keras' own `__setattr__`, which would track the function.
+        self.model.__dict__["compute_loss"] = recording
+        try:
+            yield losses
+        finally:
+            del self.model.__dict__["compute_loss"]
+
+
+def _flat(logs: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in logs.items():
+        found |= _flat(value) if isinstance(value, Mapping) else {name: value}
+    return found
