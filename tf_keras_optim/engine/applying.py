@@ -98,13 +98,7 @@ class Applying(Rates):
             return
         self._load_waiting(force=True)
         step = self._step_for(gradients, variables, scaled)
-        given = [
-            rows.slices(gradient)
-            if isinstance(gradient, tf.IndexedSlices)
-            else tf.convert_to_tensor(gradient)
-            for gradient in gradients
-            if gradient is not None
-        ]
+        given = [_tensor(gradient) for gradient in gradients if gradient is not None]
         replicas, bad = distribution.number_of_replicas(), None
         if self.gradient_reducer is not None and aggregate:
             if (self.gradient_accumulation_steps or 1) == 1:
@@ -188,3 +182,11 @@ class Applying(Rates):
                 stacklevel=4,
             )
         return [e for e, g in zip(entries, gradients) if g is not None]
+
+
+def _tensor(gradient: Any) -> Any:
+    if isinstance(gradient, tf.Tensor):
+        return gradient
+    if isinstance(gradient, tf.IndexedSlices):
+        return rows.slices(gradient)
+    return tf.convert_to_tensor(gradient)
