@@ -1,0 +1,96 @@
+"""torch and optax as sides: a process each, asked for one step at a time."""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from tools.bench.shapes import Shape
+from tools.bench.timing import STEP, Turn
+from tools.bench.workers import Worker
+
+_TORCH = ("adam", "adamw", "rmsprop", "nadam", "sgd")
+_ALL = ("adam", "adamw", "rmsprop", "nadam", "lamb", "lion", "sgd")
+
+# By side: library, what the worker calls it, modes it belongs to, its optimizers.
+SIDES: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
+    "torch, foreach=False": ("torch", "loop", ("eager",), _TORCH),
+    "torch, foreach=True": ("torch", "foreach", ("eager",), _TORCH),
+    "torch, fused=True": ("torch", "fused", ("eager",), ("adam", "adamw", "sgd")),
+    "optax, jitted": ("optax", "optax", ("xla",), _ALL),
+}
+
+
+class Peers:
+    """The processes of torch and optax, started when first needed.
+
+    Attributes:
+      versions: of the libraries that were found.
+    """
+
+    def __init__(self, python: str, threads: int):
+        self._python, self._threads = python, threads
+        self._workers: dict[str, Worker | None] = {}
+        self.versions: dict[str, str] = {}
+
+    def __enter__(self) -> "Peers":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in self._workers.values():
+            if worker is not None:
+                worker.close()
+
+    def sides(self, name: str, mode: str) -> tuple[list[str], dict[str, str]]:
+        """Returns the sides that take part, and why others do not.
+
+        Args:
+          name: name of the optimizer in lower case.
+          mode: torch is called eagerly, optax is compiled by XLA; both are compared
+            with what is called likewise.
+        """
+        sides, absent = [], {}
+        for side, (library, _, modes, optimizers) in SIDES.items():
+            if mode not in modes:
+                continue
+            if name not in optimizers:
+                absent[side] = f"has no {name}"
+            elif self._worker(library) is None:
+                absent[side] = f"not installed in {self._python} (see --peers_python)"
+            else:
+                sides.append(side)
+        return sides, absent
+
+    def turn(self, side: str, name: str, shapes: Sequence[Shape]) -> Turn:
+        """Makes a side in its process and returns its turn; the seconds are measured there."""
+        library, called, _, _ = SIDES[side]
+        worker = self._worker(library)
+        assert worker is not None
+        worker.ask(do="make", side=called, optimizer=name, shapes=list(shapes))
+
+        def step() -> Mapping[str, list[float]]:
+            return {STEP: [worker.ask(do="step", side=called)["seconds"]]}
+
+        return step
+
+    def drop(self) -> None:
+        """Frees what the sides hold."""
+        for worker in self._workers.values():
+            if worker is not None:
+                worker.ask(do="drop")
+
+    def _worker(self, library: str) -> Worker | None:
+        if library not in self._workers:
+            worker = Worker(self._python, "tools.bench.peer_worker", self._threads, library)
+            found: Any = worker.ask(do="versions", threads=self._threads)["versions"]
+            if found is None:
+                worker.close()
+                self._workers[library] = None
+            else:
+                self.versions |= found
+                self._workers[library] = worker
+        return self._workers[library]
