@@ -14,8 +14,12 @@ each such line is repeated at the end.
 import dataclasses
 import json
 import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +34,7 @@ from tools.bench.loss_scale import loss_scale
 from tools.bench.memory import memory
 from tools.bench.options import accumulation, options
 from tools.bench.peers import Peers
-from tools.bench.plot import draw
+from tools.bench.plot import draw, require_picture
 from tools.bench.replicas import replicas
 from tools.bench.results import Comparison, closing, table
 from tools.bench.settings import QUICK, Settings, require_known
@@ -117,11 +121,6 @@ def read_settings() -> Settings:
 def prepare(settings: Settings, suites: Sequence[str]) -> None:
     """Gives this process, and those it starts, the cores and devices of the run."""
     cores = sorted(os.sched_getaffinity(0))
-    if settings.threads > len(cores):
-        raise ValueError(
-            f"--threads: expected at most {len(cores)}, the cores that this process may use. "
-            f"Received: {settings.threads}."
-        )
     if settings.threads < len(cores):
         os.sched_setaffinity(0, cores[: settings.threads])
     tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
@@ -150,11 +149,13 @@ def run(
     speed = machine.bandwidth(settings.threads, 128 if _QUICK.value else 512)
     about["bytes_per_second"] = speed
     print(f"Memory: {speed / 1e9:.1f} GB/s ({settings.threads} threads, a += b)")
-    comparisons = []
+    comparisons, about["suite_seconds"] = [], {}
     for suite in suites:
+        began = time.perf_counter()
         for comparison in SUITES[suite](settings, peers):
             comparisons.append(comparison)
             print(f"\n{table(comparison)}", flush=True)
+        about["suite_seconds"][suite] = time.perf_counter() - began
     about["versions"] |= peers.versions
     print("\n" + ", ".join(f"{name} {version}" for name, version in about["versions"].items()))
     print(f"\n{closing(comparisons)}")
@@ -169,6 +170,8 @@ def main(argv: Sequence[str]) -> None:
     try:
         require_known(suites, [*SUITES, "all"], "suite")
         suites = list(SUITES) if "all" in suites else suites
+        if _PLOT.value:
+            require_picture(_PLOT.value)
         settings = read_settings()
         prepare(settings, suites)
     except ValueError as error:

@@ -12,7 +12,7 @@ from tools.bench.peers import Peers
 from tools.bench.raw_ops import OPTIMIZERS, RAW_OPS, raw_step
 from tools.bench.results import OURS, Comparison
 from tools.bench.settings import Settings
-from tools.bench.tf_sides import dense_step, keras_sides, make_optimizer
+from tools.bench.tf_sides import dense_step, fresh, keras_sides, make_optimizer
 from tools.bench.timing import STEP, Turn, take_turns, timed
 
 Make = Callable[[], Turn]
@@ -80,14 +80,14 @@ def _sides(
     peers: Peers,
 ) -> tuple[Mapping[str, Make], dict[str, str]]:
     def keras_turn(side: str) -> Turn:
-        return timed(dense_step(make_optimizer(side, name), values, gradients, mode))
+        return timed(dense_step(make_optimizer(side, name), fresh(values), gradients, mode))
 
     present, absent = keras_sides(name)
     sides: dict[str, Make] = {
         side: functools.partial(keras_turn, side) for side in (OURS, *present)
     }
     if name in OPTIMIZERS:
-        sides[RAW_OPS] = lambda: timed(raw_step(name, values, gradients, mode))
+        sides[RAW_OPS] = lambda: timed(raw_step(name, fresh(values), gradients, mode))
     else:
         absent[RAW_OPS] = f"has no {name}"
     others, missing = peers.sides(name, mode)

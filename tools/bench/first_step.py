@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from tools.bench.fresh_processes import measure_in_turn, note, only
 from tools.bench.peers import Peers
 from tools.bench.results import OURS, Comparison
 from tools.bench.settings import Settings
@@ -26,8 +25,8 @@ def first_step(settings: Settings, peers: Peers) -> Iterator[Comparison]:
                 for mode in settings.modes
                 for side in titles
             }
-            parts = measure_in_turn(requests, settings.repeats, settings.threads)
-            how = note(list(requests), settings.repeats)
+            parts = peers.measure_fresh(requests, settings.repeats)
+            how = f"{settings.repeats} fresh processes each; in turn: {'; '.join(requests)}"
             missing = {side: why for side, why in absent.items() if side == RUNNING}
             case = f"{tensors} tensors, {name}"
             for mode in settings.modes:
@@ -35,14 +34,15 @@ def first_step(settings: Settings, peers: Peers) -> Iterator[Comparison]:
                     yield Comparison(
                         suite="first_step",
                         case=f"{case}, {mode}, {part}",
-                        figures=only(figures, {side: f"{side}, {mode}" for side in titles}),
+                        figures={side: figures[f"{side}, {mode}"] for side in titles},
                         absent=missing,
                         note=how,
                     )
             if {"eager", "xla"} <= set(settings.modes) and RUNNING in titles:
-                names = {OURS: f"{OURS}, eager", RUNNING: f"{RUNNING}, xla"}
+                steps = parts["first step"]
                 yield Comparison(
                     suite="first_step",
                     case=f"{case}, first step, ours eager beside {RUNNING} under XLA",
-                    figures=only(parts["first step"], names),
+                    figures={OURS: steps[f"{OURS}, eager"], RUNNING: steps[f"{RUNNING}, xla"]},
+                    note=how,
                 )

@@ -4,6 +4,7 @@ TensorFlow is imported once. Each request is answered by a fork made before anyt
 traced, compiled or allocated, so no side profits from another one's caches.
 """
 
+import ctypes
 import gc
 import multiprocessing
 import pathlib
@@ -17,7 +18,7 @@ import tensorflow as tf
 
 from tools.bench import shapes
 from tools.bench.raw_ops import RAW_OPS, raw_step
-from tools.bench.tf_sides import build, dense_step, in_mode, make_optimizer
+from tools.bench.tf_sides import build, dense_step, fresh, in_mode, make_optimizer
 from tools.bench.workers import serve
 
 _STATUS = pathlib.Path("/proc/self/status")
@@ -31,10 +32,16 @@ def kilobytes(field: str) -> int:
     return int(found.group(1))
 
 
+def release() -> None:
+    """Gives back to the system what is free, so that resident memory is used memory."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
 def first_step(request: Mapping[str, Any]) -> dict[str, float]:
     """Returns the seconds of `build` and of the first step after it."""
     sizes = shapes.tiny(request["tensors"])
-    variables = [tf.Variable(value) for value in shapes.weights(sizes)]
+    variables = fresh(shapes.weights(sizes))
     gradients = [tf.constant(value) for value in shapes.gradients(sizes)]
     optimizer = make_optimizer(request["side"], request["optimizer"])
     began = time.perf_counter()
@@ -50,31 +57,26 @@ def first_step(request: Mapping[str, Any]) -> dict[str, float]:
 
 
 def memory(request: Mapping[str, Any]) -> dict[str, float]:
-    """Returns bytes: the peak of a later step, over everything and over what stands."""
+    """Returns the bytes of weights, slots and gradients at the peak of a later step."""
     _ready([(8, 8)], request)  # what TensorFlow needs for itself
-    gc.collect()
+    release()
     empty = kilobytes("VmRSS")
     step = _ready(shapes.matrices(request["megabytes"]), request)
-    gc.collect()
-    standing = kilobytes("VmRSS")
+    release()
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     step()
     peak = kilobytes("VmHWM")
-    # Single pages come and go: what counts is a tenth of a megabyte.
-    return {
-        "peak": 1e5 * round(1024 * (peak - empty) / 1e5),
-        "above standing": 1e5 * round(1024 * (peak - standing) / 1e5),
-    }
+    return {"peak": 1024 * (peak - empty)}
 
 
 def _ready(sizes: Sequence[shapes.Shape], request: Mapping[str, Any]) -> Callable[[], None]:
-    values = shapes.weights(sizes)
+    variables = fresh(shapes.weights(sizes))
     gradients = [tf.constant(value) for value in shapes.gradients(sizes)]
     side, name, mode = request["side"], request["optimizer"], request["mode"]
     if side == RAW_OPS:
-        step = raw_step(name, values, gradients, mode)
+        step = raw_step(name, variables, gradients, mode)
     else:
-        step = dense_step(make_optimizer(side, name), values, gradients, mode)
+        step = dense_step(make_optimizer(side, name), variables, gradients, mode)
     step()
     step()
     return step

@@ -12,6 +12,7 @@ from tools.bench.settings import Settings
 from tools.bench.tf_sides import (
     RUNNING,
     dense_step,
+    fresh,
     keras_sides,
     make_optimizer,
     scaled,
@@ -35,11 +36,15 @@ def loss_scale(settings: Settings, peers: Peers) -> Iterator[Comparison]:
         present, absent = keras_sides(name)
         titles = [OURS, *(side for side in present if side == RUNNING)]
         for mode in settings.modes:
-            turns = {PLAIN: timed(dense_step(make_optimizer(OURS, name), values, finite, mode))}
+            turns = {
+                PLAIN: timed(
+                    dense_step(make_optimizer(OURS, name), fresh(values), finite, mode)
+                )
+            }
             for kind, gradients in kinds.items():
                 for side in titles:
                     optimizer = scaled(side, make_optimizer(side, name))
-                    step = dense_step(optimizer, values, gradients, mode, unscale=True)
+                    step = dense_step(optimizer, fresh(values), gradients, mode, unscale=True)
                     turns[f"{side}, {kind}"] = timed(step)
             _, parts = take_turns(turns, settings.steps)
             figures = parts[STEP]

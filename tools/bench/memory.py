@@ -6,10 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tools.bench.fresh_processes import measure_in_turn, note
+from tools.bench import machine, shapes
 from tools.bench.peers import Peers
 from tools.bench.raw_ops import OPTIMIZERS, RAW_OPS
-from tools.bench.results import OURS, Comparison, Figures
+from tools.bench.results import OURS, Comparison, Figures, amount
 from tools.bench.settings import Settings
 from tools.bench.tf_sides import RUNNING, build, keras_sides, make_optimizer
 
@@ -23,6 +23,7 @@ _SHAPE = (512, 512)
 
 def memory(settings: Settings, peers: Peers) -> Iterator[Comparison]:
     """Measures resident memory during a step, then counts the bytes of all slots."""
+    sizes = shapes.matrices(settings.memory_megabytes)
     for name in settings.optimizers:
         present, absent = keras_sides(name)
         sides = [OURS, *present, *([RAW_OPS] if name in OPTIMIZERS else [])]
@@ -37,22 +38,20 @@ def memory(settings: Settings, peers: Peers) -> Iterator[Comparison]:
                 }
                 for side in sides
             }
-            parts = measure_in_turn(requests, settings.repeats, settings.threads)
-            case = f"{settings.memory_megabytes} MB of weights, {name}, {mode}"
-            for part, title in (
-                ("peak", "weights, slots, gradients and a step's own"),
-                ("above standing", "a step's own alone"),
-            ):
-                yield Comparison(
-                    suite="memory",
-                    case=f"{case}, {title}",
-                    figures=parts[part],
-                    unit="B",
-                    # What a step needs for itself is part of its peak: nobody loses twice.
-                    context=sides[1:] if part != "peak" else (),
-                    absent=absent,
-                    note=note(sides, settings.repeats),
-                )
+            parts = peers.measure_fresh(requests, settings.repeats)
+            held = machine.held_bytes(name, shapes.parameters(sizes))
+            yield Comparison(
+                suite="memory",
+                case=f"{settings.memory_megabytes} MB of weights, {name}, {mode}, peak",
+                figures=parts["peak"],
+                unit="B",
+                absent=absent,
+                note=(
+                    f"Weights, gradients and slots are {amount(held, 'B')}, the rest is a "
+                    f"step's own; {settings.repeats} fresh processes each; in turn: "
+                    f"{'; '.join(sides)}"
+                ),
+            )
     for name in WITH_SLOTS:
         yield slots(name)
 

@@ -15,6 +15,7 @@ from tools.bench.tf_sides import (
     KERAS_3,
     RUNNING,
     dense_step,
+    fresh,
     keras_sides,
     make_optimizer,
     scaled,
@@ -37,9 +38,13 @@ def options(settings: Settings, peers: Peers) -> Iterator[Comparison]:
             turns: dict[str, Turn] = {}
             for side in libraries:
                 full = scaled(side, make_optimizer(side, name, **ALL_ON))
-                turns[side] = timed(dense_step(full, values, gradients, mode, unscale=True))
+                turns[side] = timed(
+                    dense_step(full, fresh(values), gradients, mode, unscale=True)
+                )
                 plain = make_optimizer(side, name)
-                turns[f"{side}, plain"] = timed(dense_step(plain, values, gradients, mode))
+                turns[f"{side}, plain"] = timed(
+                    dense_step(plain, fresh(values), gradients, mode)
+                )
             _, parts = take_turns(turns, settings.steps)
             yield Comparison(
                 suite="options",
@@ -69,7 +74,7 @@ def accumulation(settings: Settings, peers: Peers) -> Iterator[Comparison]:
                 side: _cycle(
                     dense_step(
                         make_optimizer(side, name, gradient_accumulation_steps=MICRO_STEPS),
-                        values,
+                        fresh(values),
                         gradients,
                         mode,
                     )

@@ -1,13 +1,16 @@
-"""torch and optax as sides: a process each, asked for one step at a time."""
+"""Other processes of a run: torch, optax, and one that forks for each measurement."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from tools.bench.results import Figures
 from tools.bench.shapes import Shape
-from tools.bench.timing import STEP, Turn
+from tools.bench.timing import STEP, Turn, as_figures
 from tools.bench.workers import Worker
 
+_FRESH = "fresh"
 _TORCH = ("adam", "adamw", "rmsprop", "nadam", "sgd")
 _ALL = ("adam", "adamw", "rmsprop", "nadam", "lamb", "lion", "sgd")
 
@@ -21,7 +24,9 @@ SIDES: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
 
 
 class Peers:
-    """The processes of torch and optax, started when first needed.
+    """The processes of a run, each started when first needed.
+
+    Those of torch and optax are asked for one step at a time.
 
     Attributes:
       versions: of the libraries that were found.
@@ -65,6 +70,30 @@ class Peers:
                 sides.append(side)
         return sides, absent
 
+    def measure_fresh(
+        self, requests: Mapping[str, Mapping[str, Any]], repeats: int
+    ) -> dict[str, dict[str, Figures]]:
+        """Measures each side in a process of its own, `repeats` times, taking turns.
+
+        Args:
+          requests: by side, what `fresh_worker` is asked for.
+          repeats: number of processes for each side.
+
+        Returns:
+          The figures by what was measured and by side.
+        """
+        if _FRESH not in self._workers:
+            worker = Worker(sys.executable, "tools.bench.fresh_worker", self._threads)
+            self._workers[_FRESH] = worker
+        forking = self._workers[_FRESH]
+        assert forking is not None
+        taken: dict[str, dict[str, list[float]]] = {}
+        for _ in range(repeats):
+            for side, request in requests.items():
+                for part, value in forking.ask(**request).items():
+                    taken.setdefault(part, {}).setdefault(side, []).append(value)
+        return as_figures(taken)
+
     def turn(self, side: str, name: str, shapes: Sequence[Shape]) -> Turn:
         """Makes a side in its process and returns its turn; the seconds are measured there."""
         library, called, _, _ = SIDES[side]
@@ -79,8 +108,8 @@ class Peers:
 
     def drop(self) -> None:
         """Frees what the sides hold."""
-        for worker in self._workers.values():
-            if worker is not None:
+        for library, worker in self._workers.items():
+            if worker is not None and library != _FRESH:
                 worker.ask(do="drop")
 
     def _worker(self, library: str) -> Worker | None:

@@ -1,8 +1,19 @@
 """The ratios of a run as bars. Needs matplotlib."""
 
+import importlib.util
 from collections.abc import Sequence
 
 from tools.bench.results import Comparison
+
+
+def require_picture(path: str) -> None:
+    """Raises ValueError for a path that `draw` could not write."""
+    if not path.endswith((".png", ".svg", ".pdf")):
+        raise ValueError(
+            f"--plot: expected a name that ends in .png, .svg or .pdf. Received: {path!r}."
+        )
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("--plot needs matplotlib: install tf_keras_optim[plots].")
 
 
 def draw(comparisons: Sequence[Comparison], path: str) -> None:

@@ -2,71 +2,88 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from tools.bench.tf_sides import in_mode, wait_for
 
 RAW_OPS = "TensorFlow raw ops"
-OPTIMIZERS = ("adam", "rmsprop", "sgd")
+
+
+def _adam(
+    weight: tf.Variable,
+    slots: Sequence[tf.Variable],
+    powers: Sequence[tf.Tensor],
+    gradient: tf.Tensor,
+) -> None:
+    tf.raw_ops.ResourceApplyAdam(
+        var=weight.handle,
+        m=slots[0].handle,
+        v=slots[1].handle,
+        beta1_power=powers[0],
+        beta2_power=powers[1],
+        lr=1e-3,
+        beta1=0.9,
+        beta2=0.999,
+        epsilon=1e-7,
+        grad=gradient,
+    )
+
+
+def _rmsprop(
+    weight: tf.Variable,
+    slots: Sequence[tf.Variable],
+    powers: Sequence[tf.Tensor],
+    gradient: tf.Tensor,
+) -> None:
+    tf.raw_ops.ResourceApplyRMSProp(
+        var=weight.handle,
+        ms=slots[0].handle,
+        mom=slots[1].handle,
+        lr=1e-3,
+        rho=0.9,
+        momentum=0.0,
+        epsilon=1e-7,
+        grad=gradient,
+    )
+
+
+def _sgd(
+    weight: tf.Variable,
+    slots: Sequence[tf.Variable],
+    powers: Sequence[tf.Tensor],
+    gradient: tf.Tensor,
+) -> None:
+    tf.raw_ops.ResourceApplyGradientDescent(var=weight.handle, alpha=1e-3, delta=gradient)
+
+
+# The operation and its number of slots; that of RMSprop has a momentum in any case.
+_OPERATIONS = {"adam": (_adam, 2), "rmsprop": (_rmsprop, 2), "sgd": (_sgd, 0)}
+OPTIMIZERS = tuple(_OPERATIONS)
 
 
 def raw_step(
-    name: str, values: Sequence[np.ndarray], gradients: Sequence[tf.Tensor], mode: str
+    name: str, variables: Sequence[tf.Variable], gradients: Sequence[tf.Tensor], mode: str
 ) -> Callable[[], None]:
-    """Returns a function that applies one step to fresh variables.
+    """Returns a function that applies one step and returns when it has ended.
 
     Args:
       name: out of `OPTIMIZERS`.
-      values: what the variables start from.
+      variables: what it updates.
       gradients: one for each of them.
       mode: "eager", "function" or "xla".
     """
-    variables = [tf.Variable(value) for value in values]
-    slots = {"adam": 2, "rmsprop": 2, "sgd": 0}[name]
-    kept = [[tf.Variable(tf.zeros_like(v)) for v in variables] for _ in range(slots)]
-    powers = [tf.Variable(beta) for beta in (0.9, 0.999)]
-
-    def adam(index: int, gradient: tf.Tensor, read: Sequence[tf.Tensor]) -> None:
-        tf.raw_ops.ResourceApplyAdam(
-            var=variables[index].handle,
-            m=kept[0][index].handle,
-            v=kept[1][index].handle,
-            beta1_power=read[0],
-            beta2_power=read[1],
-            lr=1e-3,
-            beta1=0.9,
-            beta2=0.999,
-            epsilon=1e-7,
-            grad=gradient,
-        )
-
-    def rmsprop(index: int, gradient: tf.Tensor, read: Sequence[tf.Tensor]) -> None:
-        tf.raw_ops.ResourceApplyRMSProp(
-            var=variables[index].handle,
-            ms=kept[0][index].handle,
-            mom=kept[1][index].handle,
-            lr=1e-3,
-            rho=0.9,
-            momentum=0.0,
-            epsilon=1e-7,
-            grad=gradient,
-        )
-
-    def sgd(index: int, gradient: tf.Tensor, read: Sequence[tf.Tensor]) -> None:
-        tf.raw_ops.ResourceApplyGradientDescent(
-            var=variables[index].handle, alpha=1e-3, delta=gradient
-        )
-
-    update = {"adam": adam, "rmsprop": rmsprop, "sgd": sgd}[name]
+    operation, number = _OPERATIONS[name]
+    slots = [[tf.Variable(tf.zeros_like(v)) for _ in range(number)] for v in variables]
+    betas = (0.9, 0.999)
+    powers = [tf.Variable(beta) for beta in betas]
 
     def apply(given: Sequence[tf.Tensor]) -> None:
         read = [power.read_value() for power in powers]
-        for index, gradient in enumerate(given):
-            update(index, gradient, read)
+        for weight, kept, gradient in zip(variables, slots, given):
+            operation(weight, kept, read, gradient)
         if name == "adam":
-            powers[0].assign(0.9 * read[0])
-            powers[1].assign(0.999 * read[1])
+            for power, value, beta in zip(powers, read, betas):
+                power.assign(beta * value)
 
     call = in_mode(apply, mode)
 

@@ -10,7 +10,7 @@ from tools.bench import shapes
 from tools.bench.peers import Peers
 from tools.bench.results import OURS, Comparison
 from tools.bench.settings import Settings
-from tools.bench.tf_sides import RUNNING, keras_sides, make_optimizer
+from tools.bench.tf_sides import RUNNING, fresh, keras_sides, make_optimizer
 from tools.bench.timing import STEP, take_turns, timed
 
 
@@ -58,9 +58,15 @@ def replicated_step(side: str, name: str, sizes: Sequence[shapes.Shape]) -> Call
       sizes: shapes of the variables.
     """
     strategy = strategy_of(2)
-    gradients = [tf.constant(array) for array in shapes.gradients(sizes)]
+    # Distributed values: Keras does not sum a tensor that replicas share.
+    gradients = [
+        strategy.experimental_distribute_values_from_function(
+            lambda context, array=array: tf.identity(array)
+        )
+        for array in shapes.gradients(sizes)
+    ]
     with strategy.scope():
-        variables = [tf.Variable(value) for value in shapes.weights(sizes)]
+        variables = fresh(shapes.weights(sizes))
         optimizer = make_optimizer(side, name)
         optimizer.build(variables)
 

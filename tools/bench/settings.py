@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import sys
 from collections.abc import Iterable
 
@@ -58,6 +59,17 @@ class Settings:
         require_known(self.optimizers, OPTIMIZERS, "--optimizer")
         require_known(self.modes, MODES, "--modes")
         require_known(self.models, MODELS, "--models")
+        cores = len(os.sched_getaffinity(0))
+        if not 1 <= self.threads <= cores:
+            raise ValueError(
+                f"--threads: expected 1 to {cores}, the cores that this process may use. "
+                f"Received: {self.threads}."
+            )
+        if shutil.which(self.peers_python) is None:
+            raise ValueError(
+                f"--peers_python: there is no program {self.peers_python!r}. Expected a "
+                "Python that has torch, or jax and optax."
+            )
 
 
 # What --quick changes, unless the flag is given too.

@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,11 @@ def in_mode(function: Callable[..., None], mode: str) -> Callable[..., None]:
     return tf.function(function, jit_compile=mode == "xla", autograph=False)
 
 
+def fresh(values: Iterable[np.ndarray]) -> list[tf.Variable]:
+    """Returns a new variable for each value."""
+    return [tf.Variable(value) for value in values]
+
+
 def wait_for(variable: tf.Variable) -> None:
     """Returns once a step has ended; reads one row, not the whole variable."""
     variable.sparse_read([0]).numpy()
@@ -84,22 +89,21 @@ def build(optimizer: Any, variables: Sequence[tf.Variable]) -> None:
 
 def dense_step(
     optimizer: Any,
-    values: Sequence[np.ndarray],
+    variables: Sequence[tf.Variable],
     gradients: Sequence[tf.Tensor],
     mode: str,
     unscale: bool = False,
 ) -> Callable[[], None]:
-    """Returns a function that applies one step to fresh variables.
+    """Returns a function that applies one step and returns when it has ended.
 
     Args:
       optimizer: an optimizer without variables.
-      values: what the variables start from.
+      variables: what it updates.
       gradients: one for each of them.
       mode: out of `MODES`.
       unscale: whether the gradients are those of a scaled loss; in Keras 2 it is the
         caller who divides them.
     """
-    variables = [tf.Variable(value) for value in values]
     build(optimizer, variables)
 
     def apply(given: Sequence[tf.Tensor]) -> None:

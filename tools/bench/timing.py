@@ -1,7 +1,7 @@
 """Sides take turns: A B C A B C, after each has been warmed up."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from tools.bench.results import Figures
 
@@ -44,8 +44,14 @@ def take_turns(
         for side, turn in turns.items():
             for part, seconds in turn().items():
                 taken.setdefault(part, {}).setdefault(side, []).extend(seconds)
-    figures = {
+    return first, as_figures(taken)
+
+
+def as_figures(
+    taken: Mapping[str, Mapping[str, Sequence[float]]],
+) -> dict[str, dict[str, Figures]]:
+    """Returns the figures of the values of each part and side."""
+    return {
         part: {side: Figures(tuple(values)) for side, values in sides.items()}
         for part, sides in taken.items()
     }
-    return first, figures
