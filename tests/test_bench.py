@@ -17,6 +17,7 @@ from tools.bench import dense, plot, raw_ops, settings, shapes, tf_sides
 from tools.bench.peers import Peers
 from tools.bench.results import OURS, Comparison, Figures, closing, table
 from tools.bench.timing import STEP, take_turns
+from tools.bench.workers import Worker
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SMALLEST = [
@@ -24,10 +25,12 @@ SMALLEST = [
     *("--rows=50", "--width=2", "--ids=7", "--megabytes=4", "--memory_megabytes=4"),
     *("--first_step_tensors=2", "--repeats=1", "--fit_width=4"),
 ]
+# The momentum of legacy Nadam follows 0.96 ** (0.004 t), not 0.96 ** t.
+OTHER_FORMULAS = {("nadam", tf_sides.LEGACY)}
 SUITES = {
     "dense": 1,
     "sparse": 1,
-    "fit": 5,
+    "fit": 4,
     "first_step": 2,
     "memory": 13,
     "loss_scale": 2,
@@ -150,17 +153,12 @@ def test_mistakes_are_named(given, message):
         plot.require_picture("picture.txt")
 
 
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("dens", "error: suite: unknown name 'dens'. Did you mean 'dense'?"),
-        ("--step=3", "Unknown command line flag 'step'. Did you mean: steps"),
-    ],
-)
-def test_mistakes_end_with_a_message_and_no_run(argument, message):
-    run = bench(argument, check=False)
+def test_a_mistake_ends_with_a_message_and_no_run():
+    run = bench("dens", check=False)
     assert run.returncode != 0
-    assert message in run.stderr
+    assert run.stderr.splitlines()[-1].startswith(
+        "error: suite: unknown name 'dens'. Did you mean 'dense'?"
+    )
     assert "Traceback" not in run.stderr
     assert run.stdout == ""
 
@@ -220,11 +218,14 @@ def test_models_have_their_known_sizes():
 @pytest.mark.parametrize("mode", settings.MODES)
 @pytest.mark.parametrize("name", settings.OPTIMIZERS)
 def test_every_side_takes_the_same_step(name, mode):
-    sizes = [(3, 2), (4,)]
+    # One variable alone for Nadam: tf_keras multiplies its product for each of them.
+    sizes = [(3, 2)] if name == "nadam" else [(3, 2), (4,)]
     # Large ones: legacy RMSprop has its epsilon elsewhere.
     gradients = [tf.constant(100 * g) for g in shapes.gradients(sizes)]
     start, reached = shapes.weights(sizes), {}
     for side in [OURS, *tf_sides.keras_sides(name)[0]]:
+        if (name, side) in OTHER_FORMULAS:
+            continue
         variables = tf_sides.fresh(start)
         optimizer = tf_sides.make_optimizer(side, name)
         step = tf_sides.dense_step(optimizer, variables, gradients, mode)
@@ -263,7 +264,7 @@ def test_a_library_that_is_not_there_is_said_to_be_absent():
 
 
 def test_a_process_that_fails_raises():
-    with Peers(sys.executable, 1) as peers:
-        request = {"do": "memory", "side": "nobody", "optimizer": "adam", "mode": "eager"}
-        with pytest.raises(RuntimeError, match="ended with code"):
-            peers.measure_fresh({"nobody": request | {"megabytes": 4}}, 1)
+    worker = Worker(sys.executable, "tools.bench.peer_worker", 1, "torch")
+    with pytest.raises(RuntimeError, match=r"peer_worker torch ended with code 1 .*'nobody'"):
+        worker.ask(do="step", side="nobody")
+    worker.close()

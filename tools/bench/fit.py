@@ -15,14 +15,19 @@ from tools.bench.settings import Settings
 from tools.bench.tf_sides import RUNNING, keras_sides, make_optimizer
 from tools.bench.timing import STEP, Turn, take_turns
 
-_INPUTS, _CLASSES, _BATCH, _STEPS = 784, 10, 128, 5
+_INPUTS, _CLASSES, _BATCH, _STEPS = 784, 10, 128, 10
 
-# By what `compile` gets, the numbers of replicas: under two, an outer `jit_compile=True`
-# fails in Keras 3 with every optimizer.
-_COMPILED: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
-    "default compile": ({}, (1, 2)),
-    "jit_compile=False": ({"jit_compile": False}, (1, 2)),
-    "jit_compile=True": ({"jit_compile": True}, (1,)),
+# For each mode, what `compile` gets and with how many replicas: under two, an outer
+# `jit_compile=True` fails in Keras 3 with every optimizer.
+_CASES: dict[str, list[tuple[str, dict[str, Any], int]]] = {
+    "eager": [],
+    "function": [
+        ("default compile", {}, 1),
+        ("default compile", {}, 2),
+        ("jit_compile=False", {"jit_compile": False}, 1),
+        ("jit_compile=False", {"jit_compile": False}, 2),
+    ],
+    "xla": [("jit_compile=True", {"jit_compile": True}, 1)],
 }
 
 
@@ -49,31 +54,31 @@ class Clock(tf.keras.callbacks.Callback):
 
 def fit(settings: Settings, peers: Peers) -> Iterator[Comparison]:
     """Times `fit` with our optimizer and with the running Keras' own."""
+    cases = [case for mode in settings.modes for case in _CASES[mode]]
     for name in settings.optimizers:
         present, absent = keras_sides(name)
         sides = [OURS, *(side for side in present if side == RUNNING)]
-        for compiled, (arguments, numbers) in _COMPILED.items():
-            for replicas in numbers:
-                turns = {
-                    side: _turn(side, name, settings.fit_width, arguments, replicas)
-                    for side in sides
-                }
-                first, parts = take_turns(turns, -(-settings.steps // _STEPS))
-                yield Comparison(
-                    suite="fit",
-                    case=(
-                        f"{_INPUTS}-{settings.fit_width}-{settings.fit_width}-{_CLASSES}, "
-                        f"batch {_BATCH}, {name}, {compiled}, {replicas} replica"
-                        f"{'s' * (replicas > 1)}"
-                    ),
-                    figures=parts[STEP],
-                    absent={side: why for side, why in absent.items() if side == RUNNING},
-                    first=first,
-                    note=f"In turn, {_STEPS} steps each: {'; '.join(turns)}",
-                )
-                del turns
-                tf.keras.backend.clear_session()
-                gc.collect()
+        for compiled, arguments, replicas in cases:
+            turns = {
+                side: _turn(side, name, settings.fit_width, arguments, replicas)
+                for side in sides
+            }
+            first, parts = take_turns(turns, -(-settings.steps // _STEPS))
+            yield Comparison(
+                suite="fit",
+                case=(
+                    f"{_INPUTS}-{settings.fit_width}-{settings.fit_width}-{_CLASSES}, "
+                    f"batch {_BATCH}, {name}, {compiled}, {replicas} replica"
+                    f"{'s' * (replicas > 1)}"
+                ),
+                figures=parts[STEP],
+                absent={side: why for side, why in absent.items() if side == RUNNING},
+                first=first,
+                note=f"In turn, {_STEPS} steps each: {'; '.join(turns)}",
+            )
+            del turns
+            tf.keras.backend.clear_session()
+            gc.collect()
 
 
 def _turn(side: str, name: str, width: int, compiled: dict[str, Any], replicas: int) -> Turn:
