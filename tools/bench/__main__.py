@@ -146,7 +146,7 @@ def run(
         f"{about['memory_bytes'] / 1e9:.0f} GB, load {about['load_average']:.1f}; "
         f"tf.keras is {RUNNING}"
     )
-    speed = machine.bandwidth(settings.threads, 128 if _QUICK.value else 512)
+    speed = machine.bandwidth(settings.threads)
     about["bytes_per_second"] = speed
     print(f"Memory: {speed / 1e9:.1f} GB/s ({settings.threads} threads, a += b)")
     comparisons, about["suite_seconds"] = [], {}

@@ -23,7 +23,6 @@ _LEAST_FOR_FLOOR = 100_000_000
 
 def dense(settings: Settings, peers: Peers) -> Iterator[Comparison]:
     """Times steps of whole models, in every mode, beside everyone who is there."""
-    speed = None
     for model in settings.models:
         sizes = shapes.of_model(model, settings.tensors)
         number = shapes.parameters(sizes)
@@ -33,8 +32,7 @@ def dense(settings: Settings, peers: Peers) -> Iterator[Comparison]:
             floor = None
             moved = machine.moved_bytes(name, number)
             if moved >= _LEAST_FOR_FLOOR:
-                speed = speed or machine.bandwidth(settings.threads)
-                floor = moved / speed
+                floor = moved / machine.bandwidth(settings.threads)
             for mode in settings.modes:
                 sides, absent = _sides(name, mode, sizes, values, gradients, peers)
                 cost = machine.held_bytes(name, number)

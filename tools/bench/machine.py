@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import datetime
+import functools
 import importlib
 import importlib.util
 import os
@@ -53,8 +54,9 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def bandwidth(threads: int, megabytes: int = 512) -> float:
-    """Returns the bytes per second of `a += b`, the best of several passes.
+@functools.cache
+def bandwidth(threads: int, megabytes: int = 256) -> float:
+    """Returns the bytes per second of `a += b`, the best of several passes; measured once.
 
     It reads two arrays and writes one of them in place, as an optimizer does, so no
     line of memory is fetched only to be overwritten.

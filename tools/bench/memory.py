@@ -48,7 +48,7 @@ def memory(settings: Settings, peers: Peers) -> Iterator[Comparison]:
                 absent=absent,
                 note=(
                     f"Weights, gradients and slots are {amount(held, 'B')}, the rest is a "
-                    f"step's own; {settings.repeats} fresh processes each; in turn: "
+                    f"step's own; fresh processes, {settings.repeats} for each of, in turn: "
                     f"{'; '.join(sides)}"
                 ),
             )

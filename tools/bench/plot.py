@@ -38,7 +38,8 @@ def draw(comparisons: Sequence[Comparison], path: str) -> None:
     for panel, (suite, rows) in zip(panels, bars.items()):
         labels, ratios = zip(*rows)
         colors = ["tab:green" if ratio >= 1 else "tab:red" for ratio in ratios]
-        panel.barh(range(len(rows)), ratios, color=colors)
+        lengths = [ratio - 1 for ratio in ratios]
+        panel.barh(range(len(rows)), lengths, left=1.0, color=colors)
         panel.set_yticks(range(len(rows)), labels, fontsize=6)
         panel.invert_yaxis()
         panel.set_xscale("log")
