@@ -26,7 +26,7 @@ def first_step(settings: Settings, peers: Peers) -> Iterator[Comparison]:
                 for side in titles
             }
             parts = peers.measure_fresh(requests, settings.repeats)
-            how = f"Fresh processes, {settings.repeats} for each of, in turn: {'; '.join(requests)}"
+            how = f"{settings.repeats} fresh processes for each of: {'; '.join(requests)}"
             missing = {side: why for side, why in absent.items() if side == RUNNING}
             case = f"{tensors} tensors, {name}"
             for mode in settings.modes:

@@ -33,7 +33,8 @@ def draw(comparisons: Sequence[Comparison], path: str) -> None:
                     (f"{comparison.case}: {side}", ratio)
                 )
     heights = [len(rows) for rows in bars.values()] or [1]
-    figure = Figure(figsize=(12, 1.0 + sum(0.22 * n + 0.9 for n in heights)))
+    height = 1.0 + sum(0.22 * n + 0.9 for n in heights)
+    figure = Figure(figsize=(12, height), layout="constrained")
     panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for panel, (suite, rows) in zip(panels, bars.items()):
         labels, ratios = zip(*rows)
