@@ -1,6 +1,5 @@
 """The demo: its configurations, and a short run of it."""
 
-import functools
 import json
 import pathlib
 import re
@@ -11,7 +10,6 @@ import harness
 import matplotlib.image
 import pytest
 
-from tools import bench
 from tools.config import load
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -117,16 +115,3 @@ def test_a_mistake_ends_with_a_message_and_no_run():
     assert run.returncode != 0
     assert "Did you mean 'epochs'?" in run.stderr.splitlines()[-1]
     assert "Traceback" not in run.stderr
-
-
-def test_the_benchmark_times_both_sides_in_every_mode():
-    for mode in bench.MODES:
-        for make in (
-            functools.partial(bench.make_step, mode=mode, tensors=2),
-            functools.partial(bench.make_sparse_step, mode=mode, rows=50, width=2, ids=7),
-        ):
-            sides = bench.both("sgd", sparse="lazy")
-            assert type(sides["ours"]) is not type(sides["keras"])
-            times = bench.compare(sides, make, steps=2)
-            assert set(times) == {"ours", "keras", "ours_first", "keras_first"}
-            assert all(seconds > 0 for seconds in times.values())

@@ -1,0 +1,1 @@
+"""The benchmark: our steps beside those of other libraries, in one run."""
