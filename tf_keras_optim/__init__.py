@@ -8,6 +8,7 @@ model.compile(optimizer=tko.AdamW(1e-3), loss="mse")
 """
 
 from tf_keras_optim import schedules
+from tf_keras_optim.conversion import convert, to_keras
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.named_state import LoadReport
@@ -61,6 +62,7 @@ __all__ = [
     "RMSprop",
     "Scalars",
     "Slot",
+    "convert",
     "deserialize",
     "get",
     "install",
@@ -72,5 +74,6 @@ __all__ = [
     "save_weights",
     "schedules",
     "serialize",
+    "to_keras",
     "uninstall",
 ]
