@@ -61,7 +61,7 @@ def learning_rate(value: Any, title: str) -> Any:
         return plain_number(value)
     own = getattr(schedules, str(name), None) if _is_keras(module) else None
     if own is not None:
-        return own.from_config(config)
+        return own.from_config({k: v for k, v in config.items() if (k, v) != ("name", None)})
     if isinstance(value, Mapping):
         return keras.saving.deserialize_keras_object(dict(value))
     raise ValueError(

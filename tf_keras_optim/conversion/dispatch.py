@@ -53,31 +53,42 @@ def convert(
       ValueError: the class or an option of the source has no counterpart, the file is
         damaged, or the variables do not fit.
     """
+    if torch_state.is_state_dict(source):
+        found, chosen = torch_state.from_torch(source, optimizer, variables, transpose)
+        return finished(found, chosen, options)
+    _check(source, optimizer, transpose)
+    known = None if variables is None else list(variables)
+    if isinstance(source, (str, os.PathLike)):
+        return finished(files.from_file(source, optimizer, options), known, options)
+    return finished(_from_live(source, known, options), known, options)
+
+
+def _check(source: Any, optimizer: Any, transpose: Any) -> None:
+    """Refuses arguments that do not go with a source.
+
+    Raises:
+      TypeError: there are such.
+    """
     ours = (Optimizer, LossScaleOptimizer)
     if isinstance(source, ours):
         raise TypeError(
             f"`convert` takes optimizers of other libraries. Received: {source!r}, which is "
             "one of tf_keras_optim already. `to_keras` is the way back."
         )
-    if torch_state.is_state_dict(source):
-        found, chosen = torch_state.from_torch(source, optimizer, variables, transpose)
-        return finished(found, chosen, options)
     if transpose is not False:
         raise TypeError("`convert`: argument `transpose` is for the state of PyTorch only.")
-    known = None if variables is None else list(variables)
-    if isinstance(source, (str, os.PathLike)):
-        if optimizer is not None and not isinstance(optimizer, ours):
-            raise TypeError(
-                "`convert`: argument `optimizer` must be an optimizer of tf_keras_optim. "
-                f"Received: {optimizer!r} (of type {type(optimizer).__name__})."
-            )
-        return finished(files.from_file(source, optimizer, known, options), known, options)
-    if optimizer is not None:
+    if optimizer is None:
+        return
+    if not isinstance(source, (str, os.PathLike)):
         raise TypeError(
             "`convert`: argument `optimizer` is for files and for the state of PyTorch; a live "
             "optimizer says itself what it is."
         )
-    return finished(_from_live(source, known, options), known, options)
+    if not isinstance(optimizer, ours):
+        raise TypeError(
+            "`convert`: argument `optimizer` must be an optimizer of tf_keras_optim. "
+            f"Received: {optimizer!r} (of type {type(optimizer).__name__})."
+        )
 
 
 def _from_live(source: Any, known: list[Any] | None, options: Any) -> Source:

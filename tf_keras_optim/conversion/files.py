@@ -28,15 +28,12 @@ _IS_OURS = (
 )
 
 
-def from_file(
-    path: str | os.PathLike, optimizer: Any, variables: list[Any] | None, options: Any
-) -> Source:
+def from_file(path: str | os.PathLike, optimizer: Any, options: Any) -> Source:
     """Returns what is known of an optimizer from a file.
 
     Args:
       path: `.keras`, `.weights.h5`, HDF5 of a whole model, or a checkpoint's prefix.
       optimizer: one of ours that says class and options, or `None`.
-      variables: the model variables, if the caller gave them.
       options: arguments that will count more.
 
     Raises:
@@ -102,7 +99,9 @@ def _configured(described: Any, title: str, options: Any) -> tuple[Source, bool]
             f"{title}: the model in it was not compiled, or does not say its optimizer: "
             f"{described!r}. Pass `optimizer=` with one of this package."
         )
-    name, config = str(described["class_name"]), dict(described.get("config") or {})
+    # tf_keras' own classes are registered as Custom>Name.
+    name = str(described["class_name"]).removeprefix("Custom>")
+    config = dict(described.get("config") or {})
     registered = str(described.get("registered_name") or "")
     if "tf_keras_optim>" in f"{registered} {name}":
         raise ValueError(f"{title}: {_IS_OURS}.")
@@ -159,6 +158,8 @@ def _add_numbered(source: Source, file: h5py.File) -> None:
             f"{source.title}: there is no state of an optimizer in it (the group "
             f"{places[0]!r} is missing or empty)."
         )
+    for name in file[place]:
+        _dataset(file[place], name, source.title)
     values, notes = layout.read(file[place], source.title)
     if notes:
         raise ValueError(f"{source.title}: {_IS_OURS}.")
@@ -241,8 +242,9 @@ def _add_slots(source: Source, names: list[str], arrays: list[np.ndarray]) -> No
     """Adds the state of a legacy optimizer, whose arrays are named variable/slot."""
     known = configs.LEGACY_SLOTS[source.cls.__name__]
     slots: dict[str, dict[str, np.ndarray]] = {}
+    prefix = next((n.split("iter:")[0] for n in names if "iter:" in n), "")  # "Adam/"
     for name, value in zip(names, arrays):
-        plain = name.split(":")[0]
+        plain = name.split(":")[0].removeprefix(prefix)
         variable, _, slot = plain.rpartition("/")
         slot = re.sub(r"_\d+$", "", slot)
         if slot == "iter":

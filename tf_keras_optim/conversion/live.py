@@ -1,5 +1,6 @@
 """What is known of a live Keras optimizer, of either generation."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -71,10 +72,15 @@ def _add_variables_of_keras_2(
     index = optimizer._index_dict
     excluded = getattr(optimizer, "_exclude_from_weight_decay", ())
     source.decays = [key not in excluded for key in index]
-    parts = [variable.name.split(":")[0].split("/", 1)[1:] for variable in listed]
+    plain = [v.name.split(":")[0].removeprefix(f"{optimizer.name}/") for v in listed]
+    parts = [name.split("/", 1)[1:] for name in plain]  # after the slot's name
     names = list(dict.fromkeys(part[0] for part in parts if part))
     if len(names) == len(index):
         source.names = names
+        patterns, source.undecayed = source.undecayed, []
+        for i, name in enumerate(names):
+            if any(re.search(pattern, f"{name}:0") for pattern in patterns):
+                source.decays[i] = False
     given = [_key(optimizer, variable) for variable in variables or ()]
     if all(key in index for key in given) and given != list(index)[: len(given)]:
         raise ValueError(

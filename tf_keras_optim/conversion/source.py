@@ -129,7 +129,7 @@ def _check_variables(source: Source, variables: list[Any]) -> None:
     own = source.variables or []
     shapes = [tuple(variable.shape) for variable in own] or None
     names = source.names or [path_of(variable) for variable in own] or None
-    count = len(source.slots or names or variables)
+    count = len(source.slots or names or source.decays or variables)
     lines = []
     for i in range(max(count, len(variables))):
         here = "nothing"
@@ -139,11 +139,8 @@ def _check_variables(source: Source, variables: list[Any]) -> None:
         if i < count:
             there = names[i] if names else f"variable {i}"
             there += f" {shapes[i]}" if shapes else ""
-        if (
-            i >= count
-            or i >= len(variables)
-            or (shapes and shapes[i] != tuple(variables[i].shape))
-        ):
+        both = i < count and i < len(variables)
+        if not both or (shapes and shapes[i] != tuple(variables[i].shape)):
             lines.append(f"{i}: source {there}, given {here}")
         elif names and _last(names[i]) != _last(path_of(variables[i])):
             lines.append(f"{i}: source {there}, given {here} (another name)")
