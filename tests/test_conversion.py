@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import h5py
 import harness
 import keras as keras_3
 import numpy as np
@@ -283,6 +284,37 @@ def test_without_state_there_is_only_the_configuration(keras):
 
 
 @pytest.mark.parametrize("keras", [keras_3, keras_2], ids=["keras", "tf_keras"])
+def test_a_scalar_slot_is_not_taken_for_the_learning_rate(keras):
+    values = {"name": "scale", "dtype": "float32"}
+    make = keras_3.Variable if keras is keras_3 else tf.Variable
+    variable = make(1.0, **values)
+    source = keras.optimizers.SGD(0.5)
+    source.apply_gradients([(tf.constant(1.0), variable)])
+    ours = tko.convert(source, [variable] if keras is keras_2 else None)
+    assert float(ours.learning_rate.numpy()) == 0.5
+
+
+def test_a_file_that_does_not_say_which_keras_wrote_it_may_be_ambiguous(tmp_path):
+    with h5py.File(tmp_path / "x.weights.h5", "w") as file:
+        file["optimizer/vars/0"], file["optimizer/vars/1"] = np.int64(1), np.float32(0.5)
+    with pytest.raises(ValueError, match="nothing says which"):
+        tko.convert(
+            tmp_path / "x.weights.h5", [tf.Variable(1.0, name="w")], optimizer=tko.SGD()
+        )
+
+
+@pytest.mark.parametrize("keras", [keras_3, keras_2], ids=["keras", "tf_keras"])
+def test_a_given_learning_rate_counts_more(keras):
+    source = keras.optimizers.Adam(0.5)
+    variables = trained(keras, source)
+    known = None if keras is keras_3 else variables
+    assert tko.convert(source, known, learning_rate=0.25).current_learning_rate == 0.25
+    schedule = RUNNING.optimizers.schedules.PiecewiseConstantDecay([3], [1.0, 0.125])
+    ours = tko.convert(source, known, learning_rate=schedule)
+    assert ours.current_learning_rate == 0.125
+
+
+@pytest.mark.parametrize("keras", [keras_3, keras_2], ids=["keras", "tf_keras"])
 def test_the_loss_scale_comes_along(keras):
     inner = keras.optimizers.Adam(0.01)
     wrapper = keras_3.optimizers if keras is keras_3 else keras_2.mixed_precision
@@ -311,6 +343,7 @@ def compiled(keras, optimizer):
     for variable, value in zip(model.trainable_variables, start_values()):
         variable.assign(value)
     variables = model.trainable_variables
+    optimizer = model.optimizer
     if hasattr(optimizer, "build"):
         optimizer.build(variables)
     apply(optimizer, variables, gradients()[:FIRST])
@@ -356,6 +389,30 @@ def test_checkpoints(tmp_path, name, keras):
     ours = tko.convert(prefix, taken(variables), optimizer=template, jit_compile=False)
     assert float(ours.learning_rate.numpy()) == np.float32(0.05)
     assert_goes_on(ours, source, variables, moves=name != "SGD")
+
+
+@pytest.mark.parametrize("name", ["adam", "adamax"])
+def test_files_of_models_compiled_with_a_string(tmp_path, name):
+    policy = RUNNING.mixed_precision.set_global_policy
+    policy("mixed_float16")  # Keras 3 wraps the optimizer by itself then
+    try:
+        model = compiled(RUNNING, name)
+    finally:
+        policy("float32")
+    path = tmp_path / "model.keras"
+    model.save(str(path))
+    ours = tko.convert(path, [tf.Variable(v, name="v") for v in start_values()])
+    assert isinstance(ours, tko.LossScaleOptimizer) is harness.IS_KERAS_3
+    inner = ours.inner_optimizer if harness.IS_KERAS_3 else ours
+    assert type(inner).__name__.lower() == name
+    assert int(inner.iterations.numpy()) == FIRST
+    expected = model.optimizer.inner_optimizer
+    assert float(inner.learning_rate.numpy()) == float(expected.learning_rate.numpy())
+    for entry, i in zip(inner._store.tracked, range(2)):
+        first = 2 if harness.IS_KERAS_3 else 1
+        slot = list(expected.variables)[first + i * len(entry.slots)]
+        np.testing.assert_array_equal(entry.slots["momentum"].numpy(), slot.numpy())
+        assert np.abs(slot.numpy()).max() > 0
 
 
 def test_a_file_with_a_loss_scale(tmp_path):

@@ -21,7 +21,7 @@ LEGACY_SLOTS = {
     "Adadelta": {"accum_grad": "accumulated_grad", "accum_var": "accumulated_delta_var"},
     "Ftrl": {"accumulator": "accumulator", "linear": "linear"},
 }
-_KNOWN = [name for name in optimizers.__all__ if name != "Optimizer"]
+KNOWN = [name for name in optimizers.__all__ if name != "Optimizer"]
 
 
 def class_of(name: str, title: str) -> type:
@@ -30,10 +30,10 @@ def class_of(name: str, title: str) -> type:
     Raises:
       ValueError: there is none; the nearest name is given.
     """
-    if name not in _KNOWN:
+    if name not in KNOWN:
         raise ValueError(
             f"{title}: the optimizer class {name!r} cannot be converted."
-            f"{nearest(name, _KNOWN)} Known: {', '.join(_KNOWN)}."
+            f"{nearest(name, KNOWN)} Known: {', '.join(KNOWN)}."
         )
     return getattr(optimizers, name)
 

@@ -132,17 +132,32 @@ def _from_keras_file(path: pathlib.Path, optimizer: Any, title: str, options: An
                 "`tko.save_state` use `tko.load_state`."
             )
         config = json.loads(archive.read("config.json"))
+        version = json.loads(archive.read("metadata.json")).get("keras_version", "")
         weights = io.BytesIO(archive.read("model.weights.h5"))
     if optimizer is not None:
         source = _template(optimizer, title)
     else:
-        compiled = config.get("compile_config") or {}
-        source, legacy = _configured(compiled.get("optimizer"), title, options)
+        described = (config.get("compile_config") or {}).get("optimizer")
+        if isinstance(described, str):
+            described = _by_default(described)
+        source, legacy = _configured(described, title, options)
         if legacy:
             raise ValueError(f"{title}: `.keras` files hold no state of legacy optimizers.")
+    source.generation = _generation(version)
     with h5py.File(weights, "r") as file:
         _add_numbered(source, file)
     return source
+
+
+def _generation(version: Any) -> int | None:
+    """Returns 3 or 2 for the version of the Keras that wrote a file, `None` if unknown."""
+    return {"2": 2, "3": 3}.get(_text(version)[:1])
+
+
+def _by_default(name: str) -> dict[str, Any]:
+    """Returns the config of an optimizer that `compile` got as a string."""
+    classes = {known.lower(): known for known in configs.KNOWN}
+    return {"class_name": classes.get(name.lower(), name), "config": {}}
 
 
 def _add_numbered(source: Source, file: h5py.File) -> None:
@@ -169,7 +184,9 @@ def _add_numbered(source: Source, file: h5py.File) -> None:
 
 def _take_numbered(source: Source, arrays: list[np.ndarray]) -> None:
     """Adds a list of arrays, those of Keras 3's LossScaleOptimizer among them."""
-    if source.loss_scale is not None and _starts_with_scale(arrays):
+    if _starts_with_scale(arrays):
+        # Keras 3 wraps by itself under mixed_float16, and its config does not say so.
+        source.loss_scale = source.loss_scale or live.scale_arguments({})
         source.scale_state["step_counter"] = arrays[2]
         source.scale_state["dynamic_scale"] = arrays[3]
         arrays = arrays[_LEADING:]
@@ -212,6 +229,7 @@ def _from_model_file(file: h5py.File, optimizer: Any, title: str, options: Any) 
     if legacy:
         _add_slots(source, names, arrays)
     else:
+        source.generation = _generation(file.attrs.get("keras_version", ""))
         _take_numbered(source, arrays)
     return source
 

@@ -47,8 +47,8 @@ def from_keras(optimizer: Any, variables: list[Any] | None, options: Any) -> Sou
         config["learning_rate"] = rate
     name = type(optimizer).__name__
     cls, arguments = configs.keras_arguments(name, config, title, options)
-    source = Source(title, cls, arguments)
-    if generation_of(optimizer) == 2:
+    source = Source(title, cls, arguments, generation=generation_of(optimizer))
+    if source.generation == 2:
         source.undecayed = list(getattr(optimizer, "_exclude_from_weight_decay_names", ()))
     if not (getattr(optimizer, "built", False) or getattr(optimizer, "_built", False)):
         return source
@@ -57,7 +57,7 @@ def from_keras(optimizer: Any, variables: list[Any] | None, options: Any) -> Sou
     source.arrays = [np.asarray(variable.numpy()) for variable in listed]
     if name == "Nadam":
         source.scalars["u_product"] = np.asarray(optimizer._u_product.numpy())
-    if generation_of(optimizer) == 3:
+    if source.generation == 3:
         source.variables = list(optimizer._trainable_variables)
         source.decays = [bool(optimizer._use_weight_decay(v)) for v in source.variables]
     else:

@@ -111,29 +111,38 @@ def _add_adafactor(layout: Layout, store: Any, generation: int) -> None:
         layout.add(("variables", entry.path, "velocity"), shape)
 
 
-def layouts_of(optimizer: Any) -> Iterator[Layout]:
-    """Yields the layouts in which Keras may have written an optimizer's state."""
-    yield layout_of(optimizer, 3, with_rate=True)
-    yield layout_of(optimizer, 3, with_rate=False)
-    yield layout_of(optimizer, 2, with_rate=False)
+def layouts_of(optimizer: Any, generation: int | None) -> Iterator[Layout]:
+    """Yields the layouts in which a generation of Keras, or either, lists the state."""
+    if generation != 2:
+        yield layout_of(optimizer, 3, with_rate=True)
+        yield layout_of(optimizer, 3, with_rate=False)
+    if generation != 3:
+        yield layout_of(optimizer, 2, with_rate=False)
 
 
 def matched(
-    optimizer: Any, arrays: Sequence[np.ndarray | None], title: str
+    optimizer: Any, arrays: Sequence[np.ndarray | None], generation: int | None, title: str
 ) -> dict[Key, np.ndarray]:
     """Returns numbered arrays by what our state calls them.
 
     Args:
       optimizer: one of ours, built.
       arrays: the state in the order in which Keras lists it; `None` is a gap.
+      generation: 3, or 2 for tf_keras, or `None` if that is not known.
       title: what the state is of, for messages.
 
     Raises:
-      ValueError: no layout has this number of arrays with these shapes.
+      ValueError: no layout has this number of arrays with these shapes, or two have.
     """
-    layouts = list(layouts_of(optimizer))
-    fitting = next((layout for layout in layouts if layout.fits(arrays)), None)
-    if fitting is None:
+    layouts = list(layouts_of(optimizer, generation))
+    fitting = [layout for layout in layouts if layout.fits(arrays)]
+    if any(layout.keys != fitting[0].keys for layout in fitting):
+        raise ValueError(
+            f"{title}: its {len(arrays)} arrays may be the state of an optimizer of Keras 3 or "
+            "of tf_keras, with different meanings, and nothing says which. Convert the live "
+            "optimizer, or a `.keras` file."
+        )
+    if not fitting:
         nearest = min(layouts, key=lambda layout: len(layout.differences(arrays)))
         lines = nearest.differences(arrays)
         more = [f"... and {len(lines) - _MOST_LINES} more"] * (len(lines) > _MOST_LINES)
@@ -144,5 +153,5 @@ def matched(
             "Give the variables the source was built with, in its order, as `variables`, and "
             "the same options."
         )
-    pairs = zip(fitting.keys, arrays)
+    pairs = zip(fitting[0].keys, arrays)
     return {key: array for key, array in pairs if key != UNUSED and array is not None}

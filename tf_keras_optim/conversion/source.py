@@ -31,6 +31,7 @@ class Source:
       decays: for each variable whether it decays; `None`: all do.
       undecayed: regular expressions; variables with such paths do not decay.
       template: an optimizer of ours whose exclusions from decay hold, or `None`.
+      generation: 3, or 2 for tf_keras, whose order `arrays` has; `None` if not known.
       arrays: its state in Keras' order, `None` if it has none in that form.
       slots: its state by our slots' names, a dict for each variable, or `None`.
       scalars: numbers of its state by our names.
@@ -46,6 +47,7 @@ class Source:
     decays: list[bool] | None = None
     undecayed: list[str] = dataclasses.field(default_factory=list)
     template: Any = None
+    generation: int | None = None
     arrays: Sequence[np.ndarray | None] | None = None
     slots: list[dict[str, np.ndarray]] | None = None
     scalars: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -92,11 +94,13 @@ def finished(
     _check_variables(source, known)
     optimizer.build(known)
     if source.arrays is not None:
-        found = positions.matched(optimizer, source.arrays, source.title)
+        found = positions.matched(optimizer, source.arrays, source.generation, source.title)
     else:
         found = _by_slot(source, optimizer)
     found = {("scalars", name): value for name, value in source.scalars.items()} | found
     found |= {("scalars", name): value for name, value in source.scale_state.items()}
+    if "learning_rate" in options:
+        found.pop(positions.RATE, None)
     _load(optimizer, found, source.title)
     return outer
 
