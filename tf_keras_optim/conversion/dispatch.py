@@ -25,6 +25,14 @@ def convert(
     The next updates are those that the source would have made. The source is not changed,
     and nothing is executed that a file holds.
 
+    What a source does not hold is not there afterwards: files say nothing of variables that
+    are excluded from weight decay (pass `optimizer=` with `exclude_from_weight_decay` called),
+    and those of tf_keras neither the loss scale nor a learning rate that was changed during
+    training. PyTorch's SGD does not count its steps, so `iterations` starts at 0, and its
+    momentum is turned into ours at the learning rate of its parameter group. The decay of
+    Addons' AdamW does not follow the learning rate; ours does, and is equal to it as long as
+    that rate stays.
+
     Args:
       source: one of these. An optimizer of Keras 3 or tf_keras (new or legacy), whichever of
         them runs, in Keras' LossScaleOptimizer or not. A legacy optimizer of TensorFlow
