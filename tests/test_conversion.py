@@ -366,6 +366,18 @@ def test_files_of_the_running_keras(tmp_path, name, suffix):
     assert_goes_on(ours, source, variables, moves=name != "SGD")
 
 
+def test_a_file_takes_its_exclusions_from_the_optimizer_that_is_given(tmp_path):
+    source = RUNNING.optimizers.AdamW(0.05, weight_decay=0.5)
+    source.exclude_from_weight_decay(var_names=["bias"])
+    model = compiled(RUNNING, source)
+    model.save(str(tmp_path / "model.keras"))
+    template = tko.AdamW(0.05, weight_decay=0.5, jit_compile=False)
+    template.exclude_from_weight_decay(var_names=["bias"])
+    variables = model.trainable_variables
+    ours = tko.convert(tmp_path / "model.keras", variables, optimizer=template)
+    assert_goes_on(ours, source, variables)
+
+
 @pytest.mark.parametrize("name", ["Adam", "SGD", "Nadam", "RMSprop"])
 @pytest.mark.parametrize("kind", ["new", "legacy"])
 def test_whole_models_in_hdf5(tmp_path, name, kind):
