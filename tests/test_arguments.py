@@ -149,6 +149,10 @@ NON_DEFAULT = {
     "amsgrad": True,
     "rho": 0.5,
     "centered": True,
+    "epsilon_after_correction": True,
+    "epsilon_inside_root": False,
+    "epsilon_in_norm": True,
+    "momentum_decay": 0.004,
     "initial_accumulator_value": 0.5,
     "beta_2_decay": -0.5,
     "epsilon_1": 1e-20,
@@ -187,13 +191,15 @@ NON_DEFAULT = {
 def test_every_argument_survives_a_config(cls):
     known = inspect.signature(cls).parameters
     given = {name: value for name, value in NON_DEFAULT.items() if name in known}
-    others = {"clipvalue", "global_clipnorm"}  # exclude one another
+    # These exclude others of them.
+    others = {"clipvalue", "global_clipnorm", "decoupled_weight_decay"}
     assert set(known) - set(given) == others | {"gradient_reducer"}
     config = cls(**given).get_config()
     assert {name: config[name] for name in given} == given
     assert cls.from_config(config).get_config() == config
-    for clip in ("clipvalue", "global_clipnorm"):
-        assert cls.from_config(cls(**{clip: 3.0}).get_config()).get_config()[clip] == 3.0
+    alone = {"clipvalue": 3.0, "global_clipnorm": 3.0, "decoupled_weight_decay": False}
+    for name, value in alone.items():
+        assert cls.from_config(cls(**{name: value}).get_config()).get_config()[name] == value
 
 
 def test_the_base_class_alone_has_no_algorithm():

@@ -23,6 +23,7 @@ LAYERS = {
     "schedules": {"engine", "faces"},
     "saving": {"engine", "faces", "optimizers", "loss_scale"},
     "loss_scale": {"engine", "faces", "optimizers"},
+    "conversion": {"engine", "faces", "optimizers", "loss_scale", "saving"},
     "testing": {"engine", "faces", "optimizers"},
 }
 

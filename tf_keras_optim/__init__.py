@@ -8,6 +8,7 @@ model.compile(optimizer=tko.AdamW(1e-3), loss="mse")
 """
 
 from tf_keras_optim import schedules
+from tf_keras_optim.conversion import convert, to_keras
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.named_state import LoadReport
@@ -66,6 +67,7 @@ __all__ = [
     "RMSprop",
     "Scalars",
     "Slot",
+    "convert",
     "deserialize",
     "export_tflite",
     "export_training",
@@ -80,5 +82,6 @@ __all__ = [
     "save_weights",
     "schedules",
     "serialize",
+    "to_keras",
     "uninstall",
 ]

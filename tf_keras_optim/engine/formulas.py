@@ -40,6 +40,16 @@ def decayed(value: tf.Tensor, weight_decay: Any, learning_rate: tf.Tensor) -> tf
     return value - value * weight_decay * learning_rate
 
 
+def penalized(gradient: tf.Tensor, value: tf.Tensor, weight_decay: Any) -> tf.Tensor:
+    """The gradient with that of an L2 penalty: `g + decay * w`."""
+    return gradient + weight_decay * value
+
+
+def root(square: tf.Tensor, epsilon: Any, inside: bool) -> tf.Tensor:
+    """Returns `sqrt(square + epsilon)`, or `sqrt(square) + epsilon`."""
+    return tf.sqrt(square + epsilon) if inside else tf.sqrt(square) + epsilon
+
+
 def conditioned(
     gradient: tf.Tensor, scale: tf.Tensor | None, clipvalue: float | None
 ) -> tf.Tensor:

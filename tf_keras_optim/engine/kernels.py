@@ -226,7 +226,9 @@ def advanced(
     )
     value = tf.cast(value, dtype)
     slots = {name: tf.cast(slot, dtype) for name, slot in slots.items()}
-    if decay and not optimizer.decays_in_update:
+    if decay and not scalars.decoupled_weight_decay:
+        gradient = formulas.penalized(gradient, value, scalars.weight_decay)
+    elif decay and not optimizer.decays_in_update:
         value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
     value, after = checked(optimizer.update(gradient, value, slots, scalars), value, slots)
     if average is not None:

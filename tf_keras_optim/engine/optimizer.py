@@ -109,11 +109,6 @@ class Engine(Applying):
         """
         raise NotImplementedError(f"{type(self).__name__} does not override `update`.")
 
-    @property
-    def decays_in_update(self) -> bool:
-        """Whether `update` applies weight decay itself, and not the engine before it."""
-        return False
-
     def traits_of(self, path: str, decays: bool) -> Mapping[str, Any]:
         """Says in what the update of one variable differs from that of others.
 

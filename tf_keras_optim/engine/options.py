@@ -84,8 +84,14 @@ class CommonOptions:
         """Whether each element moves by its own gradient and slots alone."""
         raise NotImplementedError
 
+    @property
+    def decays_in_update(self) -> bool:
+        """Whether `update` applies weight decay itself, and not the engine before it."""
+        return False
+
     learning_rate = LearningRate(0.001)
     weight_decay = Hyperparameter(None, kind=float, minimum=0.0, schedulable=True)
+    decoupled_weight_decay = Hyperparameter(True, keyword_only=True)
     clipnorm = Hyperparameter(None, kind=float, above=0.0)
     clipvalue = Hyperparameter(None, kind=float, above=0.0)
     global_clipnorm = Hyperparameter(None, kind=float, above=0.0)
@@ -145,6 +151,12 @@ class CommonOptions:
                 "algorithm written as `update`; this one has an `update_step`, which keeps "
                 "its variables itself."
             )
+        if not self.decoupled_weight_decay and self.decays_in_update:
+            raise ValueError(
+                f"{type(self).__name__}: argument `decoupled_weight_decay`=False is not "
+                "possible where the update applies a decoupled decay itself. Leave one of the "
+                "two options out."
+            )
         self._check_reducer()
         modes = self.sparse.values() if isinstance(self.sparse, dict) else [self.sparse]
         if "lazy" in modes:
@@ -198,6 +210,8 @@ class CommonOptions:
 COMMON_ARGUMENTS = """
   weight_decay: decoupled weight decay per step, a schedule of it, or `None`. Each
     weight loses the fraction `weight_decay * learning_rate` before the update.
+  decoupled_weight_decay: False makes `weight_decay` an L2 penalty instead: the clipped
+    gradient gains `weight_decay * w`. By name only.
   clipnorm: largest L2 norm of each variable's gradient, or `None`.
   clipvalue: largest absolute value of each gradient element, or `None`.
   global_clipnorm: largest L2 norm of all gradients together, or `None`. At most

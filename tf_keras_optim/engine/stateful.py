@@ -57,8 +57,11 @@ class UpdateSteps:
         with tf.device(variable.device):
             if decay:
                 value = tf.cast(variable.read_value(), entry.dtype)
-                value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
-                variable.assign(tf.cast(value, variable.dtype))
+                if scalars.decoupled_weight_decay:
+                    value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
+                    variable.assign(tf.cast(value, variable.dtype))
+                else:
+                    gradient = formulas.penalized(gradient, value, scalars.weight_decay)
             self._update_step(variable, compiled)(
                 tf.cast(gradient, variable.dtype), scalars.learning_rate
             )

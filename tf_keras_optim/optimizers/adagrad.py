@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from tf_keras_optim.engine import formulas
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
@@ -19,10 +20,14 @@ class Adagrad(Optimizer):
     w <- w - lr * g / sqrt(a + epsilon)
     ```
 
+    `epsilon` stands inside the root, as in Keras; with `epsilon_inside_root=False` it is
+    added to the root, as in PyTorch.
+
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
       initial_accumulator_value: what every accumulator starts from, at least 0.
       epsilon: small constant for numerical stability, at least 0.
+      epsilon_inside_root: whether epsilon stands inside the root. By name only.
       {{common}}
 
     State: slot `accumulator` (4 bytes a parameter).
@@ -48,6 +53,7 @@ class Adagrad(Optimizer):
     learning_rate = LearningRate(0.001)
     initial_accumulator_value = Hyperparameter(0.1, minimum=0.0)
     epsilon = Hyperparameter(1e-7, minimum=0.0)
+    epsilon_inside_root = Hyperparameter(True, keyword_only=True)
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -63,5 +69,5 @@ class Adagrad(Optimizer):
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """See the class."""
         a = slots["accumulator"] + tf.square(gradient)
-        step = scalars.learning_rate * gradient / tf.sqrt(a + scalars.epsilon)
-        return value - step, {"accumulator": a}
+        root = formulas.root(a, scalars.epsilon, scalars.epsilon_inside_root)
+        return value - scalars.learning_rate * gradient / root, {"accumulator": a}

@@ -23,7 +23,9 @@ class Adam(Optimizer):
     amsgrad: the running maximum of v stands in its place in the last line
     ```
 
-    `epsilon` is the paper's "epsilon hat" of section 2.1, as in Keras.
+    `epsilon` is the paper's "epsilon hat" of section 2.1, as in Keras; with
+    `epsilon_after_correction` it is the one of Algorithm 1, which is added to the corrected
+    root, as in PyTorch: `epsilon * sqrt(1 - beta_2^t)` stands in its place.
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
@@ -31,6 +33,7 @@ class Adam(Optimizer):
       beta_2: decay of the second moment, in [0, 1), or a schedule.
       epsilon: small constant for numerical stability, at least 0.
       amsgrad: use the running maximum of the second moment.
+      epsilon_after_correction: add epsilon after the bias correction. By name only.
       {{common}}
 
     State: slots `momentum` and `velocity` (8 bytes a parameter); with AMSGrad also
@@ -59,6 +62,7 @@ class Adam(Optimizer):
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
     epsilon = Hyperparameter(1e-7, minimum=0.0)
     amsgrad = Hyperparameter(False)
+    epsilon_after_correction = Hyperparameter(False, keyword_only=True)
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -67,10 +71,13 @@ class Adam(Optimizer):
         return (*moments, Slot("velocity_hat", group=1)) if self.amsgrad else moments
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
-        """The step size with both bias corrections, `alpha`."""
+        """The step size with both bias corrections, `alpha`, and "epsilon hat"."""
         correction_1 = formulas.one_minus_power(scalars.beta_1, scalars.step)
-        correction_2 = formulas.one_minus_power(scalars.beta_2, scalars.step)
-        return {"alpha": scalars.learning_rate * tf.sqrt(correction_2) / correction_1}
+        root_2 = tf.sqrt(formulas.one_minus_power(scalars.beta_2, scalars.step))
+        alpha = {"alpha": scalars.learning_rate * root_2 / correction_1}
+        if not scalars.epsilon_after_correction:
+            return alpha
+        return alpha | {"epsilon": scalars.epsilon * root_2}
 
     def update(
         self,

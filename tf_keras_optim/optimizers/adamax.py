@@ -20,11 +20,15 @@ class Adamax(Optimizer):
     w <- w - lr / (1 - beta_1^t) * m / (u + epsilon)
     ```
 
+    With `epsilon_in_norm` epsilon is kept in the norm instead, as in PyTorch:
+    `u <- max(beta_2 * u, |g| + epsilon)`, and the last line divides by `u`.
+
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
       beta_1: decay of the first moment, in [0, 1), or a schedule.
       beta_2: decay of the norm, in [0, 1), or a schedule.
       epsilon: small constant for numerical stability, at least 0.
+      epsilon_in_norm: add epsilon to the gradient's norm. By name only.
       {{common}}
 
     State: slots `momentum` and `norm` (8 bytes a parameter).
@@ -51,6 +55,7 @@ class Adamax(Optimizer):
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
     epsilon = Hyperparameter(1e-7, minimum=0.0)
+    epsilon_in_norm = Hyperparameter(False, keyword_only=True)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -71,5 +76,7 @@ class Adamax(Optimizer):
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """See the class."""
         m = formulas.moment(slots["momentum"], gradient, scalars.beta_1)
-        u = tf.maximum(scalars.beta_2 * slots["norm"], tf.abs(gradient))
-        return value - scalars.alpha * m / (u + scalars.epsilon), {"momentum": m, "norm": u}
+        kept = scalars.epsilon if scalars.epsilon_in_norm else 0.0
+        u = tf.maximum(scalars.beta_2 * slots["norm"], tf.abs(gradient) + kept)
+        step = scalars.alpha * m / (u + (scalars.epsilon - kept))
+        return value - step, {"momentum": m, "norm": u}

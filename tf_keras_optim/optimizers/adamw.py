@@ -22,6 +22,7 @@ class AdamW(Adam):
       beta_2: decay of the second moment, in [0, 1), or a schedule.
       epsilon: small constant for numerical stability, at least 0.
       amsgrad: use the running maximum of the second moment.
+      epsilon_after_correction: as for Adam. By name only.
       {{common}}
 
     State: as Adam.

@@ -16,7 +16,7 @@ class Nadam(Optimizer):
     """Nadam.
 
     ```
-    mu_t = beta_1 * (1 - 0.96^t / 2)
+    mu_t = beta_1 * (1 - 0.96^(momentum_decay * t) / 2)
     P <- P * mu_t                               product of the mu so far
     m <- m + (1 - beta_1) * (g - m)
     v <- v + (1 - beta_2) * (g^2 - v)
@@ -33,6 +33,8 @@ class Nadam(Optimizer):
       beta_1: decay of the first moment, in [0, 1), or a schedule.
       beta_2: decay of the second moment, in [0, 1), or a schedule.
       epsilon: small constant for numerical stability, at least 0.
+      momentum_decay: how fast mu grows to beta_1, at least 0; 1 as in Keras. The paper and
+        PyTorch have 0.004. By name only.
       {{common}}
 
     State: slots `momentum` and `velocity` (8 bytes a parameter), and one number,
@@ -59,6 +61,7 @@ class Nadam(Optimizer):
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
     epsilon = Hyperparameter(1e-7, minimum=0.0)
+    momentum_decay = Hyperparameter(1.0, minimum=0.0, keyword_only=True)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -72,8 +75,8 @@ class Nadam(Optimizer):
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """The product, the weights of both momentum terms, and the correction of v."""
-        t = scalars.step
-        mu, mu_next = (scalars.beta_1 * (1.0 - 0.5 * 0.96**s) for s in (t, t + 1.0))
+        t, base = scalars.step, 0.96**scalars.momentum_decay
+        mu, mu_next = (scalars.beta_1 * (1.0 - 0.5 * base**s) for s in (t, t + 1.0))
         product = scalars.u_product * mu
         return {
             "u_product": product,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from tf_keras_optim.engine import formulas
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
@@ -24,8 +25,9 @@ class RMSprop(Optimizer):
                    w <- w - m
     ```
 
-    `epsilon` stands inside the root, as in Keras. The maximum guards against a
-    negative radicand, which rounding can leave.
+    `epsilon` stands inside the root, as in Keras; with `epsilon_inside_root=False` it is
+    added to the root, as in PyTorch. The maximum guards against a negative radicand, which
+    rounding can leave.
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
@@ -34,6 +36,7 @@ class RMSprop(Optimizer):
       epsilon: small constant for numerical stability, at least 0.
       centered: divide by the deviation of the gradient instead of its root mean
         square.
+      epsilon_inside_root: whether epsilon stands inside the root. By name only.
       {{common}}
 
     State: slot `velocity` (4 bytes a parameter); with momentum also `momentum`,
@@ -63,6 +66,7 @@ class RMSprop(Optimizer):
     momentum = Hyperparameter(0.0, minimum=0.0, maximum=1.0, schedulable=True)
     epsilon = Hyperparameter(1e-7, minimum=0.0)
     centered = Hyperparameter(False)
+    epsilon_inside_root = Hyperparameter(True, keyword_only=True)
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -88,7 +92,8 @@ class RMSprop(Optimizer):
             mean = scalars.rho * slots["average_gradient"] + (1.0 - scalars.rho) * gradient
             after["average_gradient"] = mean
             radicand = tf.maximum(v - tf.square(mean), 0.0)
-        step = scalars.learning_rate * gradient / tf.sqrt(radicand + scalars.epsilon)
+        root = formulas.root(radicand, scalars.epsilon, scalars.epsilon_inside_root)
+        step = scalars.learning_rate * gradient / root
         if "momentum" in slots:
             step = after["momentum"] = scalars.momentum * slots["momentum"] + step
         return value - step, after

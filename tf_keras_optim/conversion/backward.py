@@ -1,0 +1,210 @@
+"""The way back: an optimizer of the running Keras from one of this package."""
+
+from typing import Any
+
+import numpy as np
+
+import tf_keras_optim.conversion.positions as positions
+import tf_keras_optim.optimizers as optimizers
+from tf_keras_optim.engine import named_state
+from tf_keras_optim.faces.running import keras
+from tf_keras_optim.loss_scale import LossScaleOptimizer
+from tf_keras_optim.optimizers import Optimizer
+
+_GENERATION = 2 if keras.__name__.startswith("tf_keras") else 3
+# Options whose other values Keras has no counterpart for.
+_ONLY = {
+    "decoupled_weight_decay": True,
+    "sparse": "exact",
+    "gradient_reducer": None,
+    "skip_nonfinite": False,
+    "stochastic_rounding": False,
+    "aggregation_dtype": None,
+    "epsilon_after_correction": False,
+    "epsilon_inside_root": True,
+    "epsilon_in_norm": False,
+    "momentum_decay": 1.0,
+    "decay_in_trust_ratio": False,
+    "exclude_from_layer_adaptation": [],
+    "relative_step": True,
+    "scale_parameter": True,
+}
+# Options that say how state is kept or an update is run, and not what it computes.
+_HOW = (
+    "master_weights",
+    "slot_dtype",
+    "rounding_seed",
+    "max_consecutive_skips",
+    "jit_compile",
+    "is_legacy_optimizer",
+    "sparse",
+)
+
+
+def to_keras(optimizer: Any) -> Any:
+    """Makes an optimizer of the running Keras from one of this package, with its state.
+
+    The next updates are those that this package would have made. The optimizer is not
+    changed.
+
+    Args:
+      optimizer: an optimizer of this package, in a LossScaleOptimizer or not.
+
+    Returns:
+      An optimizer of `keras.optimizers`, or of `tf_keras.optimizers` under Keras 2; built
+      if `optimizer` was.
+
+    Raises:
+      TypeError: `optimizer` is none of this package, or a subclass.
+      ValueError: Keras has no such class, or has no counterpart of an option or of some
+        state.
+    """
+    if isinstance(optimizer, LossScaleOptimizer):
+        return _scaled(optimizer)
+    exported = [getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"]
+    if not isinstance(optimizer, Optimizer) or type(optimizer) not in exported:
+        raise TypeError(
+            "`to_keras` takes one of the optimizers of tf_keras_optim, not a subclass. "
+            f"Received: {optimizer!r} (of type {type(optimizer).__name__})."
+        )
+    title = optimizer._title()
+    cls = getattr(keras.optimizers, type(optimizer).__name__, None)
+    if cls is None:
+        raise ValueError(f"{title}: {keras.__name__} has no {type(optimizer).__name__}.")
+    made = cls(**_arguments(optimizer, title))
+    if not optimizer.built:
+        _carry_patterns(optimizer, made, [], title)
+        return made
+    state = {key: v.numpy() for key, v in named_state.collect(optimizer).items()}
+    _refuse_lost_state(optimizer, state, title)
+    tracked = optimizer._store.tracked
+    _carry_patterns(optimizer, made, [e.public for e in tracked if not e.decays], title)
+    made.build([entry.public for entry in tracked])
+    _assign(made, optimizer, state)
+    return made
+
+
+def _arguments(optimizer: Any, title: str) -> dict[str, Any]:
+    """Returns Keras' arguments.
+
+    Raises:
+      ValueError: an option has no counterpart.
+    """
+    config = optimizer.get_config()
+    for name, value in _ONLY.items():
+        if name in config and config[name] != value:
+            raise ValueError(
+                f"{title}: `{name}`={config[name]!r} has no counterpart in {keras.__name__}; "
+                f"only {value!r} can be converted."
+            )
+    rate = optimizer._store.rate_source
+    arguments = {k: v for k, v in config.items() if k not in _ONLY and k not in _HOW}
+    arguments["learning_rate"] = config["learning_rate"] if rate is None else rate
+    if config.get("weight_decay") is not None and not optimizer._is_schedule(
+        optimizer.weight_decay
+    ):
+        arguments["weight_decay"] = optimizer.weight_decay
+    for name, value in arguments.items():
+        if isinstance(value, dict) or (callable(value) and name != "learning_rate"):
+            raise ValueError(
+                f"{title}: `{name}` follows a schedule, which {keras.__name__} has only for "
+                "the learning rate."
+            )
+    if _GENERATION == 2:
+        for name in ("loss_scale_factor", "gradient_accumulation_steps"):
+            if arguments.pop(name, None) is not None:
+                raise ValueError(f"{title}: tf_keras has no `{name}`.")
+        if rate is not None and not optimizer._is_schedule(rate):
+            raise ValueError(f"{title}: tf_keras takes no callable as its learning rate.")
+    elif arguments.get("gradient_accumulation_steps") == 1:
+        arguments["gradient_accumulation_steps"] = None  # Keras wants 2 at least
+    return arguments
+
+
+def _carry_patterns(optimizer: Any, made: Any, excluded: list[Any], title: str) -> None:
+    """Gives Keras' optimizer the exclusions from weight decay."""
+    exclusions = optimizer._exclusions
+    if optimizer.built:
+        if excluded:
+            made.exclude_from_weight_decay(var_list=excluded)
+    elif exclusions._variables or exclusions._pattern is not None:
+        raise ValueError(
+            f"{title}: it is not built, so its exclusions from weight decay cannot be carried "
+            "over. Call `optimizer.build(variables)` first."
+        )
+
+
+def _refuse_lost_state(optimizer: Any, state: dict, title: str) -> None:
+    """Refuses what Keras has no place for.
+
+    Raises:
+      ValueError: there is such state.
+    """
+    multiplier = state.get(("scalars", "learning_rate_multiplier"))
+    if multiplier is not None and multiplier != 1.0:
+        raise ValueError(
+            f"{title}: the factor `learning_rate_multiplier`={multiplier} on its schedule has "
+            "no place in Keras. Set it to 1 and give it a schedule with the factor in it."
+        )
+    for entry in optimizer._store.tracked:
+        if entry.variable.dtype.size < 4:
+            raise ValueError(
+                f"{title}: variable {entry.path!r} is {entry.variable.dtype.name}; Keras keeps "
+                "its state in that dtype and has no master copies, so digits would be lost."
+            )
+
+
+def _assign(made: Any, optimizer: Any, state: dict) -> None:
+    """Sets Keras' state variables."""
+    rate_is_number = optimizer._store.rate is not None
+    with_rate = _GENERATION == 3 and rate_is_number
+    layout = positions.layout_of(optimizer, _GENERATION, with_rate)
+    listed = made.variables
+    listed = listed() if callable(listed) else listed
+    if len(listed) != len(layout.keys):
+        raise ValueError(
+            f"{keras.__name__} {keras.__version__} lists {len(listed)} state variables of "
+            f"{type(made).__name__}, expected {len(layout.keys)}."
+        )
+    for variable, key in zip(listed, layout.keys):
+        if key != positions.UNUSED:
+            variable.assign(np.asarray(state[key]).astype(_dtype_name(variable)))
+    if ("scalars", "u_product") in state:
+        made._u_product.assign(state["scalars", "u_product"])
+    if _GENERATION == 2 and hasattr(made, "_u_product_counter"):
+        made._u_product_counter = int(state["scalars", "iterations"]) + 1
+
+
+def _dtype_name(variable: Any) -> str:
+    return getattr(variable.dtype, "name", variable.dtype)
+
+
+def _scaled(optimizer: Any) -> Any:
+    """Returns Keras' own LossScaleOptimizer around what is inside.
+
+    Raises:
+      ValueError: an argument has no counterpart.
+    """
+    given = dict(optimizer.arguments)
+    fixed = {"growth_factor": 2.0, "backoff_factor": 0.5, "hysteresis": 1, "dynamic": True}
+    for name, value in fixed.items():
+        if given[name] != value:
+            raise ValueError(
+                f"LossScaleOptimizer: `{name}`={given[name]!r} has no counterpart in "
+                f"{keras.__name__}; only {value!r} can be converted."
+            )
+    inner = optimizer.inner_optimizer
+    made = to_keras(inner)
+    arguments = {name: given[name] for name in ("initial_scale", "dynamic_growth_steps")}
+    scale, good = (float(inner._guard.scale.numpy()), int(inner._guard.good.numpy()))
+    if _GENERATION == 2:
+        outer = keras.mixed_precision.LossScaleOptimizer(made, **arguments)
+        outer._loss_scale._current_loss_scale.assign(scale)
+        outer._loss_scale._counter.assign(good)
+        return outer
+    outer = keras.optimizers.LossScaleOptimizer(made, **arguments)
+    if inner.built:
+        outer.build([entry.public for entry in inner._store.tracked])
+        outer.dynamic_scale.assign(scale)
+        outer.step_counter.assign(good)
+    return outer

@@ -1,0 +1,314 @@
+"""What is known of an optimizer from a file that a Keras wrote. Nothing in it is executed."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+import tensorflow as tf
+
+import tf_keras_optim.conversion.configs as configs
+import tf_keras_optim.conversion.live as live
+from tf_keras_optim.conversion.source import Source
+from tf_keras_optim.engine import layout
+from tf_keras_optim.loss_scale import LossScaleOptimizer
+
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_LEADING = 4  # counter and rate of Keras 3's LossScaleOptimizer, its counter and its scale
+_IS_OURS = (
+    "it was written with an optimizer of tf_keras_optim already; `tko.load_state`, "
+    "`tko.load_weights` or Keras' `load_model` reads it"
+)
+
+
+def from_file(path: str | os.PathLike, optimizer: Any, options: Any) -> Source:
+    """Returns what is known of an optimizer from a file.
+
+    Args:
+      path: `.keras`, `.weights.h5`, HDF5 of a whole model, or a checkpoint's prefix.
+      optimizer: one of ours that says class and options, or `None`.
+      options: arguments that will count more.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is damaged, or does not hold an optimizer that we know.
+    """
+    path = pathlib.Path(path)
+    title = repr(str(path))
+    if path.with_name(f"{path.name}.index").is_file():
+        return _from_checkpoint(path, _template(optimizer, title), title)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no file {title}, and no checkpoint with this prefix."
+        )
+    with _explained(title):
+        if zipfile.is_zipfile(path) and not h5py.is_hdf5(path):
+            return _from_keras_file(path, optimizer, title, options)
+        with h5py.File(path, "r") as file:
+            if "training_config" in file.attrs or "optimizer_weights" in file:
+                return _from_model_file(file, optimizer, title, options)
+            if "model_weights" in file:
+                raise ValueError(f"{title}: the model in it has no optimizer.")
+            source = _template(optimizer, title)
+            _add_numbered(source, file)
+            return source
+
+
+@contextlib.contextmanager
+def _explained(title: str) -> Iterator[None]:
+    """Says which file is damaged where a reader only says how."""
+    damage = (zipfile.BadZipFile, KeyError, OSError, EOFError, json.JSONDecodeError)
+    try:
+        yield
+    except damage as error:
+        raise ValueError(
+            f"{title} cannot be read ({type(error).__name__}: {error}). It is damaged, or "
+            "another kind of file; nothing was loaded."
+        ) from error
+
+
+def _template(optimizer: Any, title: str) -> Source:
+    """Returns a source without state, like an optimizer of ours."""
+    if optimizer is None:
+        raise ValueError(
+            f"{title} does not say what optimizer it is of. Pass one of this package as "
+            "`optimizer=`, of the same class and with the same options."
+        )
+    inner, scale = optimizer, None
+    if isinstance(optimizer, LossScaleOptimizer):
+        inner, scale = optimizer.inner_optimizer, dict(optimizer.arguments)
+    config = inner.get_config()
+    return Source(title, type(inner), config, template=inner, loss_scale=scale)
+
+
+def _configured(described: Any, title: str, options: Any) -> tuple[Source, bool]:
+    """Returns a source without state from a config, and whether it says it is legacy.
+
+    Raises:
+      ValueError: there is no such class, or it is ours.
+    """
+    if not isinstance(described, Mapping) or "class_name" not in described:
+        raise ValueError(
+            f"{title}: the model in it was not compiled, or does not say its optimizer: "
+            f"{described!r}. Pass `optimizer=` with one of this package."
+        )
+    # tf_keras' own classes are registered as Custom>Name.
+    name = str(described["class_name"]).removeprefix("Custom>")
+    config = dict(described.get("config") or {})
+    registered = str(described.get("registered_name") or "")
+    if "tf_keras_optim>" in f"{registered} {name}":
+        raise ValueError(f"{title}: {_IS_OURS}.")
+    if name.startswith("LossScaleOptimizer") and "inner_optimizer" in config:
+        source, legacy = _configured(config["inner_optimizer"], title, options)
+        names = ("initial_scale", "dynamic_growth_steps", "dynamic")
+        given = {key: config[key] for key in names if config.get(key) is not None}
+        source.loss_scale = live.scale_arguments(given)
+        return source, legacy
+    if ">" in registered:
+        raise ValueError(
+            f"{title}: its optimizer is {registered!r}, a class of its own. Only Keras' own "
+            "can be converted."
+        )
+    if config.get("is_legacy_optimizer"):
+        config.pop("is_legacy_optimizer")
+        cls, arguments, undecayed = configs.legacy_arguments(name, config, title, options)
+        return Source(title, cls, arguments, undecayed=undecayed), True
+    cls, arguments = configs.keras_arguments(name, config, title, options)
+    return Source(title, cls, arguments), False
+
+
+def _from_keras_file(path: pathlib.Path, optimizer: Any, title: str, options: Any) -> Source:
+    with zipfile.ZipFile(path) as archive:
+        if "config.json" not in archive.namelist():
+            raise ValueError(
+                f"{title} is no `.keras` file: it has no config.json. For a file of "
+                "`tko.save_state` use `tko.load_state`."
+            )
+        config = json.loads(archive.read("config.json"))
+        version = json.loads(archive.read("metadata.json")).get("keras_version", "")
+        weights = io.BytesIO(archive.read("model.weights.h5"))
+    if optimizer is not None:
+        source = _template(optimizer, title)
+    else:
+        described = (config.get("compile_config") or {}).get("optimizer")
+        if isinstance(described, str):
+            described = _by_default(described)
+        source, legacy = _configured(described, title, options)
+        if legacy:
+            raise ValueError(f"{title}: `.keras` files hold no state of legacy optimizers.")
+    source.generation = _generation(version)
+    with h5py.File(weights, "r") as file:
+        _add_numbered(source, file)
+    return source
+
+
+def _generation(version: Any) -> int | None:
+    """Returns 3 or 2 for the version of the Keras that wrote a file, `None` if unknown."""
+    return {"2": 2, "3": 3}.get(_text(version)[:1])
+
+
+def _by_default(name: str) -> dict[str, Any]:
+    """Returns the config of an optimizer that `compile` got as a string."""
+    classes = {known.lower(): known for known in configs.KNOWN}
+    return {"class_name": classes.get(name.lower(), name), "config": {}}
+
+
+def _add_numbered(source: Source, file: h5py.File) -> None:
+    """Adds the state from the group of numbered arrays that Keras writes.
+
+    Raises:
+      ValueError: there is none, or it is ours.
+    """
+    places = ("optimizer/vars", "optimizer/inner_optimizer/vars")
+    place = next((p for p in places if p in file and len(file[p])), None)
+    if place is None:
+        raise ValueError(
+            f"{source.title}: there is no state of an optimizer in it (the group "
+            f"{places[0]!r} is missing or empty)."
+        )
+    for name in file[place]:
+        _dataset(file[place], name, source.title)
+    values, notes = layout.read(file[place], source.title)
+    if notes:
+        raise ValueError(f"{source.title}: {_IS_OURS}.")
+    names = sorted((name for name in values if name.isdigit()), key=int)
+    _take_numbered(source, [values[name] for name in names])
+
+
+def _take_numbered(source: Source, arrays: list[np.ndarray]) -> None:
+    """Adds a list of arrays, those of Keras 3's LossScaleOptimizer among them."""
+    if _starts_with_scale(arrays):
+        # Keras 3 wraps by itself under mixed_float16, and its config does not say so.
+        source.loss_scale = source.loss_scale or live.scale_arguments({})
+        source.scale_state["step_counter"] = arrays[2]
+        source.scale_state["dynamic_scale"] = arrays[3]
+        arrays = arrays[_LEADING:]
+    source.arrays = arrays
+    if source.cls.__name__ == "Nadam":
+        # tf_keras does not save its product; Keras 3's stands among the arrays.
+        source.scalars["u_product"] = _momentum_product(source, int(arrays[0]))
+
+
+def _starts_with_scale(arrays: list[np.ndarray]) -> bool:
+    scalars = [array.shape == () for array in arrays[: _LEADING + 1]]
+    whole = [array.dtype.kind == "i" for array in arrays[: _LEADING + 1]]
+    return all(scalars) and whole == [True, False, True, False, True]
+
+
+def _momentum_product(source: Source, steps: int) -> np.float32:
+    product = np.float32(1.0)
+    beta = np.float32(source.arguments.get("beta_1", 0.9))
+    for step in range(1, steps + 1):
+        product *= beta * np.float32(1.0 - 0.5 * 0.96**step)
+    return product
+
+
+def _from_model_file(file: h5py.File, optimizer: Any, title: str, options: Any) -> Source:
+    """Reads a whole model in HDF5, by tf_keras, by Keras 3, or older."""
+    if "optimizer_weights" not in file:
+        raise ValueError(f"{title}: there is no state of an optimizer in it.")
+    group = file["optimizer_weights"]
+    names = [_text(name) for name in _attribute(group, "weight_names")]
+    arrays = [_dataset(group, name, title) for name in names]
+    if optimizer is not None:
+        source, legacy = _template(optimizer, title), False
+    else:
+        training = json.loads(_text(file.attrs["training_config"]))
+        described = training.get("optimizer_config") or training.get("optimizer")
+        counter = names[0].split(":")[0].split("/")[-1] if names else ""
+        if isinstance(described, dict) and counter == "iter":
+            described.setdefault("config", {})["is_legacy_optimizer"] = True
+        source, legacy = _configured(described, title, options)
+    if legacy:
+        _add_slots(source, names, arrays)
+    else:
+        source.generation = _generation(file.attrs.get("keras_version", ""))
+        _take_numbered(source, arrays)
+    return source
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _attribute(group: h5py.Group, name: str) -> list[Any]:
+    """Returns a list that Keras may have cut into several attributes."""
+    if name in group.attrs:
+        return list(group.attrs[name])
+    parts: list[Any] = []
+    while f"{name}{len(parts)}" in group.attrs:
+        parts.append(group.attrs[f"{name}{len(parts)}"])
+    return [item for part in parts for item in part]
+
+
+def _dataset(group: h5py.Group, name: str, title: str) -> np.ndarray:
+    """Returns an array of the file itself, not one that it links to elsewhere."""
+    found = group[name]
+    if not isinstance(found, h5py.Dataset) or found.external or found.file != group.file:
+        raise ValueError(f"{title}: {name!r} is no array of this file.")
+    return np.asarray(found)
+
+
+def _add_slots(source: Source, names: list[str], arrays: list[np.ndarray]) -> None:
+    """Adds the state of a legacy optimizer, whose arrays are named variable/slot."""
+    known = configs.LEGACY_SLOTS[source.cls.__name__]
+    slots: dict[str, dict[str, np.ndarray]] = {}
+    prefix = next((n.split("iter:")[0] for n in names if "iter:" in n), "")  # "Adam/"
+    for name, value in zip(names, arrays):
+        plain = name.split(":")[0].removeprefix(prefix)
+        variable, _, slot = plain.rpartition("/")
+        slot = re.sub(r"_\d+$", "", slot)
+        if slot == "iter":
+            source.scalars["iterations"] = value
+        elif slot == "momentum_cache":
+            source.scalars["u_product"] = value
+        elif slot in known:
+            slots.setdefault(variable, {})[known[slot]] = value
+        else:
+            raise ValueError(
+                f"{source.title}: array {name!r} is none of the slots of "
+                f"{source.cls.__name__}: {list(known)}."
+            )
+    source.names, source.slots = list(slots), list(slots.values())
+
+
+def _from_checkpoint(path: pathlib.Path, source: Source, title: str) -> Source:
+    """Reads the optimizer of a `tf.train.Checkpoint` with one optimizer of Keras in it."""
+    reader = tf.train.load_checkpoint(str(path))
+    keys = list(reader.get_variable_to_shape_map())
+    if any("/.OPTIMIZER_SLOT/" in key for key in keys):
+        raise ValueError(
+            f"{title}: a checkpoint of a legacy optimizer does not say the order of its slots. "
+            "Restore it into that optimizer and convert this."
+        )
+    roots = [key.removesuffix(f"_iterations{_VALUE}") for key in keys if "_iterations/." in key]
+    if len(roots) != 1:
+        raise ValueError(
+            f"{title}: expected one optimizer of Keras in it, found {len(roots)}: {roots}."
+        )
+    (root,) = roots
+    pattern = re.compile(rf"{re.escape(root)}_variables/(\d+){re.escape(_VALUE)}")
+    matches = [match for match in map(pattern.fullmatch, keys) if match]
+    numbered = {int(match.group(1)): match.group(0) for match in matches}
+    if not numbered and source.cls.__name__ != "SGD":
+        raise ValueError(
+            f"{title}: there is no state of an optimizer of Keras under {root!r}. One of "
+            "tf_keras_optim is restored by `tf.train.Checkpoint` itself."
+        )
+    start = min(numbered, default=1)  # 2 where Keras 3 lists its learning rate at 1
+    arrays: list[np.ndarray | None] = [reader.get_tensor(f"{root}_iterations{_VALUE}")]
+    for i in range(start, max(numbered, default=0) + 1):
+        arrays.append(reader.get_tensor(numbered[i]) if i in numbered else None)
+    source.arrays = arrays
+    by_name = {"_u_product": "u_product", "_learning_rate": "learning_rate"}
+    for theirs, ours in by_name.items():
+        if f"{root}{theirs}{_VALUE}" in keys:
+            source.scalars[ours] = reader.get_tensor(f"{root}{theirs}{_VALUE}")
+    return source
