@@ -207,7 +207,7 @@ class CommonOptions:
             )
         elif (self.gradient_accumulation_steps or 1) > 1:
             reason = "the mean over `gradient_accumulation_steps` is kept for all rows"
-        elif self.slot_dtype == EIGHT_BIT:
+        elif self.sparse == "lazy" and self.slot_dtype == EIGHT_BIT:
             reason = "`slot_dtype`='int8' has one scale for a block of several rows"
         elif self.use_ema and self.ema_overwrite_frequency:
             reason = "`ema_overwrite_frequency` gives all rows their average"
