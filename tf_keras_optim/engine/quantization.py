@@ -21,6 +21,7 @@ CODES = {"signed": tf.int8, "unsigned": tf.uint8}
 MINIMUM_SIZE = 4096
 SMALLEST_SQUARE = (64, 64)  # with that many elements
 _BLOCK, _SHORTEST_BLOCK, _VECTOR = 256, 128, 32
+_FUSED = 32
 _BITS_OF_BASE = {tf.int8: 3, tf.uint8: 4}
 _LARGEST = {tf.int8: 128, tf.uint8: 256}  # largest |code|, plus one
 _SMALLEST_NORMAL = 2.0**-126
@@ -67,10 +68,9 @@ def encoded(value: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
     bits, largest = _BITS_OF_BASE[dtype], _LARGEST[dtype]
     base, top = float(2**bits), float(largest**bits)
     blocks = _to_blocks(tf.cast(value, tf.float32))
-    # As integers, sizes have the same order, and NaN, which XLA's maximum drops, comes last.
     patterns = tf.bitwise.bitwise_and(tf.bitcast(blocks, tf.int32), 0x7FFFFFFF)
     sizes = tf.bitcast(patterns, tf.float32)
-    scales = tf.bitcast(tf.reduce_max(patterns, axis=1), tf.float32)
+    scales = tf.bitcast(_largest(patterns), tf.float32)
     normal = scales >= _SMALLEST_NORMAL
     inverse = tf.where(normal, 1.0 / tf.where(normal, scales, 1.0), 0.0)
     raw = sizes * inverse[:, tf.newaxis] * top
@@ -102,6 +102,20 @@ def decoded(codes: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
     values = tf.where(n > 1.0, values, 0.0)
     values = tf.where(signed < 0.0, -values, values)
     return _from_blocks(values * scales[:, tf.newaxis], codes.shape)
+
+
+def _largest(patterns: tf.Tensor) -> tf.Tensor:
+    """Returns the largest of each row of sizes, given by their bits as integers.
+
+    As integers they have the same order, and NaN, which XLA's maximum of floats drops,
+    comes last. XLA on CPUs writes what is reduced to memory unless at most 32 elements
+    are reduced at once, and it joins two maxima in a row; a minimum of complements it
+    leaves alone.
+    """
+    length = patterns.shape[1]
+    width = max(n for n in range(1, _FUSED + 1) if length % n == 0)
+    found = tf.reduce_max(tf.reshape(patterns, [-1, length // width, width]), axis=2)
+    return tf.bitwise.invert(tf.reduce_min(tf.bitwise.invert(found), axis=1))
 
 
 def _power_of_two(value: tf.Tensor, bits: int) -> tf.Tensor:
