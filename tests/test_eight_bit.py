@@ -2,6 +2,7 @@
 
 import contextlib
 
+import eight_bit_training
 import harness
 import numpy as np
 import pytest
@@ -119,6 +120,37 @@ def test_values_go_to_the_nearest_code(dtype, jit):
     if dtype == tf.uint8:
         assert np.any(tiny)
         np.testing.assert_allclose(found[tiny], 16.0**-7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("jit", JIT)
+@pytest.mark.parametrize("dtype", KINDS)
+def test_rounding_by_chance_has_no_bias(dtype, jit):
+    """To a neighbour of the value, with the value as the mean; never to 0 in uint8."""
+    values = np.full([4000, 256], 1.0, "f")
+    values[:, 1:] = np.geomspace(1e-4, 0.999, 255)
+    if dtype == tf.int8:
+        values[:, 1::2] *= -1.0
+    smallest = 8.0**-6 if dtype == tf.int8 else 16.0**-7
+    values[:, 3] = 0.25 * smallest
+    _, decode = coders(dtype, jit)
+    encode = tf.function(
+        lambda seed: quantization.encoded(tf.constant(values), dtype, seed),
+        jit_compile=jit,
+        autograph=False,
+    )
+    found = decode(*encode(tf.constant([3, 5]))).numpy().astype("d")
+    neighbours = np.sort(table(dtype))
+    for column, exact in enumerate(values[0].astype("d")):
+        above = np.searchsorted(neighbours, exact * (1 + np.sign(exact) * 1e-7))
+        around = neighbours[max(above - 2, 0) : above + 2]
+        assert set(np.unique(found[:, column])) <= set(around)
+        gap = np.ptp(found[:, column])
+        if column != 3 or dtype == tf.int8:
+            assert abs(found[:, column].mean() - exact) <= 4 * gap * 0.5 / np.sqrt(4000) + 1e-9
+    expected = {0.0, smallest} if dtype == tf.int8 else {smallest}
+    assert set(np.abs(found[:, 3])) == expected
+    again = decode(*encode(tf.constant([3, 6]))).numpy()
+    assert np.mean(again[:, 1:] != found[:, 1:]) > 0.1
 
 
 @pytest.mark.parametrize("jit", JIT)
@@ -317,6 +349,17 @@ def test_float64_variables():
     (weight, _) = train(adam(), dtype=tf.float64)
     (wide, _) = train(tko.Adam(0.01), dtype=tf.float64)
     assert 0.0 < np.abs(weight.numpy() - wide.numpy()).max() <= 0.02
+
+
+@pytest.mark.parametrize(
+    ("make", "epochs"), [(eight_bit_training.digits, 8), (eight_bit_training.characters, 2)]
+)
+def test_models_train_as_well_as_in_float32(make, epochs):
+    whole, most = eight_bit_training.train(make, epochs, "float32")
+    loss, size = eight_bit_training.train(make, epochs, "int8")
+    assert abs(loss / whole - 1.0) <= 0.01
+    assert most > 7.99
+    assert size <= 2.2
 
 
 # Options.

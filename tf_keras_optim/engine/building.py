@@ -228,8 +228,7 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
                 f"{self._title()}: variable {entry.path!r} has a master copy already. Create "
                 "a new optimizer for one without."
             )
-        dtypes = [slot.dtype for slot in entry.slots.values()]
-        slots_round = any(dtype.is_floating and dtype.size < 4 for dtype in dtypes)
+        slots_round = any(slot.dtype.size < 4 for slot in entry.slots.values())
         entry.rounds = slots_round or (narrow and self.stochastic_rounding)
 
     def _make_step_slot(self, slot: Slot) -> None:

@@ -145,11 +145,12 @@ class Kernels:
             if master is not None:
                 master.assign(value)
             kept = kept_values(value, after, scalars, options, master is not None)
-            for name, slot in {"": variable, **slots}.items():
+            for number, (name, slot) in enumerate({"": variable, **slots}.items()):
                 if name not in scales:
                     slot.assign(kept(name, slot.dtype))
                     continue
-                codes, scale = quantization.encoded(after[name], slot.dtype)
+                seed = precision.seed_of(options.get("rounding"), number)
+                codes, scale = quantization.encoded(after[name], slot.dtype, seed)
                 slot.assign(codes)
                 scales[name].assign(scale)
 

@@ -249,17 +249,18 @@ COMMON_ARGUMENTS = """
   master_weights: keep a float32 copy of float16 and bfloat16 weights, so that small
     steps add up ("auto" and True), or not (False). By name only.
   slot_dtype: "float32", "bfloat16" or "int8" for all slots; by default float32, and
-    float64 for float64 variables. What is kept in bfloat16 is rounded by chance, without
-    a bias. "int8" keeps moments in 8 bits, rounded to the nearest, with a float32 scale
+    float64 for float64 variables. "int8" keeps moments in 8 bits, with a float32 scale
     for each block of 128 to 256 elements; slots of variables of rank below 2 (biases,
     norms) or with fewer than 4096 elements stay as they are by default. Only for
-    algorithms that declare such slots, and not for lazy rows. A dict from regular
-    expressions, searched in a variable's path, to dtypes: the first match counts, the
-    default without one. By name only.
+    algorithms that declare such slots, and not for lazy rows. What is kept in bfloat16
+    or 8 bits is rounded by chance, without a bias. A dict from regular expressions,
+    searched in a variable's path, to dtypes: the first match counts, the default without
+    one. By name only.
   stochastic_rounding: round float16 and bfloat16 weights by chance, without a bias,
     instead of keeping master copies of them. By name only.
-  rounding_seed: integer that, with the variable's path and the number of the update,
-    decides every such rounding; the same on all replicas. By name only.
+  rounding_seed: integer that, with the variable's place among all variables and the
+    number of the update, decides every such rounding; the same on all replicas. By name
+    only.
   aggregation_dtype: "bfloat16" or "float16": wider gradients travel between replicas
     in that dtype, which halves the traffic; by default in their own. By name only.
   gradient_reducer: function from a list of gradients (tensors or `tf.IndexedSlices`)

@@ -49,8 +49,10 @@ def number_of_blocks(size: int) -> int:
     return -(-size // block_length(size))
 
 
-def encoded(value: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
-    """Rounds to the nearest code.
+def encoded(
+    value: tf.Tensor, dtype: tf.DType, seed: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rounds to codes.
 
     Only 0 becomes 0 in a slot that is never negative: what is smaller than the smallest
     code takes that one. Otherwise a second moment could vanish before the first does, and
@@ -59,6 +61,10 @@ def encoded(value: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
     Args:
       value: floating tensor of any static shape; not negative where `dtype` is uint8.
       dtype: int8 or uint8.
+      seed: int32 tensor of shape [2]; each element then takes one of the two codes around
+        it, by chance, with its value as the expectation. `None` rounds to the nearest.
+        A decay of 0.1 % a step is less than half the distance of codes: to the nearest,
+        a slowly moving mean stands still.
 
     Returns:
       codes: tensor of `dtype` and the shape of `value`.
@@ -77,8 +83,9 @@ def encoded(value: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
     within = tf.clip_by_value(raw, base, top)
     power = _power_of_two(within, bits)
     lower = power * power if bits == 3 else power * power * power
-    n = tf.round((within / lower + (base - 2.0) * power) / (base - 1.0))
-    is_smallest = raw >= base / 2 if dtype == tf.int8 else sizes > 0.0
+    chance = 0.5 if seed is None else _uniform(blocks.shape, seed)
+    n = tf.floor((within / lower + (base - 2.0) * power) / (base - 1.0) + chance)
+    is_smallest = raw / base + chance >= 1.0 if dtype == tf.int8 else sizes > 0.0
     codes = tf.where(raw < base, tf.cast(is_smallest, tf.float32), n - 1.0)
     if dtype == tf.int8:
         codes = tf.where(blocks < 0.0, -codes, codes)
@@ -124,6 +131,22 @@ def _power_of_two(value: tf.Tensor, bits: int) -> tf.Tensor:
     # A third or a quarter of a small integer, rounded down; floats are what vectorizes.
     root = tf.cast(tf.cast(exponent, tf.float32) * (1.0 / bits) + 0.01, tf.int32)
     return tf.bitcast(tf.bitwise.left_shift(root + 127, 23), tf.float32)
+
+
+def _uniform(shape: tf.TensorShape, seed: tf.Tensor) -> tf.Tensor:
+    """Returns numbers in [0, 1), from the place of each element and a seed.
+
+    The finalizer of MurmurHash3 on the places. It is computed in passing, while TensorFlow's
+    generators fill a tensor.
+    """
+    key = tf.random.stateless_uniform([], seed, minval=None, maxval=None, dtype=tf.int32)
+    bits = tf.bitcast(tf.range(shape.num_elements()) + key, tf.uint32)
+    bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, 16))
+    for factor, shift in ((0x85EBCA6B, 13), (0xC2B2AE35, 16)):
+        bits *= tf.constant(factor, tf.uint32)
+        bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, shift))
+    high = tf.bitcast(tf.bitwise.right_shift(bits, 8), tf.int32)
+    return tf.reshape(tf.cast(high, tf.float32) * 2.0**-24, shape)
 
 
 def _to_blocks(values: tf.Tensor) -> tf.Tensor:
