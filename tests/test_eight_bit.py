@@ -357,7 +357,7 @@ def test_float64_variables():
 def test_models_train_as_well_as_in_float32(make, epochs):
     whole, most = eight_bit_training.train(make, epochs, "float32")
     loss, size = eight_bit_training.train(make, epochs, "int8")
-    assert abs(loss / whole - 1.0) <= 0.01
+    assert loss <= 1.01 * whole  # below, runs differ by up to 3 %, with the seed
     assert most > 7.99
     assert size <= 2.2
 
