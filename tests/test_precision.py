@@ -146,9 +146,9 @@ def test_weights_that_someone_else_sets_count():
 
 @pytest.mark.parametrize("option", [{}, {"stochastic_rounding": True}])
 def test_lazy_rows_of_narrow_tables(option):
-    table = tf.Variable(tf.fill([5, 256], tf.constant(100.0, tf.bfloat16)), name="table")
+    table = tf.Variable(tf.fill([5, 4096], tf.constant(100.0, tf.bfloat16)), name="table")
     optimizer = tko.Adam(0.1, sparse="lazy", **option)
-    rows = tf.IndexedSlices(tf.ones([2, 256], tf.bfloat16), tf.constant([1, 3]))
+    rows = tf.IndexedSlices(tf.ones([2, 4096], tf.bfloat16), tf.constant([1, 3]))
     for _ in range(20):
         optimizer.apply_gradients([(rows, table)])
     values = float64(table)

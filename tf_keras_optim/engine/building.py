@@ -6,8 +6,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution
-from tf_keras_optim.engine.options import CommonOptions, DecayExclusions
+from tf_keras_optim.engine import distribution, quantization
+from tf_keras_optim.engine.options import (
+    EIGHT_BIT,
+    CommonOptions,
+    DecayExclusions,
+    by_pattern,
+)
 from tf_keras_optim.engine.state import State
 from tf_keras_optim.engine.store import (
     Slot,
@@ -122,7 +127,9 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         distribution.check_variable_scope(self._distribution_strategy, native, path, self.name)
         overwrite = bool(getattr(variable, "overwrite_with_gradient", False))
         decays = not self._exclusions.excludes(native, path)
-        return Tracked(variable, native, path, dtype, decays, overwrite)
+        entry = Tracked(variable, native, path, dtype, decays, overwrite)
+        self._slot_dtypes(entry)
+        return entry
 
     def _make_slots(self, entry: Tracked) -> None:
         native, shape = entry.variable, entry.variable.shape
@@ -144,31 +151,68 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
                 f"variable {entry.path!r} already has. Create a new optimizer for an "
                 "option that takes slots away."
             )
-        dtype = self._slot_dtype_of(entry)
+        dtypes = self._slot_dtypes(entry)
         for slot in declared:
             if slot.name not in entry.slots:
-                entry.slots[slot.name] = self._make_for(
-                    entry,
-                    slot.name,
-                    lambda slot=slot: tf.fill(
-                        shape if slot.shape is None else slot.shape,
-                        tf.constant(slot.initial_value, dtype),
-                    ),
-                )
+                self._make_slot(entry, slot, dtypes[slot.name])
         entry.declared = declared
         self._make_master(entry)
 
-    def _slot_dtype_of(self, entry: Tracked) -> tf.DType:
-        """Returns the dtype of a variable's slots; those that exist must have it."""
-        dtype = entry.dtype if self.slot_dtype is None else tf.as_dtype(self.slot_dtype)
+    def _check_eight_bit(self) -> None:
+        declared = slot_declarations(self.slots_of(quantization.SMALLEST_SQUARE))
+        if not any(slot.eight_bit for slot in declared):
+            names = ", ".join(slot.name for slot in declared) or "none"
+            raise ValueError(
+                f"{type(self).__name__}: argument `slot_dtype`={self.slot_dtype!r} is not "
+                "possible: with these options this algorithm declares no slot that can be "
+                f"kept in 8 bits (its slots: {names}). An algorithm that does says so by "
+                "`tko.Slot(name, eight_bit='signed')`, or 'unsigned' for a slot that is "
+                "never negative. Use 'bfloat16' or leave `slot_dtype` out."
+            )
+
+    def _make_slot(self, entry: Tracked, slot: Slot, dtype: tf.DType) -> None:
+        """Makes a slot, and the scales of its blocks if it is kept in 8 bits."""
+        shape = entry.variable.shape if slot.shape is None else tf.TensorShape(slot.shape)
+        start = 0 if dtype.is_integer else slot.initial_value
+        entry.slots[slot.name] = self._make_for(
+            entry, slot.name, lambda: tf.fill(shape, tf.constant(start, dtype))
+        )
+        if dtype.is_integer:
+            blocks = quantization.number_of_blocks(shape.num_elements())
+            entry.scales[slot.name] = self._make_for(
+                entry, f"{slot.name}_scale", lambda: tf.zeros([blocks], tf.float32)
+            )
+
+    def _slot_dtypes(self, entry: Tracked) -> dict[str, tf.DType]:
+        """Returns the dtypes of a variable's slots; those that exist must have them.
+
+        Raises:
+          ValueError: a slot has another dtype already, or 8 bits are asked for where rows
+            are updated one by one.
+        """
+        wanted = by_pattern(self.slot_dtype, entry.path)
+        narrow = wanted == EIGHT_BIT
+        wide = entry.dtype if narrow or wanted is None else tf.as_dtype(wanted)
+        shape, dtypes = tuple(entry.variable.shape), {}
+        for slot in slot_declarations(self.slots_of(shape)) if not entry.overwrite else ():
+            fits = narrow and quantization.applies(slot.shape or shape)
+            kind = slot.eight_bit if fits else None
+            dtypes[slot.name] = quantization.CODES[kind] if kind else wide
         for name, slot in entry.slots.items():
-            if slot.dtype != dtype:
+            if slot.dtype != dtypes.get(name, slot.dtype):
                 raise ValueError(
                     f"{self._title()}: slot {name!r} of variable {entry.path!r} is "
-                    f"{slot.dtype.name} and cannot become {dtype.name}. Create a new "
+                    f"{slot.dtype.name} and cannot become {dtypes[name].name}. Create a new "
                     "optimizer for another `slot_dtype`."
                 )
-        return dtype
+        if self._is_lazy(entry) and any(dtype.is_integer for dtype in dtypes.values()):
+            raise ValueError(
+                f"{self._title()}: the slots of variable {entry.path!r} cannot be kept in 8 "
+                "bits, as sparse='lazy' updates single rows, while a scale belongs to a block "
+                "of elements. Use sparse='exact' for it, or keep its slots whole: "
+                f"slot_dtype={{'^{entry.path}$': 'float32', '': 'int8'}}."
+            )
+        return dtypes
 
     def _make_master(self, entry: Tracked) -> None:
         """Makes the master copy of a narrow variable, and says what is rounded by chance."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, formulas, precision
+from tf_keras_optim.engine import distribution, formulas, precision, quantization
 from tf_keras_optim.engine.store import Tracked
 
 _XLA_DEVICE_TYPES = frozenset({"CPU", "GPU", "TPU"})
@@ -117,6 +117,7 @@ class Kernels:
             self._function(decay, traits or {}, self.use_xla(variable.device))(
                 variable,
                 {name: distribution.local(slot) for name, slot in entry.slots.items()},
+                {name: distribution.local(scale) for name, scale in entry.scales.items()},
                 None if average is None else distribution.local(average),
                 None if accumulator is None else distribution.local(accumulator),
                 None if entry.master is None else distribution.local(entry.master),
@@ -136,19 +137,24 @@ class Kernels:
     def _body(self, decay: bool, traits: dict[str, Any]) -> Callable[..., None]:
         static = self._static() | traits
 
-        def kernel(variable, slots, average, accumulator, master, gradient, dynamic, options):
+        def kernel(
+            variable, slots, scales, average, accumulator, master, gradient, dynamic, options
+        ):
             scalars = Scalars(static, dynamic)
             dtype = scalars.learning_rate.dtype
             if accumulator is not None:
                 gradient = accumulator.read_value()
                 accumulator.assign(tf.zeros_like(gradient))
             whole = None if master is None else master.read_value()
+            before = {name: slot.read_value() for name, slot in slots.items()}
+            for name, scale in scales.items():
+                before[name] = quantization.decoded(before[name], scale.read_value())
             value, after, new_average = advanced(
                 self._optimizer,
                 scalars,
                 gradient,
                 precision.widest(variable.read_value(), whole, dtype),
-                {name: slot.read_value() for name, slot in slots.items()},
+                before,
                 None if average is None else average.read_value(),
                 options,
                 decay=decay,
@@ -158,8 +164,14 @@ class Kernels:
             if master is not None:
                 master.assign(value)
             kept = kept_values(value, after, scalars, options, master is not None)
-            for name, slot in {"": variable, **slots}.items():
-                slot.assign(kept(name, slot.dtype))
+            for number, (name, slot) in enumerate({"": variable, **slots}.items()):
+                if name not in scales:
+                    slot.assign(kept(name, slot.dtype))
+                    continue
+                seed = precision.seed_of(options.get("rounding"), number)
+                codes, scale = quantization.encoded(after[name], slot.dtype, seed)
+                slot.assign(codes)
+                scales[name].assign(scale)
 
         return kernel
 

@@ -99,7 +99,8 @@ def collect(optimizer: Any) -> dict[Key, tf.Variable]:
     found |= {("scalars", name): v for name, v in store.guard.items()}
     names = {id(variable): name for name, variable in store.named.items()}
     for entry in store.tracked:
-        kept = [*entry.slots.values(), entry.average, entry.accumulator, entry.master]
+        slots = [*entry.slots.values(), *entry.scales.values()]
+        kept = [*slots, entry.average, entry.accumulator, entry.master]
         for variable in kept:
             if variable is not None:
                 slot = names[id(variable)].removeprefix(f"{entry.path}/")
@@ -261,10 +262,12 @@ def _compare(
     line = described(key, variable)
     other = f"saved {tuple(value.shape)} {value.dtype.name}, here {line}"
     target = np.dtype(_dtype(variable))
-    whole = np.issubdtype(target, np.integer)
+    whole, was_whole = (np.issubdtype(kind, np.integer) for kind in (target, value.dtype))
     numeric = np.issubdtype(value.dtype, np.number) or value.dtype.name == "bfloat16"
     fits = tuple(value.shape) == tuple(variable.shape) and numeric
-    if not fits or (whole and not np.issubdtype(value.dtype, np.integer)):
+    # Codes are no numbers: neither floats nor codes of another kind can stand for them.
+    codes = key[0] == "variables" and (whole or was_whole) and value.dtype != target
+    if not fits or codes or (whole and not was_whole):
         report.mismatched.append(other)
         return
     if not whole and value.dtype != target and key[0] != "scalars":

@@ -213,7 +213,9 @@ class Engine(Applying):
 
     def _rounding(self, entry: Tracked, updates: tf.Tensor) -> tf.Tensor:
         """Returns the seed of one update of one variable, int32 of shape [2]."""
-        own = (zlib.crc32(entry.path.encode()) ^ self.rounding_seed) & 0x3FFFFFFF
+        # By place, not by path: Keras gives a loaded model's variables other paths.
+        place = zlib.crc32(str(self._store.index(entry)).encode())
+        own = (place ^ self.rounding_seed) & 0x3FFFFFFF
         return tf.stack([tf.constant(own, tf.int32), tf.cast(updates, tf.int32)])
 
     def _dynamic_scalars(

@@ -6,6 +6,8 @@ from typing import Any
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 
+EIGHT_BIT = "int8"
+
 
 class Patterns(Hyperparameter):
     """A list of regular expressions, searched in a variable's path."""
@@ -31,27 +33,46 @@ def _is_pattern(value: Any) -> bool:
         return False
 
 
-class SparseModes(Hyperparameter):
-    """How sparse gradients are applied: one mode, or modes by patterns of paths."""
+class ByPattern(Hyperparameter):
+    """One of some choices for all variables, or a dict from patterns of paths to them.
 
-    modes = ("exact", "lazy")
+    Args:
+      default: value when the argument is not given.
+      choices: the allowed strings.
+    """
 
-    def __init__(self) -> None:
-        super().__init__("exact", kind=str, keyword_only=True)
+    def __init__(self, default: str | None, choices: tuple[str, ...]):
+        super().__init__(default, kind=str, keyword_only=True)
+        self.values = choices
 
     def check(self, value: Any, owner: str) -> Any:
-        """Returns a mode, or a dict from regular expressions to modes."""
-        by_pattern = isinstance(value, Mapping)
-        given = list(value.values()) if by_pattern else [value]
-        known = all(isinstance(mode, str) and mode in self.modes for mode in given)
-        known = known and (not by_pattern or all(map(_is_pattern, value)))
-        if not known:
+        """Returns a choice, or a dict from regular expressions to choices."""
+        if value is None and self.optional:
+            return None
+        is_dict = isinstance(value, Mapping)
+        value = dict(value) if is_dict else value
+        given = _all_of(value)
+        known = all(isinstance(choice, str) and choice in self.values for choice in given)
+        if not known or (is_dict and not all(map(_is_pattern, value))):
             raise ValueError(
-                f"{owner}: argument `sparse` must be 'exact', 'lazy', or a dict from regular "
-                "expressions, searched in a variable's path, to these. Received: "
-                f"sparse={value!r}."
+                f"{owner}: argument `{self.name}` must be "
+                f"{', '.join(map(repr, self.values))}, or a dict from regular expressions, "
+                f"searched in a variable's path, to these{', or None' * self.optional}. "
+                f"Received: {self.name}={value!r}."
             )
-        return dict(value) if by_pattern else value
+        return value
+
+
+def by_pattern(value: Any, path: str) -> Any:
+    """Returns what a `ByPattern` argument says for a path; `None` where nothing matches."""
+    if not isinstance(value, dict):
+        return value
+    return next((v for pattern, v in value.items() if re.search(pattern, path)), None)
+
+
+def _all_of(value: Any) -> list[Any]:
+    """Returns every choice in a `ByPattern` argument."""
+    return list(value.values()) if isinstance(value, dict) else [value]
 
 
 class Reducer(Hyperparameter):
@@ -100,11 +121,9 @@ class CommonOptions:
     ema_overwrite_frequency = Hyperparameter(None, kind=int, minimum=1)
     loss_scale_factor = Hyperparameter(None, kind=float, above=0.0, keyword_only=True)
     gradient_accumulation_steps = Hyperparameter(None, kind=int, minimum=1, keyword_only=True)
-    sparse = SparseModes()
+    sparse = ByPattern("exact", ("exact", "lazy"))
     master_weights = Hyperparameter("auto", choices=("auto", True, False), keyword_only=True)
-    slot_dtype = Hyperparameter(
-        None, kind=str, choices=("float32", "bfloat16"), keyword_only=True
-    )
+    slot_dtype = ByPattern(None, ("float32", "bfloat16", EIGHT_BIT))
     stochastic_rounding = Hyperparameter(False, keyword_only=True)
     rounding_seed = Hyperparameter(0, minimum=0, maximum=2**31 - 1, keyword_only=True)
     aggregation_dtype = Hyperparameter(
@@ -158,8 +177,9 @@ class CommonOptions:
                 "two options out."
             )
         self._check_reducer()
-        modes = self.sparse.values() if isinstance(self.sparse, dict) else [self.sparse]
-        if "lazy" in modes:
+        if EIGHT_BIT in _all_of(self.slot_dtype):
+            self._check_eight_bit()
+        if "lazy" in _all_of(self.sparse):
             self._check_lazy()
 
     def _check_reducer(self) -> None:
@@ -177,6 +197,14 @@ class CommonOptions:
                 "skips before the reduction is counted by the others. Leave one of them out."
             )
 
+    def _check_eight_bit(self) -> None:
+        """Refuses 8 bits where the algorithm says of no slot that it bears them.
+
+        Raises:
+          ValueError: no declared slot has `eight_bit`.
+        """
+        raise NotImplementedError
+
     def _check_lazy(self) -> None:
         """Refuses lazy rows where an update needs more than the rows that are given.
 
@@ -191,6 +219,8 @@ class CommonOptions:
             )
         elif (self.gradient_accumulation_steps or 1) > 1:
             reason = "the mean over `gradient_accumulation_steps` is kept for all rows"
+        elif self.sparse == "lazy" and self.slot_dtype == EIGHT_BIT:
+            reason = "`slot_dtype`='int8' has one scale for a block of several rows"
         elif self.use_ema and self.ema_overwrite_frequency:
             reason = "`ema_overwrite_frequency` gives all rows their average"
         if reason:
@@ -201,10 +231,7 @@ class CommonOptions:
 
     def _is_lazy(self, entry: Any) -> bool:
         """Says whether sparse gradients of a variable touch the rows they name only."""
-        if not isinstance(self.sparse, dict):
-            return self.sparse == "lazy"
-        found = (m for pattern, m in self.sparse.items() if re.search(pattern, entry.path))
-        return next(found, "exact") == "lazy"
+        return by_pattern(self.sparse, entry.path) == "lazy"
 
 
 COMMON_ARGUMENTS = """
@@ -235,13 +262,19 @@ COMMON_ARGUMENTS = """
     only.
   master_weights: keep a float32 copy of float16 and bfloat16 weights, so that small
     steps add up ("auto" and True), or not (False). By name only.
-  slot_dtype: "float32" or "bfloat16" for all slots; by default float32, and float64
-    for float64 variables. What is kept in bfloat16 is rounded by chance, without a
-    bias. By name only.
+  slot_dtype: "float32", "bfloat16" or "int8" for all slots; by default float32, and
+    float64 for float64 variables. "int8" keeps moments in 8 bits, with a float32 scale
+    for each block of 128 to 256 elements; slots of variables of rank below 2 (biases,
+    norms) or with fewer than 4096 elements stay as they are by default. Only for
+    algorithms that declare such slots, and not for lazy rows. What is kept in bfloat16
+    or 8 bits is rounded by chance, without a bias. A dict from regular expressions,
+    searched in a variable's path, to dtypes: the first match counts, the default without
+    one. By name only.
   stochastic_rounding: round float16 and bfloat16 weights by chance, without a bias,
     instead of keeping master copies of them. By name only.
-  rounding_seed: integer that, with the variable's path and the number of the update,
-    decides every such rounding; the same on all replicas. By name only.
+  rounding_seed: integer that, with the variable's place among all variables and the
+    number of the update, decides every such rounding; the same on all replicas. By name
+    only.
   aggregation_dtype: "bfloat16" or "float16": wider gradients travel between replicas
     in that dtype, which halves the traffic; by default in their own. By name only.
   gradient_reducer: function from a list of gradients (tensors or `tf.IndexedSlices`)

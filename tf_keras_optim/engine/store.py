@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine import distribution, quantization
 
 _COMPUTE_DTYPES = {
     tf.float16: tf.float32,
@@ -27,12 +27,27 @@ class Slot:
       group: slots of one group are laid out side by side for each variable;
         groups follow one another. This is the order of `optimizer.variables`.
       shape: its shape, where that is not the variable's.
+      eight_bit: "signed" or, where no element is ever negative, "unsigned", if the slot
+        bears to be kept in 8 bits (a running mean does); it then starts from 0.
     """
 
     name: str
     initial_value: float = 0.0
     group: int = 0
     shape: tuple[int, ...] | None = None
+    eight_bit: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.eight_bit not in (None, *quantization.CODES):
+            raise ValueError(
+                f"Slot {self.name!r}: `eight_bit` must be 'signed', 'unsigned' or None. "
+                f"Received: {self.eight_bit!r}."
+            )
+        if self.eight_bit and self.initial_value != 0.0:
+            raise ValueError(
+                f"Slot {self.name!r}: a slot with `eight_bit` must start from 0. Received: "
+                f"initial_value={self.initial_value!r}."
+            )
 
 
 def slot_declarations(slots: Iterable[Any]) -> tuple[Slot, ...]:
@@ -88,6 +103,7 @@ class Tracked:
       overwrite: whether its "gradient" is its new value (float8 scales).
       declared: the slots that the algorithm keeps for it.
       slots: state variables by slot name.
+      scales: scales of the blocks of those slots that are kept in 8 bits, by slot name.
       average: moving average of its values, or `None`.
       accumulator: sum of gradients since the last update, or `None`.
       master: the weight with all its digits, where the variable is narrow, or `None`.
@@ -102,6 +118,7 @@ class Tracked:
     overwrite: bool = False
     declared: tuple[Slot, ...] = ()
     slots: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
+    scales: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
     average: tf.Variable | None = None
     accumulator: tf.Variable | None = None
     master: tf.Variable | None = None
@@ -217,14 +234,18 @@ class Store:
         """Yields state variables in the layout that Keras uses.
 
         Averages, then accumulators, then the slots, interleaved per variable within a
-        group; master copies; then what a subclass asked for itself, and last what
-        skipping steps takes.
+        group, each with its scales; master copies; then what a subclass asked for itself,
+        and last what skipping steps takes.
         """
         yield from (e.average for e in self.tracked if e.average is not None)
         yield from (e.accumulator for e in self.tracked if e.accumulator is not None)
         declared = [(entry, slot) for entry in self.tracked for slot in entry.declared]
         for group in sorted({slot.group for _, slot in declared}):
-            yield from (entry.slots[s.name] for entry, s in declared if s.group == group)
+            for entry, slot in declared:
+                if slot.group == group:
+                    yield entry.slots[slot.name]
+                    if slot.name in entry.scales:
+                        yield entry.scales[slot.name]
         yield from (e.master for e in self.tracked if e.master is not None)
         yield from self.step_slots.values()
         yield from self.extra

@@ -9,6 +9,7 @@ from tf_keras_optim.engine import formulas
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.options import Patterns
+from tf_keras_optim.engine.store import Slot
 from tf_keras_optim.optimizers.base import Optimizer, documented
 
 
@@ -39,7 +40,8 @@ class Lamb(Optimizer):
         path; those variables take the ratio 1 (biases and norms, often). By name only.
       {{common}}
 
-    State: slots `momentum` and `velocity` (8 bytes a parameter).
+    State: slots `momentum` and `velocity` (8 bytes a parameter; 2 with
+    `slot_dtype="int8"`).
 
     Sparse gradients: duplicate rows are summed; every row moves, as with the dense
     gradient.
@@ -66,9 +68,12 @@ class Lamb(Optimizer):
     exclude_from_layer_adaptation = Patterns()
 
     @property
-    def slots(self) -> tuple[str, ...]:
+    def slots(self) -> tuple[Slot, ...]:
         """The two moments."""
-        return ("momentum", "velocity")
+        return (
+            Slot("momentum", eight_bit="signed"),
+            Slot("velocity", eight_bit="unsigned"),
+        )
 
     @property
     def decays_in_update(self) -> bool:

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.store import Slot
 from tf_keras_optim.optimizers.base import Optimizer, documented
 
 
@@ -28,7 +29,7 @@ class Lion(Optimizer):
       beta_2: decay of the momentum, in [0, 1), or a schedule.
       {{common}}
 
-    State: slot `momentum` (4 bytes a parameter).
+    State: slot `momentum` (4 bytes a parameter; 1 with `slot_dtype="int8"`).
 
     Sparse gradients: duplicate rows are summed; every row moves, as with the dense
     gradient. Rows can be updated lazily (`sparse`).
@@ -53,9 +54,9 @@ class Lion(Optimizer):
     beta_2 = Hyperparameter(0.99, minimum=0.0, below=1.0, schedulable=True)
 
     @property
-    def slots(self) -> tuple[str, ...]:
+    def slots(self) -> tuple[Slot, ...]:
         """The momentum."""
-        return ("momentum",)
+        return (Slot("momentum", eight_bit="signed"),)
 
     def update(
         self,

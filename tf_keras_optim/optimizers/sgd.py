@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.store import Slot
 from tf_keras_optim.optimizers.base import Optimizer, documented
 
 
@@ -26,7 +27,8 @@ class SGD(Optimizer):
       nesterov: look ahead along the momentum. Without momentum it has no effect.
       {{common}}
 
-    State: none without momentum, else one slot `momentum` (4 bytes a parameter).
+    State: none without momentum, else one slot `momentum` (4 bytes a parameter; 1
+    with `slot_dtype="int8"`).
 
     Sparse gradients: duplicate rows are summed; every row moves, as with the dense
     gradient. Rows can be updated lazily (`sparse`).
@@ -51,9 +53,9 @@ class SGD(Optimizer):
     nesterov = Hyperparameter(False)
 
     @property
-    def slots(self) -> tuple[str, ...]:
+    def slots(self) -> tuple[Slot, ...]:
         """One slot, `momentum`, unless the momentum is 0."""
-        return ("momentum",) if self.momentum else ()
+        return (Slot("momentum", eight_bit="signed"),) if self.momentum else ()
 
     def update(
         self,
