@@ -1,11 +1,17 @@
 """Four logical CPUs for every test, so that replicas can be tested anywhere."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
 import tensorflow as tf
+
+# What the imports have made lives as long as the tests; collections need not look at it.
+gc.collect()
+gc.freeze()
+gc.set_threshold(20_000, 20, 50)
 
 DEVICES = ["CPU:0", "CPU:1", "CPU:2", "CPU:3"]
 

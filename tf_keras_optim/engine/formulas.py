@@ -30,6 +30,11 @@ def one_minus_power(rate: Any, step: tf.Tensor) -> tf.Tensor:
     return -tf.math.expm1(step * tf.constant(math.log(rate), step.dtype))
 
 
+def rounded(rate: Any, dtype: tf.DType) -> Any:
+    """Returns the number that a Python number becomes in a tensor; a tensor as it is."""
+    return rate if isinstance(rate, tf.Tensor) else float(dtype.as_numpy_dtype(rate))
+
+
 def moment(before: tf.Tensor, sample: tf.Tensor, decay: Any) -> tf.Tensor:
     """Moves a running moment towards a sample: `m + (x - m) * (1 - decay)`."""
     return before + (sample - before) * (1.0 - decay)

@@ -6,15 +6,14 @@ share one trace and one compilation.
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, formulas, precision, quantization
+from tf_keras_optim.engine import choices, distribution, formulas, precision, quantization
 from tf_keras_optim.engine.store import Tracked
 
-_XLA_DEVICE_TYPES = frozenset({"CPU", "GPU", "TPU"})
 _uncompiled = contextvars.ContextVar("uncompiled", default=False)
 
 
@@ -54,12 +53,6 @@ class Scalars:
         )
 
 
-def xla_supported(device: str) -> bool:
-    """Says whether this TensorFlow can compile for a device, by its full name."""
-    kind = tf.DeviceSpec.from_string(device).device_type if device else "CPU"
-    return tf.test.is_built_with_xla() and kind in _XLA_DEVICE_TYPES
-
-
 class Kernels:
     """The compiled updates of one optimizer.
 
@@ -81,12 +74,41 @@ class Kernels:
         self._functions: dict[tuple, Any] = {}
         self.used: set[bool] = set()
 
-    def use_xla(self, device: str) -> bool:
-        """Says whether an update on a device is compiled by XLA."""
-        wanted = xla_supported(device) if self._jit_compile == "auto" else self._jit_compile
-        compiled = bool(wanted) and compiles()
-        self.used.add(compiled)
-        return compiled
+    def choice(
+        self,
+        entry: Tracked,
+        options: Collection[str],
+        *,
+        accumulated: bool = False,
+        decay: bool = False,
+        traits: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Returns how a variable is updated, as `choices` names it.
+
+        Args:
+          entry: the model variable.
+          options: names of the options, as for `run`.
+          accumulated: whether the gradient is the accumulated one.
+          decay: as for `run`.
+          traits: as for `run`.
+        """
+        device = distribution.local(entry.variable).device
+        kind = tf.DeviceSpec.from_string(device).device_type if device else "CPU"
+        kept = [entry.variable, *entry.slots.values()]
+        simple = not (options or accumulated or decay or traits or self._clips_values)
+        return choices.choose(
+            self._jit_compile if compiles() else False,
+            kind,
+            in_xla=distribution.in_xla(),
+            fused=simple
+            and entry.master is None
+            and self._optimizer._can_fuse
+            and all(variable.dtype == entry.dtype for variable in kept),
+        )
+
+    @property
+    def _clips_values(self) -> bool:
+        return self._optimizer.clipvalue is not None
 
     def run(
         self,
@@ -113,10 +135,20 @@ class Kernels:
         variable = distribution.local(entry.variable)
         average = entry.average if "ema_momentum" in options else None
         accumulator = entry.accumulator if gradient is None else None
+        slots = {name: distribution.local(slot) for name, slot in entry.slots.items()}
+        kernel = self.choice(
+            entry, options, accumulated=gradient is None, decay=decay, traits=traits
+        )
+        self.used.add(kernel == choices.XLA)
         with tf.device(variable.device):
-            self._function(decay, traits or {}, self.use_xla(variable.device))(
+            if kernel == choices.FUSED:
+                scalars = Scalars(self._static(), dynamic)
+                gradient = tf.cast(gradient, entry.dtype)
+                self._optimizer.update_in_place(gradient, variable, slots, scalars)
+                return
+            self._function(decay, traits or {}, kernel == choices.XLA)(
                 variable,
-                {name: distribution.local(slot) for name, slot in entry.slots.items()},
+                slots,
                 {name: distribution.local(scale) for name, scale in entry.scales.items()},
                 None if average is None else distribution.local(average),
                 None if accumulator is None else distribution.local(accumulator),

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, hyperparameters
+from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.applying import Applying
 from tf_keras_optim.engine.kernels import Kernels, Scalars
 from tf_keras_optim.engine.options import DecayExclusions, Reducer
@@ -17,15 +18,12 @@ from tf_keras_optim.engine.stateful import UpdateSteps
 from tf_keras_optim.engine.store import Store, Tracked
 
 
-class Engine(Applying):
+class Engine(Algorithm, Applying):
     """Slots, kernels and the step. A face adds what one Keras generation expects.
 
     An algorithm overrides `slots` and `update` (and `prepare`, if it has scalars
     to compute once per step), or, as in Keras 3, `build` and `update_step`.
     """
-
-    elementwise: ClassVar[bool] = False
-    """Whether each element of a variable moves by its own gradient and slots alone."""
 
     _signature: ClassVar[inspect.Signature]
 
@@ -73,55 +71,6 @@ class Engine(Applying):
         if self.skip_nonfinite:
             self._guard_steps()
 
-    # What an algorithm overrides.
-
-    def prepare(self, scalars: Scalars) -> Mapping[str, Any]:
-        """Computes, once per step, further scalars that `update` needs.
-
-        Args:
-          scalars: `learning_rate`, `step` (from 1) and the hyperparameters.
-
-        Returns:
-          Mapping from name to 0-d tensor; `update` finds them in its `scalars`.
-        """
-        return {}
-
-    def update(
-        self,
-        gradient: tf.Tensor,
-        value: tf.Tensor,
-        slots: Mapping[str, tf.Tensor],
-        scalars: Scalars,
-    ) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
-        """The algorithm: one variable's new value and slots. Pure.
-
-        Args:
-          gradient: the conditioned gradient, of the variable's shape, in float32
-            (float64 for float64 variables).
-          value: the variable's value, same shape and dtype.
-          slots: the declared slots by name, same shape and dtype.
-          scalars: `learning_rate`, `step` (from 1), the hyperparameters, and what
-            `prepare` returned.
-
-        Returns:
-          value: the new value.
-          slots: a dict with the new value of every slot.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not override `update`.")
-
-    def traits_of(self, path: str, decays: bool) -> Mapping[str, Any]:
-        """Says in what the update of one variable differs from that of others.
-
-        Args:
-          path: the variable's path, e.g. "dense/kernel".
-          decays: whether weight decay is on and the variable not excluded from it.
-
-        Returns:
-          Mapping from name to a Python value that can be hashed; `update` finds them in
-          its `scalars`. Variables with equal ones share a compiled kernel.
-        """
-        return {}
-
     @tf.autograph.experimental.do_not_convert
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable in place, without clipping, decay or averaging.
@@ -161,15 +110,7 @@ class Engine(Applying):
     def _is_pure(self) -> bool:
         """Whether the algorithm is an `update`, and not a user-written `update_step`."""
         own_step = type(self).update_step is not Engine.update_step
-        return type(self).update is not Engine.update and not own_step
-
-    @property
-    def _is_elementwise(self) -> bool:
-        """Whether `elementwise` was said of the `update` that is in force."""
-        for cls in type(self).__mro__:
-            if "elementwise" in vars(cls) or "update" in vars(cls):
-                return bool(vars(cls).get("elementwise", False)) and self._is_pure()
-        return False
+        return type(self).update is not Algorithm.update and not own_step
 
     def _make_executors(self) -> None:
         arguments = (self, self._static_scalars, self.jit_compile)
@@ -195,10 +136,11 @@ class Engine(Applying):
 
     @property
     def jit_compile_used(self) -> bool | None:
-        """Whether the updates so far were compiled by XLA; `None` before the first.
+        """Whether all updates so far were compiled by XLA; `None` before the first.
 
-        A step inside a function that is itself compiled (`jit_compile=True`) is part
-        of that compilation whatever this says.
+        A training operation of TensorFlow, which "auto" may choose, is not. A step inside a
+        function that is itself compiled (`jit_compile=True`) is part of that compilation
+        whatever this says.
         """
         return all(self._executor.used) if self._executor.used else None
 

@@ -1,6 +1,7 @@
 """Adam: moments of the gradient, corrected for their start at zero."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -76,12 +77,15 @@ class Adam(Optimizer):
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """The step size with both bias corrections, `alpha`, and "epsilon hat"."""
-        correction_1 = formulas.one_minus_power(scalars.beta_1, scalars.step)
-        root_2 = tf.sqrt(formulas.one_minus_power(scalars.beta_2, scalars.step))
-        alpha = {"alpha": scalars.learning_rate * root_2 / correction_1}
+        betas = scalars.beta_1, scalars.beta_2
+        narrow = [formulas.rounded(beta, scalars.step.dtype) for beta in betas]
+        (alpha, root_2), (narrow_alpha, _) = (
+            _step_size(scalars, *pair) for pair in (betas, narrow)
+        )
+        found = {"alpha": alpha, "alpha_of_rounded_betas": narrow_alpha}
         if not scalars.epsilon_after_correction:
-            return alpha
-        return alpha | {"epsilon": scalars.epsilon * root_2}
+            return found
+        return found | {"epsilon": scalars.epsilon * root_2}
 
     def update(
         self,
@@ -97,3 +101,37 @@ class Adam(Optimizer):
         if scalars.amsgrad:
             v = after["velocity_hat"] = tf.maximum(slots["velocity_hat"], v)
         return value - scalars.alpha * m / (tf.sqrt(v) + scalars.epsilon), after
+
+    @property
+    def fusible(self) -> bool:
+        """TensorFlow's operation has no AMSGrad."""
+        return not self.amsgrad
+
+    def update_in_place(
+        self,
+        gradient: tf.Tensor,
+        variable: tf.Variable,
+        slots: Mapping[str, tf.Variable],
+        scalars: Scalars,
+    ) -> None:
+        """The update in one pass. The operation rounds the betas; its step size fits them."""
+        none = tf.zeros([], gradient.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=slots["momentum"].handle,
+            v=slots["velocity"].handle,
+            beta1_power=none,  # the corrections are in the step size
+            beta2_power=none,
+            lr=scalars.alpha_of_rounded_betas,
+            beta1=scalars.beta_1,
+            beta2=scalars.beta_2,
+            epsilon=scalars.epsilon,
+            grad=gradient,
+        )
+
+
+def _step_size(scalars: Scalars, beta_1: Any, beta_2: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the corrected step size, and the root of the second correction."""
+    root_2 = tf.sqrt(formulas.one_minus_power(beta_2, scalars.step))
+    correction_1 = formulas.one_minus_power(beta_1, scalars.step)
+    return scalars.learning_rate * root_2 / correction_1, root_2

@@ -1,0 +1,112 @@
+"""What an algorithm says of itself: the part of the engine that it overrides."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.kernels import Scalars
+
+
+class Algorithm:
+    """The pure update of an algorithm, and what is known about it."""
+
+    elementwise: ClassVar[bool] = False
+    """Whether each element of a variable moves by its own gradient and slots alone."""
+
+    def _is_pure(self) -> bool:
+        """Whether the algorithm is an `update`, and not a user-written `update_step`."""
+        raise NotImplementedError
+
+    def prepare(self, scalars: Scalars) -> Mapping[str, Any]:
+        """Computes, once per step, further scalars that `update` needs.
+
+        Args:
+          scalars: `learning_rate`, `step` (from 1) and the hyperparameters.
+
+        Returns:
+          Mapping from name to 0-d tensor; `update` finds them in its `scalars`.
+        """
+        return {}
+
+    def update(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> tuple[tf.Tensor, Mapping[str, tf.Tensor]]:
+        """The algorithm: one variable's new value and slots. Pure.
+
+        Args:
+          gradient: the conditioned gradient, of the variable's shape, in float32
+            (float64 for float64 variables).
+          value: the variable's value, same shape and dtype.
+          slots: the declared slots by name, same shape and dtype.
+          scalars: `learning_rate`, `step` (from 1), the hyperparameters, and what
+            `prepare` returned.
+
+        Returns:
+          value: the new value.
+          slots: a dict with the new value of every slot.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not override `update`.")
+
+    def update_in_place(
+        self,
+        gradient: tf.Tensor,
+        variable: tf.Variable,
+        slots: Mapping[str, tf.Variable],
+        scalars: Scalars,
+    ) -> None:
+        """Does what `update` does by a training operation of TensorFlow, if there is one.
+
+        It is used where that is faster; see `choices`. It must be written in the class that
+        has the `update`, or below it.
+
+        Args:
+          gradient: the conditioned gradient, of the variable's shape and dtype.
+          variable: the variable, to be assigned to.
+          slots: the slots by name, likewise.
+          scalars: as for `update`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no `update_in_place`.")
+
+    @property
+    def fusible(self) -> bool:
+        """Whether `update_in_place` does what `update` does with the options as they are."""
+        return True
+
+    def traits_of(self, path: str, decays: bool) -> Mapping[str, Any]:
+        """Says in what the update of one variable differs from that of others.
+
+        Args:
+          path: the variable's path, e.g. "dense/kernel".
+          decays: whether weight decay is on and the variable not excluded from it.
+
+        Returns:
+          Mapping from name to a Python value that can be hashed; `update` finds them in
+          its `scalars`. Variables with equal ones share a compiled kernel.
+        """
+        return {}
+
+    @property
+    def _is_elementwise(self) -> bool:
+        """Whether `elementwise` was said of the `update` that is in force."""
+        said = self._said_of_update("elementwise", ("update",))
+        return bool(said and said.elementwise)
+
+    @property
+    def _can_fuse(self) -> bool:
+        """Whether `update_in_place` was written for the `update` that is in force."""
+        said = self._said_of_update("update_in_place", ("update", "prepare"))
+        return said is not None and said is not Algorithm and self.fusible
+
+    def _said_of_update(self, name: str, methods: tuple[str, ...]) -> Any:
+        """Returns the class that has an attribute, if none below it changes the methods."""
+        for cls in type(self).__mro__ if self._is_pure() else ():
+            if name in vars(cls):
+                return cls
+            if any(method in vars(cls) for method in methods):
+                return None
+        return None
