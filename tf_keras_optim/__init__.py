@@ -9,6 +9,7 @@ model.compile(optimizer=tko.AdamW(1e-3), loss="mse")
 
 from tf_keras_optim import schedules
 from tf_keras_optim.conversion import convert, to_keras
+from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.named_state import LoadReport
@@ -67,6 +68,7 @@ __all__ = [
     "RMSprop",
     "Scalars",
     "Slot",
+    "VariableReport",
     "convert",
     "deserialize",
     "export_tflite",

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, hyperparameters
+from tf_keras_optim.engine import distribution, explain, hyperparameters
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.applying import Applying
+from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.kernels import Kernels, Scalars
 from tf_keras_optim.engine.options import DecayExclusions, Reducer
 from tf_keras_optim.engine.rows import Rows
@@ -256,6 +257,38 @@ class Engine(Algorithm, Applying):
           The variable `iterations`.
         """
         return self.apply_gradients(self.compute_gradients(loss, var_list, tape))
+
+    # What it does with each variable.
+
+    def explain(self, print_fn: Callable[[str], Any] = print) -> list[VariableReport]:
+        """Prints what is kept for each variable, and what updates it, as a table.
+
+        Args:
+          print_fn: what the text is given to.
+
+        Returns:
+          reports: the same as objects, one for each variable.
+
+        Raises:
+          ValueError: the optimizer is not built.
+        """
+        if not self.built:
+            raise ValueError(
+                f"{self._title()} has no slots yet. Call `optimizer.build(variables)` before "
+                "`explain`."
+            )
+        found = explain.reports(self)
+        print_fn(explain.table(found, self._title()))
+        return found
+
+    def _expected_options(self, entry: Tracked) -> list[str]:
+        """Returns the names of the options that a step gives to the update of a variable."""
+        clips = self.clipnorm is not None or self.global_clipnorm is not None
+        scaled = self._guard is not None and self._guard.scale is not None
+        divided = self.loss_scale_factor is not None or self.gradient_accumulation_steps
+        scale = ["scale"] if clips or scaled or divided else []
+        average = ["ema_momentum"] if self.use_ema else []
+        return [*scale, *average, *(["rounding"] if entry.rounds else [])]
 
     # Averages and exclusions.
 

@@ -1,0 +1,147 @@
+"""Which kernel runs, that all of them compute the same, and what `explain` says."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_keras_optim as tko
+
+SHAPES = [(3, 2), (4,), ()]
+
+
+def trained(optimizer, steps=30, dtype="float32"):
+    """Returns the variables after some steps on fixed gradients."""
+    generator = np.random.default_rng(0)
+    values = [generator.normal(size=shape) for shape in SHAPES]
+    variables = [tf.Variable(tf.constant(v, dtype), name=f"v{i}") for i, v in enumerate(values)]
+    for _ in range(steps):
+        gradients = [tf.constant(generator.normal(size=s), dtype) for s in SHAPES]
+        optimizer.apply_gradients(zip(gradients, variables))
+    return values, [variable.numpy() for variable in variables]
+
+
+def kernels(optimizer):
+    return [report.kernel for report in optimizer.explain(print_fn=lambda text: None)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"beta_1": 0.0, "beta_2": 0.9},
+        {"beta_2": tko.schedules.Warmup(0.99, 5, initial_learning_rate=0.5)},
+        {"epsilon_after_correction": True, "epsilon": 0.1},
+        {"learning_rate": tko.schedules.CosineDecay(0.1, 40)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 2e-6), ("float64", 1e-14)])
+def test_the_operation_of_tensorflow_takes_the_same_steps(options, dtype, bound):
+    options = {"learning_rate": 0.1} | options
+    one_pass, compiled = tko.Adam(**options), tko.Adam(jit_compile=True, **options)
+    start, found = trained(one_pass, dtype=dtype)
+    _, expected = trained(compiled, dtype=dtype)
+    assert kernels(one_pass) == ["fused"] * 3
+    assert kernels(compiled) == ["xla"] * 3
+    for value, other, began in zip(found, expected, start):
+        assert np.abs(other - began).max() > 0.3
+        # Thirty steps, each rounded at numbers of order one.
+        np.testing.assert_allclose(value, other, rtol=0, atol=bound)
+    for slots, others in zip(
+        *(o.state_dict()["variables"].values() for o in (one_pass, compiled))
+    ):
+        for name, value in slots.items():
+            # The operation rounds 1 - beta; the step size makes up for it.
+            np.testing.assert_allclose(value, others[name], rtol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("options", "kernel"),
+    [
+        ({"jit_compile": False}, "graph"),
+        ({"amsgrad": True}, "xla"),
+        ({"clipvalue": 1.0}, "xla"),
+        ({"global_clipnorm": 1.0}, "xla"),
+        ({"weight_decay": 0.1}, "xla"),
+        ({"use_ema": True}, "xla"),
+        ({"gradient_accumulation_steps": 2}, "xla"),
+        ({"loss_scale_factor": 2.0}, "xla"),
+        ({"slot_dtype": "bfloat16"}, "xla"),
+    ],
+    ids=str,
+)
+def test_what_stands_around_an_update_stays_in_one_kernel(options, kernel):
+    """An option that the operation would leave out is not left out."""
+    optimizer, compiled = tko.Adam(0.1, **options), tko.Adam(0.1, **options)
+    compiled.jit_compile = options.get("jit_compile", True)
+    _, found = trained(optimizer)
+    _, expected = trained(compiled)
+    assert kernels(optimizer) == [kernel] * 3
+    for value, other in zip(found, expected):
+        np.testing.assert_array_equal(value, other)
+
+
+def test_a_subclass_with_another_update_is_what_runs():
+    class Still(tko.Adam):
+        def update(self, gradient, value, slots, scalars):
+            return value, dict(slots)
+
+    class Double(tko.Adam):
+        def prepare(self, scalars):
+            found = super().prepare(scalars)
+            return found | {"alpha": 2.0 * found["alpha"]}
+
+    still, double = Still(0.1), Double(0.1)
+    start, found = trained(still)
+    for value, began in zip(found, start):
+        np.testing.assert_array_equal(value, np.float32(began))
+    start, found = trained(double, steps=1)
+    for value, began in zip(found, start):
+        np.testing.assert_allclose(np.abs(value - began), 0.2, rtol=1e-4)
+    assert kernels(still) == kernels(double) == ["xla"] * 3
+
+
+def test_explain_tells_what_is_kept():
+    optimizer = tko.AdamW(weight_decay=0.1, use_ema=True, sparse={"^users": "lazy"})
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    variables = [
+        tf.Variable(tf.zeros([5, 4]), name="users/table"),
+        tf.Variable(tf.zeros([3], tf.bfloat16), name="bias"),
+    ]
+    with pytest.raises(ValueError, match="has no slots yet"):
+        optimizer.explain()
+    optimizer.build(variables)
+    texts = []
+    table, bias = optimizer.explain(print_fn=texts.append)
+    assert (table.path, table.shape, table.dtype) == ("users/table", (5, 4), "float32")
+    assert table.state == {n: "float32" for n in ("momentum", "velocity", "average")}
+    assert (table.state_bytes, table.sparse, table.decays) == (3 * 4 * 20, "lazy", True)
+    assert bias.state == dict.fromkeys(("momentum", "velocity", "average", "master"), "float32")
+    assert (bias.state_bytes, bias.sparse, bias.decays) == (4 * 4 * 3, "exact", False)
+    (text,) = texts
+    assert "users/table  5x4    float32   xla" in text
+    assert text.endswith("2 variables, 23 parameters, 288 bytes of state, 12.52 a parameter")
+
+
+def test_explain_tells_who_updates():
+    class Own(tko.Optimizer):
+        def update_step(self, gradient, variable, learning_rate):
+            self.assign_sub(variable, gradient * learning_rate)
+
+    for optimizer, kernel in ((Own(0.1), "update_step"), (tko.Lion(), "xla")):
+        optimizer.build([tf.Variable(1.0)])
+        assert kernels(optimizer) == [kernel]
+
+
+def test_inside_a_compiled_function_it_is_compiled():
+    optimizer = tko.Adam(0.1)
+    variable = tf.Variable([1.0, 2.0])
+    optimizer.build([variable])
+
+    @tf.function(jit_compile=True)
+    def step():
+        optimizer.apply_gradients([(tf.constant([1.0, -1.0]), variable)])
+
+    step()
+    np.testing.assert_allclose(variable.numpy(), [0.9, 2.1], rtol=1e-5)
+    assert optimizer.jit_compile_used

@@ -1,0 +1,101 @@
+"""What an optimizer does with each variable, as a table."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+_HEADS = ("variable", "shape", "dtype", "kernel", "state", "bytes", "sparse", "decay")
+
+
+@dataclasses.dataclass(frozen=True)
+class VariableReport:
+    """What is kept for one variable, and how it is updated.
+
+    Attributes:
+      path: its path.
+      shape: its shape.
+      dtype: its dtype.
+      kernel: what updates it outside a compiled function: "fused" (a training operation of
+        TensorFlow), "xla" (a kernel that XLA compiles), "graph" (operations one by one),
+        "update_step" (written by the user) or "overwritten" by its gradient.
+      state: dtype of each state variable by name: slots, scales of 8-bit slots, "average",
+        "gradient_accumulator", "master".
+      state_bytes: bytes of all of these.
+      sparse: "exact" or "lazy".
+      decays: whether weight decay applies.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    kernel: str
+    state: dict[str, str]
+    state_bytes: int
+    sparse: str
+    decays: bool
+
+    @property
+    def parameters(self) -> int:
+        """The number of elements."""
+        return tf.TensorShape(self.shape).num_elements()
+
+
+def reports(optimizer: Any) -> list[VariableReport]:
+    """Returns a report on each variable of a built optimizer."""
+    return [_report(optimizer, entry) for entry in optimizer._store.tracked]
+
+
+def _report(optimizer: Any, entry: Any) -> VariableReport:
+    kept = dict(entry.slots)
+    kept |= {f"{name}_scale": scale for name, scale in entry.scales.items()}
+    others = {
+        "average": entry.average,
+        "gradient_accumulator": entry.accumulator,
+        "master": entry.master,
+    }
+    kept |= {name: variable for name, variable in others.items() if variable is not None}
+    return VariableReport(
+        entry.path,
+        tuple(entry.variable.shape),
+        entry.variable.dtype.name,
+        _kernel(optimizer, entry),
+        {name: variable.dtype.name for name, variable in kept.items()},
+        sum(variable.shape.num_elements() * variable.dtype.size for variable in kept.values()),
+        "lazy" if optimizer._is_lazy(entry) else "exact",
+        bool(optimizer.weight_decay) and entry.decays,
+    )
+
+
+def _kernel(optimizer: Any, entry: Any) -> str:
+    if entry.overwrite:
+        return "overwritten"
+    if not optimizer._is_pure():
+        return "update_step"
+    decay = bool(optimizer.weight_decay) and entry.decays
+    return optimizer._kernels.choice(
+        entry,
+        optimizer._expected_options(entry),
+        accumulated=(optimizer.gradient_accumulation_steps or 1) > 1,
+        decay=decay,
+        traits=optimizer.traits_of(entry.path, decay),
+    )
+
+
+def table(rows: Sequence[VariableReport], title: str) -> str:
+    """Returns the reports as text, with sums in the last line."""
+    lines = [_HEADS]
+    for row in rows:
+        state = ", ".join(f"{name} {dtype}" for name, dtype in row.state.items())
+        shape = "x".join(map(str, row.shape)) or "scalar"
+        values = (row.path, shape, row.dtype, row.kernel, state or "none")
+        decay = "yes" if row.decays else "no"
+        lines.append((*values, f"{row.state_bytes:,}", row.sparse, decay))
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in lines]
+    parameters = sum(row.parameters for row in rows)
+    total = sum(row.state_bytes for row in rows)
+    share = f", {total / parameters:.2f} a parameter" if parameters else ""
+    end = f"{len(rows)} variables, {parameters:,} parameters, {total:,} bytes of state{share}"
+    return "\n".join([title, *(line.rstrip() for line in text), end])
