@@ -77,15 +77,11 @@ class Adam(Optimizer):
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """The step size with both bias corrections, `alpha`, and "epsilon hat"."""
-        betas = scalars.beta_1, scalars.beta_2
-        narrow = [formulas.rounded(beta, scalars.step.dtype) for beta in betas]
-        (alpha, root_2), (narrow_alpha, _) = (
-            _step_size(scalars, *pair) for pair in (betas, narrow)
-        )
-        found = {"alpha": alpha, "alpha_of_rounded_betas": narrow_alpha}
-        if not scalars.epsilon_after_correction:
-            return found
-        return found | {"epsilon": scalars.epsilon * root_2}
+        alpha, root_2 = _step_size(scalars, scalars.beta_1, scalars.beta_2)
+        found = {"alpha": alpha}
+        if scalars.epsilon_after_correction:
+            found["epsilon"] = scalars.epsilon * root_2
+        return found | (self._operands(scalars) if self.fusible else {})
 
     def update(
         self,
@@ -115,19 +111,29 @@ class Adam(Optimizer):
         scalars: Scalars,
     ) -> None:
         """The update in one pass. The operation rounds the betas; its step size fits them."""
-        none = tf.zeros([], gradient.dtype)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=slots["momentum"].handle,
             v=slots["velocity"].handle,
-            beta1_power=none,  # the corrections are in the step size
-            beta2_power=none,
-            lr=scalars.alpha_of_rounded_betas,
-            beta1=scalars.beta_1,
-            beta2=scalars.beta_2,
+            beta1_power=scalars.operand_none,  # the corrections are in the step size
+            beta2_power=scalars.operand_none,
+            lr=scalars.operand_alpha,
+            beta1=scalars.operand_beta_1,
+            beta2=scalars.operand_beta_2,
             epsilon=scalars.epsilon,
             grad=gradient,
         )
+
+    def _operands(self, scalars: Scalars) -> dict[str, tf.Tensor]:
+        """What the operation takes, with the step size that fits betas rounded to tensors."""
+        dtype = scalars.step.dtype
+        betas = [formulas.rounded(b, dtype) for b in (scalars.beta_1, scalars.beta_2)]
+        return {
+            "operand_none": tf.zeros([], dtype),
+            "operand_alpha": _step_size(scalars, *betas)[0],
+            "operand_beta_1": tf.convert_to_tensor(scalars.beta_1, dtype),
+            "operand_beta_2": tf.convert_to_tensor(scalars.beta_2, dtype),
+        }
 
 
 def _step_size(scalars: Scalars, beta_1: Any, beta_2: Any) -> tuple[tf.Tensor, tf.Tensor]:
