@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import random
+import shutil
 import subprocess
 import sys
 
@@ -353,11 +355,39 @@ def test_what_was_not_exported_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no SavedModel"):
         tko.load_training(tmp_path)
     tf.saved_model.save(tf.Module(), str(tmp_path / "plain"))
-    with pytest.raises(ValueError, match="not written by `export_training`"):
+    with pytest.raises(ValueError, match="was not written by tf_keras_optim"):
         tko.load_training(tmp_path / "plain")
-    (tmp_path / "plain" / "saved_model.pb").write_bytes(b"nothing of the kind")
-    with pytest.raises(ValueError, match="is damaged"):
-        tko.load_training(tmp_path / "plain")
+
+
+def test_a_hundred_damaged_directories_are_refused(plain, tmp_path):
+    generator, source = random.Random(3), plain[1]
+    tko.load_training(source)
+    files = sorted(p.relative_to(source) for p in source.rglob("*") if p.is_file())
+    assert len(files) >= 4
+    target = tmp_path / "m"
+    shutil.copytree(source, target)
+    for turn in range(100):
+        path, other = (generator.choice(files) for _ in range(2))
+        content = bytearray((source / path).read_bytes())
+        kind = turn % 4
+        if kind == 0 and content:
+            content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        elif kind == 1 and content:
+            content = content[: generator.randrange(len(content))]
+        elif kind == 2 and (source / other).read_bytes() != content:
+            content = bytearray((source / other).read_bytes())
+        else:
+            content = None
+        if content is None:
+            (target / path).unlink()
+        else:
+            (target / path).write_bytes(bytes(content))
+        same = content is not None and content == (source / path).read_bytes()
+        assert not same
+        with pytest.raises((ValueError, FileNotFoundError), match=str(target)):
+            tko.load_training(target)
+        (target / path).write_bytes((source / path).read_bytes())
+    assert tko.load_training(target).input_names == ["x"]
 
 
 @pytest.fixture(scope="module")

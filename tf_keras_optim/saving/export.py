@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
+import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.signature as signature
 from tf_keras_optim.engine import kernels
 from tf_keras_optim.engine.store import by_path
@@ -67,8 +68,20 @@ def export_training(
     specs = signature.specs_of(model, input_signature)
     with _tracing(model.optimizer, compiled=jit_compile is not False):
         module = _module(model, specs, loss, jit_compile)
-        with atomic.replaced_directory(path, "saved_model.pb") as directory:
-            tf.saved_model.save(module, str(directory), signatures=module.traced)
+        write_directory(module, module.traced, path)
+
+
+def write_directory(module: Any, signatures: dict[str, Any], path: str | os.PathLike) -> None:
+    """Writes a SavedModel and the checksums of its files, whole or not at all.
+
+    Args:
+      module: what to save.
+      signatures: its functions by name.
+      path: the directory to write, or to replace if it has a SavedModel.
+    """
+    with atomic.replaced_directory(path, "saved_model.pb") as directory:
+        tf.saved_model.save(module, str(directory), signatures=signatures)
+        checksums.write(directory)
 
 
 def _check(model: Any) -> None:

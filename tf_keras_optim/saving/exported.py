@@ -1,21 +1,23 @@
 """Training an exported model: what its signatures offer, as one object."""
 
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-import tf_keras_optim.saving.atomic as atomic
+import tf_keras_optim.saving.checksums as checksums
 from tf_keras_optim.faces.running import keras
+from tf_keras_optim.saving.export import write_directory
 from tf_keras_optim.saving.signature import WEIGHT
 
 _NEEDED = ("train", "evaluate", "infer", "save", "restore", "reset_optimizer", "reset_metrics")
 
 
 def load_training(path: str | os.PathLike) -> "ExportedModel":
-    """Reads a model that `export_training` wrote.
+    """Reads a model that `export_training` wrote, after checking every file.
 
     Args:
       path: its directory.
@@ -29,6 +31,7 @@ def load_training(path: str | os.PathLike) -> "ExportedModel":
     """
     if not os.path.isfile(os.path.join(path, "saved_model.pb")):
         raise FileNotFoundError(f"There is no SavedModel at {str(path)!r}.")
+    checksums.verify(pathlib.Path(path))
     try:
         loaded = tf.saved_model.load(str(path))
     except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
@@ -171,8 +174,7 @@ class ExportedModel:
 
     def export(self, path: str | os.PathLike) -> None:
         """Writes the model as it is now to another SavedModel of the same kind."""
-        with atomic.replaced_directory(path, "saved_model.pb") as directory:
-            tf.saved_model.save(self.loaded, str(directory), signatures=self._functions)
+        write_directory(self.loaded, self._functions, path)
 
     # Batches.
 

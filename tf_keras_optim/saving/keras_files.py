@@ -5,7 +5,6 @@ the readers of HDF5 and zip archives do not look at. HDF5 itself notices little 
 damaged, and may crash on it.
 """
 
-import hashlib
 import os
 import pathlib
 import shutil
@@ -13,6 +12,7 @@ import tempfile
 from typing import Any
 
 import tf_keras_optim.saving.atomic as atomic
+import tf_keras_optim.saving.checksums as checksums
 from tf_keras_optim.faces.running import keras
 
 _MARK = b"\ntf_keras_optim sha256 "
@@ -95,20 +95,7 @@ def _save(save: Any, path: str | os.PathLike, suffix: str) -> None:
         with open(written, "rb") as source, atomic.replaced(path) as target:
             shutil.copyfileobj(source, target, _CHUNK)
             source.seek(0)
-            target.write(_MARK + _digest(source, None).encode())
-
-
-def _digest(file: Any, size: int | None) -> str:
-    """Returns the SHA-256 of the next bytes of a file, of all of them for `None`."""
-    digest = hashlib.sha256()
-    left = size
-    while left is None or left > 0:
-        chunk = file.read(_CHUNK if left is None else min(_CHUNK, left))
-        if not chunk:
-            break
-        digest.update(chunk)
-        left = None if left is None else left - len(chunk)
-    return digest.hexdigest()
+            target.write(_MARK + checksums.of_file(source).encode())
 
 
 def _verify(path: str | os.PathLike, suffix: str, plain: str) -> None:
@@ -128,7 +115,7 @@ def _verify(path: str | os.PathLike, suffix: str, plain: str) -> None:
                 "of Keras' own without a check."
             )
         file.seek(0)
-        found = _digest(file, size)
+        found = checksums.of_file(file, size)
     if found.encode() != end[len(_MARK) :]:
         raise ValueError(
             f"{str(path)!r} is damaged: its SHA-256 is {found}, but should be "
