@@ -139,7 +139,7 @@ class Kernels:
         kernel = self.choice(
             entry, options, accumulated=gradient is None, decay=decay, traits=traits
         )
-        self.used.add(kernel == choices.XLA)
+        self.used.add(kernel == choices.XLA or distribution.in_xla())
         with tf.device(variable.device):
             if kernel == choices.FUSED:
                 scalars = Scalars(self._static(), dynamic)
