@@ -65,5 +65,8 @@ def widest(value: tf.Tensor, master: tf.Tensor | None, dtype: tf.DType) -> tf.Te
     """
     if master is None:
         return tf.cast(value, dtype)
-    same = tf.equal(tf.cast(master, value.dtype), value)
+    # Bits, as some releases of XLA compare narrow floats without rounding them first.
+    same = tf.equal(
+        tf.bitcast(tf.cast(master, value.dtype), tf.uint16), tf.bitcast(value, tf.uint16)
+    )
     return tf.where(same, tf.cast(master, dtype), tf.cast(value, dtype))
