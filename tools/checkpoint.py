@@ -27,7 +27,7 @@ import tensorflow as tf
 import yaml
 
 import tf_keras_optim as tko
-import tf_keras_optim.conversion.files as files
+import tf_keras_optim.conversion.foreign_files as files
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.saving import state_files
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import tf_keras_optim.conversion.files as files
+import tf_keras_optim.conversion.foreign_files as files
 import tf_keras_optim.conversion.live as live
 import tf_keras_optim.conversion.torch_state as torch_state
 from tf_keras_optim.conversion.source import Source, finished
