@@ -172,8 +172,7 @@ def _build_metrics(model: Any, specs: signature.Specs) -> None:
     """Makes the metrics' variables; Keras 3 makes them outside functions only."""
     build = getattr(model, "_symbolic_build", None)
     if build is not None and model.compiled:
-        placeholders = {name: spec for name, spec in specs.all.items()}
-        build(data_batch=specs.data_of(placeholders))
+        build(data_batch=specs.data_of(specs.all))
 
 
 def _add_small_functions(module: _Module, model: Any) -> None:
