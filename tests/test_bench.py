@@ -32,7 +32,7 @@ SUITES = {
     "sparse": 1,
     "fit": 4,
     "first_step": 2,
-    "memory": 13,
+    "memory": 14,
     "loss_scale": 2,
     "options": 1,
     "accumulation": 2,

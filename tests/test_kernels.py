@@ -24,21 +24,35 @@ def kernels(optimizer):
     return [report.kernel for report in optimizer.explain(print_fn=lambda text: None)]
 
 
+_WARMUP = tko.schedules.Warmup(0.99, 5, initial_learning_rate=0.5)
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("name", "options"),
     [
-        {},
-        {"beta_1": 0.0, "beta_2": 0.9},
-        {"beta_2": tko.schedules.Warmup(0.99, 5, initial_learning_rate=0.5)},
-        {"epsilon_after_correction": True, "epsilon": 0.1},
-        {"learning_rate": tko.schedules.CosineDecay(0.1, 40)},
+        ("Adam", {}),
+        ("Adam", {"beta_1": 0.0, "beta_2": 0.9}),
+        ("Adam", {"beta_2": _WARMUP}),
+        ("Adam", {"epsilon_after_correction": True, "epsilon": 0.1}),
+        ("Adam", {"learning_rate": tko.schedules.CosineDecay(0.1, 40)}),
+        ("SGD", {"learning_rate": 1.0}),
+        ("SGD", {"momentum": 0.9}),
+        ("SGD", {"momentum": 0.9, "nesterov": True}),
+        ("SGD", {"momentum": _WARMUP}),
+        ("RMSprop", {"momentum": 0.9, "rho": 0.7}),
+        ("RMSprop", {"momentum": 0.5, "epsilon": 0.1}),
+        ("Adadelta", {"learning_rate": 10.0, "epsilon": 1e-3}),
+        ("Adadelta", {"learning_rate": 10.0, "epsilon": 1e-3, "rho": _WARMUP}),
+        ("Adamax", {}),
+        ("Adamax", {"beta_1": _WARMUP, "epsilon": 0.1}),
     ],
     ids=str,
 )
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 2e-6), ("float64", 1e-14)])
-def test_the_operation_of_tensorflow_takes_the_same_steps(options, dtype, bound):
+def test_the_operation_of_tensorflow_takes_the_same_steps(name, options, dtype, bound):
     options = {"learning_rate": 0.1} | options
-    one_pass, compiled = tko.Adam(**options), tko.Adam(jit_compile=True, **options)
+    make = getattr(tko, name)
+    one_pass, compiled = make(**options), make(jit_compile=True, **options)
     start, found = trained(one_pass, dtype=dtype)
     _, expected = trained(compiled, dtype=dtype)
     assert kernels(one_pass) == ["fused"] * 3
@@ -50,9 +64,9 @@ def test_the_operation_of_tensorflow_takes_the_same_steps(options, dtype, bound)
     for slots, others in zip(
         *(o.state_dict()["variables"].values() for o in (one_pass, compiled))
     ):
-        for name, value in slots.items():
+        for slot, value in slots.items():
             # The operation rounds 1 - beta; the step size makes up for it.
-            np.testing.assert_allclose(value, others[name], rtol=2e-5, err_msg=name)
+            np.testing.assert_allclose(value, others[slot], rtol=2e-5, err_msg=slot)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +145,15 @@ def test_explain_tells_who_updates():
     for optimizer, kernel in ((Own(0.1), "update_step"), (tko.Lion(), "xla")):
         optimizer.build([tf.Variable(1.0)])
         assert kernels(optimizer) == [kernel]
+
+
+def test_explain_groups_what_is_updated_alike():
+    optimizer = tko.Lamb(weight_decay=0.1, exclude_from_layer_adaptation=["norm"])
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    shapes = {"a": [2, 3], "b": [3], "c": [2, 3], "bias": [3], "d": [3], "norm": [3]}
+    optimizer.build([tf.Variable(tf.zeros(s), name=name) for name, s in shapes.items()])
+    reports = optimizer.explain(print_fn=lambda text: None)
+    assert [report.group for report in reports] == [1, 2, 1, 3, 2, 4]
 
 
 def test_inside_a_compiled_function_it_is_compiled():

@@ -14,6 +14,7 @@ import tensorflow as tf
 FUSED = "fused"  # one of TensorFlow's training operations
 XLA = "xla"  # a function that XLA compiles
 GRAPH = "graph"  # TensorFlow's operations one by one
+KERNELS = (FUSED, XLA, GRAPH)
 
 
 @dataclasses.dataclass(frozen=True)

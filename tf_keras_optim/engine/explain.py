@@ -6,7 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
-_HEADS = ("variable", "shape", "dtype", "kernel", "state", "bytes", "sparse", "decay")
+from tf_keras_optim.engine import choices
+
+_HEADS = ("variable", "shape", "dtype", "kernel", "state", "bytes", "sparse", "decay", "group")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,8 @@ class VariableReport:
       state_bytes: bytes of all of these.
       sparse: "exact" or "lazy".
       decays: whether weight decay applies.
+      group: variables with the same number are updated alike: those of an "xla" or "graph"
+        kernel share what is traced and compiled.
     """
 
     path: str
@@ -35,6 +39,7 @@ class VariableReport:
     state_bytes: int
     sparse: str
     decays: bool
+    group: int
 
     @property
     def parameters(self) -> int:
@@ -44,10 +49,11 @@ class VariableReport:
 
 def reports(optimizer: Any) -> list[VariableReport]:
     """Returns a report on each variable of a built optimizer."""
-    return [_report(optimizer, entry) for entry in optimizer._store.tracked]
+    groups: dict[Any, int] = {}
+    return [_report(optimizer, entry, groups) for entry in optimizer._store.tracked]
 
 
-def _report(optimizer: Any, entry: Any) -> VariableReport:
+def _report(optimizer: Any, entry: Any, groups: dict[Any, int]) -> VariableReport:
     kept = dict(entry.slots)
     kept |= {f"{name}_scale": scale for name, scale in entry.scales.items()}
     others = {
@@ -56,15 +62,24 @@ def _report(optimizer: Any, entry: Any) -> VariableReport:
         "master": entry.master,
     }
     kept |= {name: variable for name, variable in others.items() if variable is not None}
+    shape, kernel = tuple(entry.variable.shape), _kernel(optimizer, entry)
+    decays = bool(optimizer.weight_decay) and entry.decays
+    dtypes = {name: variable.dtype.name for name, variable in kept.items()}
+    if kernel in choices.KERNELS:
+        traits = optimizer.traits_of(entry.path, decays)
+        alike = (kernel, shape, entry.variable.dtype, decays, *dtypes.items(), *traits.items())
+    else:
+        alike = (kernel, entry.path)
     return VariableReport(
         entry.path,
-        tuple(entry.variable.shape),
+        shape,
         entry.variable.dtype.name,
-        _kernel(optimizer, entry),
-        {name: variable.dtype.name for name, variable in kept.items()},
+        kernel,
+        dtypes,
         sum(variable.shape.num_elements() * variable.dtype.size for variable in kept.values()),
         "lazy" if optimizer._is_lazy(entry) else "exact",
-        bool(optimizer.weight_decay) and entry.decays,
+        decays,
+        groups.setdefault(alike, len(groups) + 1),
     )
 
 
@@ -91,7 +106,8 @@ def table(rows: Sequence[VariableReport], title: str) -> str:
         shape = "x".join(map(str, row.shape)) or "scalar"
         values = (row.path, shape, row.dtype, row.kernel, state or "none")
         decay = "yes" if row.decays else "no"
-        lines.append((*values, f"{row.state_bytes:,}", row.sparse, decay))
+        size = f"{row.state_bytes:,}"
+        lines.append((*values, size, row.sparse, decay, str(row.group)))
     widths = [max(map(len, column)) for column in zip(*lines)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in lines]
     parameters = sum(row.parameters for row in rows)

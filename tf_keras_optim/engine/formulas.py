@@ -71,24 +71,6 @@ def averaged(average: tf.Tensor, value: tf.Tensor, momentum: tf.Tensor) -> tf.Te
     return momentum * average + (1.0 - momentum) * value
 
 
-def squared_norm(gradient: tf.Tensor) -> tf.Tensor:
-    """Returns the sum of squares as a float32 or float64 scalar.
-
-    Half-precision gradients are widened first. Meant for plain TensorFlow, where
-    `tf.nn.l2_loss` needs no temporary of the gradient's size.
-    """
-    if gradient.dtype.size < 4:
-        gradient = tf.cast(gradient, tf.float32)
-    return 2.0 * tf.nn.l2_loss(gradient)
-
-
-def total(gradient: tf.Tensor) -> tf.Tensor:
-    """Returns the sum of all elements as a float32 or float64 scalar."""
-    if gradient.dtype.size < 4:
-        gradient = tf.cast(gradient, tf.float32)
-    return tf.reduce_sum(gradient)
-
-
 def clip_factor(norm: tf.Tensor, limit: float) -> tf.Tensor:
     """Returns `limit / max(norm, limit)`: at most 1, NaN for a non-finite norm.
 

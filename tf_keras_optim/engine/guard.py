@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, formulas
+from tf_keras_optim.engine import distribution, loops
 
 _GROUPS = 8  # of gradients, looked at together; each is a branch to trace
 
@@ -96,19 +96,19 @@ class Guard:
         inverse = None
         if scaled and self.scale is not None:
             inverse = 1.0 / distribution.local(self.scale).read_value()
-        squares = [formulas.squared_norm(g) for g in gradients] if norms else []
+        squares = [loops.squared_norm(g) for g in gradients] if norms else []
         if not gradients:
             return Verdict(tf.constant(True), squares, inverse)
         if not norms and distribution.in_xla():
-            flags = _finite_by_variable(gradients, inverse)
-            return Verdict(tf.reduce_all(flags), squares, inverse)
+            bad = [loops.total(_is_bad(gradient, inverse)) for gradient in gradients]
+            return Verdict(tf.equal(tf.add_n(bad), 0.0), squares, inverse)
         # One pass without a temporary: a sum, or a norm, is finite only if its terms are.
         # Where it is not, each element is looked at, since sums and squares overflow too.
         if norms:
             bounds = [tf.cast(tf.sqrt(square), tf.float32) for square in squares]
             passed = tf.stack(bounds if inverse is None else [b * inverse for b in bounds])
         else:
-            passed = tf.stack([tf.cast(formulas.total(g), tf.float32) for g in gradients])
+            passed = tf.stack([tf.cast(loops.total(g), tf.float32) for g in gradients])
         passed = tf.math.is_finite(passed)
         if inverse is not None and not norms:
             passed = tf.logical_and(passed, inverse <= 1.0)
@@ -189,14 +189,21 @@ def _all_finite(
 
 def _finite_by_variable(gradients: Sequence[tf.Tensor], inverse: tf.Tensor | None) -> tf.Tensor:
     """Returns for each gradient whether all its elements are finite, unscaled."""
-    found = []
-    for gradient in gradients:
-        if gradient.dtype.size < 4:
-            gradient = tf.cast(gradient, tf.float32)
-        if inverse is not None:
-            gradient = gradient * tf.cast(inverse, gradient.dtype)
-        found.append(tf.reduce_all(tf.math.is_finite(gradient)))
-    return tf.stack(found)
+    return tf.stack([tf.reduce_all(_is_finite(g, inverse)) for g in gradients])
+
+
+def _is_finite(gradient: tf.Tensor, inverse: tf.Tensor | None) -> tf.Tensor:
+    """Returns for each element whether it is finite, unscaled."""
+    if gradient.dtype.size < 4:
+        gradient = tf.cast(gradient, tf.float32)
+    if inverse is not None:
+        gradient = gradient * tf.cast(inverse, gradient.dtype)
+    return tf.math.is_finite(gradient)
+
+
+def _is_bad(gradient: tf.Tensor, inverse: tf.Tensor | None) -> tf.Tensor:
+    """Returns 1.0 for each element that is not finite, unscaled, and 0.0 for the others."""
+    return tf.cast(tf.logical_not(_is_finite(gradient, inverse)), tf.float32)
 
 
 def not_finite(gradients: Sequence[tf.Tensor | tf.IndexedSlices]) -> tf.Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, formulas, rows
+from tf_keras_optim.engine import distribution, formulas, loops, rows
 from tf_keras_optim.engine.guard import Verdict
 from tf_keras_optim.engine.kernels import average_only
 from tf_keras_optim.engine.store import Tracked
@@ -88,16 +88,14 @@ class Step:
         if bad_elsewhere is not None:
             finite = tf.logical_and(finite, tf.logical_not(bad_elsewhere))
 
-        def proceed() -> bool:
+        def proceed() -> None:
             self._count(pairs, rate, verdict)
             guard.passed()
-            return True
 
-        def skip() -> bool:
+        def skip() -> None:
             guard.skip(values, [entry.path for entry, _ in learned], verdict.inverse)
-            return False
 
-        tf.cond(finite, proceed, skip)
+        loops.choose(finite, proceed, skip)
 
     def _count(
         self,
@@ -116,7 +114,7 @@ class Step:
             for entry, gradient in pairs:
                 _accumulate(entry, gradient, verdict)
             due = tf.equal((iterations.read_value() + 1) % steps, 0)
-            tf.cond(due, lambda: self._update(self._waiting(), updates, rate), lambda: False)
+            loops.choose(due, lambda: self._update(self._waiting(), updates, rate))
         iterations.assign_add(1)
 
     def _waiting(self) -> list[tuple[Tracked, tf.Tensor | None]]:
@@ -144,7 +142,7 @@ class Step:
         updates: tf.Tensor,
         rate: tf.Tensor | None,
         verdict: Verdict | None = None,
-    ) -> bool:
+    ) -> None:
         """One real update. A gradient of `None` stands for the accumulated one."""
         optimizer = self.optimizer
         learned = [(e, g) for e, g in pairs if not e.overwrite]
@@ -169,7 +167,6 @@ class Step:
         self._average_others(learned, averaging)
         for entry, _ in learned:
             _constrain(entry)
-        return True
 
     def _carry(self, scalars: Mapping[tf.DType, Mapping[str, tf.Tensor]]) -> None:
         """Keeps what the algorithm carries to the next step; once, not per variable."""
@@ -219,7 +216,7 @@ class Step:
         if verdict is not None:
             squares = verdict.squares
         else:
-            squares = [formulas.squared_norm(gradient) for gradient in gradients]
+            squares = [loops.squared_norm(gradient) for gradient in gradients]
         if optimizer.clipnorm is not None:
             return [_clip_scale(square, factor, optimizer.clipnorm) for square in squares]
         widest = max((square.dtype for square in squares), key=lambda dtype: dtype.size)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from tf_keras_optim.engine import loops
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.optimizers.base import Optimizer, documented
@@ -56,6 +57,10 @@ class Adadelta(Optimizer):
         """The mean squares of gradients and of steps."""
         return ("accumulated_grad", "accumulated_delta_var")
 
+    def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
+        """The decay as the operation takes it."""
+        return {"operand_rho": tf.convert_to_tensor(scalars.rho, scalars.step.dtype)}
+
     def update(
         self,
         gradient: tf.Tensor,
@@ -68,6 +73,24 @@ class Adadelta(Optimizer):
         a, d = slots["accumulated_grad"], slots["accumulated_delta_var"]
         a = rho * a + (1.0 - rho) * tf.square(gradient)
         delta = -tf.sqrt(d + epsilon) / tf.sqrt(a + epsilon) * gradient
-        d = rho * d + (1.0 - rho) * tf.square(delta)
-        after = {"accumulated_grad": a, "accumulated_delta_var": d}
-        return value + scalars.learning_rate * delta, after
+        value = value + scalars.learning_rate * delta
+        d = loops.after(value, rho) * d + (1.0 - rho) * tf.square(delta)
+        return value, {"accumulated_grad": a, "accumulated_delta_var": d}
+
+    def update_in_place(
+        self,
+        gradient: tf.Tensor,
+        variable: tf.Variable,
+        slots: Mapping[str, tf.Variable],
+        scalars: Scalars,
+    ) -> None:
+        """The update in one pass."""
+        tf.raw_ops.ResourceApplyAdadelta(
+            var=variable.handle,
+            accum=slots["accumulated_grad"].handle,
+            accum_update=slots["accumulated_delta_var"].handle,
+            lr=scalars.learning_rate,
+            rho=scalars.operand_rho,
+            epsilon=scalars.epsilon,
+            grad=gradient,
+        )

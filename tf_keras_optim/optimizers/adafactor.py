@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from tf_keras_optim.engine import loops
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
@@ -11,7 +12,7 @@ from tf_keras_optim.optimizers.base import Optimizer, documented
 
 
 def _root_mean_square(x: tf.Tensor) -> tf.Tensor:
-    return tf.sqrt(tf.reduce_mean(tf.square(x)))
+    return loops.norm(x) / tf.sqrt(tf.cast(tf.size(x), x.dtype))
 
 
 @documented

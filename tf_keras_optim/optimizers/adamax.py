@@ -1,6 +1,7 @@
 """Adamax: Adam with the infinity norm."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -64,8 +65,14 @@ class Adamax(Optimizer):
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """The rate with the bias correction."""
-        correction = formulas.one_minus_power(scalars.beta_1, scalars.step)
-        return {"alpha": scalars.learning_rate / correction}
+        dtype = scalars.step.dtype
+        return {
+            "alpha": _step_size(scalars, scalars.beta_1),
+            "operand_none": tf.zeros([], dtype),
+            "operand_alpha": _step_size(scalars, formulas.rounded(scalars.beta_1, dtype)),
+            "operand_beta_1": tf.convert_to_tensor(scalars.beta_1, dtype),
+            "operand_beta_2": tf.convert_to_tensor(scalars.beta_2, dtype),
+        }
 
     def update(
         self,
@@ -80,3 +87,33 @@ class Adamax(Optimizer):
         u = tf.maximum(scalars.beta_2 * slots["norm"], tf.abs(gradient) + kept)
         step = scalars.alpha * m / (u + (scalars.epsilon - kept))
         return value - step, {"momentum": m, "norm": u}
+
+    @property
+    def fusible(self) -> bool:
+        """TensorFlow's operation adds epsilon to the norm where it divides."""
+        return not self.epsilon_in_norm
+
+    def update_in_place(
+        self,
+        gradient: tf.Tensor,
+        variable: tf.Variable,
+        slots: Mapping[str, tf.Variable],
+        scalars: Scalars,
+    ) -> None:
+        """The update in one pass. The operation rounds beta_1; its step size fits that."""
+        tf.raw_ops.ResourceApplyAdaMax(
+            var=variable.handle,
+            m=slots["momentum"].handle,
+            v=slots["norm"].handle,
+            beta1_power=scalars.operand_none,  # the correction is in the step size
+            lr=scalars.operand_alpha,
+            beta1=scalars.operand_beta_1,
+            beta2=scalars.operand_beta_2,
+            epsilon=scalars.epsilon,
+            grad=gradient,
+        )
+
+
+def _step_size(scalars: Scalars, beta_1: Any) -> tf.Tensor:
+    """Returns the corrected step size."""
+    return scalars.learning_rate / formulas.one_minus_power(beta_1, scalars.step)

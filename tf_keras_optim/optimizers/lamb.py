@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import formulas
+from tf_keras_optim.engine import formulas, loops
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.options import Patterns
@@ -108,7 +108,7 @@ class Lamb(Optimizer):
             direction += scalars.weight_decay * value
         step = scalars.learning_rate * direction
         if scalars.adapts:
-            weight_norm, norm = tf.norm(value), tf.norm(direction)
+            weight_norm, norm = loops.norm(value), loops.norm(direction)
             both = tf.logical_and(weight_norm > 0.0, norm > 0.0)
             step *= tf.where(both, weight_norm / norm, 1.0)
         return value - step, {"momentum": m, "velocity": v}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from tf_keras_optim.engine import loops
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
@@ -68,5 +69,6 @@ class Lion(Optimizer):
         """See the class."""
         m, b1, b2 = slots["momentum"], scalars.beta_1, scalars.beta_2
         direction = tf.sign(b1 * m + (1.0 - b1) * gradient)
-        momentum = b2 * m + (1.0 - b2) * gradient
-        return value - scalars.learning_rate * direction, {"momentum": momentum}
+        value = value - scalars.learning_rate * direction
+        momentum = loops.after(value, b2) * m + (1.0 - b2) * gradient
+        return value, {"momentum": momentum}

@@ -78,6 +78,12 @@ class RMSprop(Optimizer):
             slots.append(Slot("average_gradient", group=2))
         return tuple(slots)
 
+    def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
+        """What the operation takes."""
+        operands = {"rho": scalars.rho, "momentum": scalars.momentum}
+        dtype = scalars.step.dtype
+        return {f"operand_{n}": tf.convert_to_tensor(v, dtype) for n, v in operands.items()}
+
     def update(
         self,
         gradient: tf.Tensor,
@@ -97,3 +103,27 @@ class RMSprop(Optimizer):
         if "momentum" in slots:
             step = after["momentum"] = scalars.momentum * slots["momentum"] + step
         return value - step, after
+
+    @property
+    def fusible(self) -> bool:
+        """TensorFlow's operation always has a momentum, and its radicand no guard."""
+        return bool(self.momentum) and not self.centered and self.epsilon_inside_root
+
+    def update_in_place(
+        self,
+        gradient: tf.Tensor,
+        variable: tf.Variable,
+        slots: Mapping[str, tf.Variable],
+        scalars: Scalars,
+    ) -> None:
+        """The update in one pass."""
+        tf.raw_ops.ResourceApplyRMSProp(
+            var=variable.handle,
+            ms=slots["velocity"].handle,
+            mom=slots["momentum"].handle,
+            lr=scalars.learning_rate,
+            rho=scalars.operand_rho,
+            momentum=scalars.operand_momentum,
+            epsilon=scalars.epsilon,
+            grad=gradient,
+        )

@@ -57,6 +57,10 @@ class SGD(Optimizer):
         """One slot, `momentum`, unless the momentum is 0."""
         return (Slot("momentum", eight_bit="signed"),) if self.momentum else ()
 
+    def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
+        """The momentum as the operation takes it."""
+        return {"operand_momentum": tf.convert_to_tensor(scalars.momentum, scalars.step.dtype)}
+
     def update(
         self,
         gradient: tf.Tensor,
@@ -72,3 +76,26 @@ class SGD(Optimizer):
         if scalars.nesterov:
             return value + scalars.momentum * velocity - step, {"momentum": velocity}
         return value + velocity, {"momentum": velocity}
+
+    def update_in_place(
+        self,
+        gradient: tf.Tensor,
+        variable: tf.Variable,
+        slots: Mapping[str, tf.Variable],
+        scalars: Scalars,
+    ) -> None:
+        """The update in one pass."""
+        rate = scalars.learning_rate
+        if not slots:
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=variable.handle, alpha=rate, delta=gradient
+            )
+            return
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=slots["momentum"].handle,
+            lr=rate,
+            grad=gradient,
+            momentum=scalars.operand_momentum,
+            use_nesterov=scalars.nesterov,
+        )

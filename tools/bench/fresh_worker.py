@@ -57,16 +57,21 @@ def first_step(request: Mapping[str, Any]) -> dict[str, float]:
 
 
 def memory(request: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the bytes of weights, slots and gradients at the peak of a later step."""
+    """Returns bytes of memory at the peak of a later step, and what the step added to it.
+
+    "peak" is over that of a process without weights, slots and gradients: they count, and so
+    does what making them and tracing has left. "step" is over what was in use just before.
+    """
     _ready([(8, 8)], request)  # what TensorFlow needs for itself
     release()
     empty = kilobytes("VmRSS")
     step = _ready(shapes.matrices(request["megabytes"]), request)
     release()
+    before = kilobytes("VmRSS")
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     step()
     peak = kilobytes("VmHWM")
-    return {"peak": 1024 * (peak - empty)}
+    return {"peak": 1024 * (peak - empty), "step": 1024 * (peak - before)}
 
 
 def _ready(sizes: Sequence[shapes.Shape], request: Mapping[str, Any]) -> Callable[[], None]:

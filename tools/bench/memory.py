@@ -40,18 +40,19 @@ def memory(settings: Settings, peers: Peers) -> Iterator[Comparison]:
             }
             parts = peers.measure_fresh(requests, settings.repeats)
             held = machine.held_bytes(name, shapes.parameters(sizes))
-            yield Comparison(
-                suite="memory",
-                case=f"{settings.memory_megabytes} MB of weights, {name}, {mode}, peak",
-                figures=parts["peak"],
-                unit="B",
-                absent=absent,
-                note=(
-                    f"Weights, gradients and slots are {amount(held, 'B')}, the rest is a "
-                    f"step's own; fresh processes, {settings.repeats} for each of, in turn: "
-                    f"{'; '.join(sides)}"
-                ),
-            )
+            for part, what in (("peak", "peak"), ("step", "what a step adds")):
+                yield Comparison(
+                    suite="memory",
+                    case=f"{settings.memory_megabytes} MB of weights, {name}, {mode}, {what}",
+                    figures=parts[part],
+                    unit="B",
+                    absent=absent,
+                    note=(
+                        f"Weights, gradients and slots are {amount(held, 'B')}; the peak also "
+                        "has what making them and tracing has left; fresh processes, "
+                        f"{settings.repeats} for each of, in turn: {'; '.join(sides)}"
+                    ),
+                )
     for name in WITH_SLOTS:
         yield slots(name)
 
