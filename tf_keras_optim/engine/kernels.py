@@ -11,7 +11,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import choices, distribution, formulas, precision, quantization
+from tf_keras_optim.engine import (
+    choices,
+    distribution,
+    formulas,
+    loops,
+    precision,
+    quantization,
+)
 from tf_keras_optim.engine.store import Tracked
 
 _uncompiled = contextvars.ContextVar("uncompiled", default=False)
@@ -176,7 +183,6 @@ class Kernels:
             dtype = scalars.learning_rate.dtype
             if accumulator is not None:
                 gradient = accumulator.read_value()
-                accumulator.assign(tf.zeros_like(gradient))
             whole = None if master is None else master.read_value()
             before = {name: slot.read_value() for name, slot in slots.items()}
             for name, scale in scales.items():
@@ -191,6 +197,11 @@ class Kernels:
                 options,
                 decay=decay,
             )
+            if accumulator is not None:
+                zero: Any = tf.zeros([], value.dtype)
+                for new in (value, *after.values()):
+                    zero = loops.after(new, zero)
+                accumulator.assign(tf.fill(accumulator.shape, tf.cast(zero, accumulator.dtype)))
             if average is not None:
                 average.assign(new_average)
             if master is not None:
