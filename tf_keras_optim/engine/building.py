@@ -175,7 +175,7 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         shape = entry.variable.shape if slot.shape is None else tf.TensorShape(slot.shape)
         start = 0 if dtype.is_integer else slot.initial_value
         entry.slots[slot.name] = self._make_for(
-            entry, slot.name, lambda: tf.fill(shape, tf.constant(start, dtype))
+            entry, slot.name, lambda: _filled(shape, start, dtype)
         )
         if dtype.is_integer:
             blocks = quantization.number_of_blocks(shape.num_elements())
@@ -242,7 +242,7 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
     def _make_for(self, entry: Tracked, name: str, start: Callable) -> tf.Variable:
         """Makes and publishes a state variable that belongs to a model variable."""
         flat = f"{entry.path.replace('/', '_')}_{name}"
-        variable = self._make(flat, start, beside=entry.variable)
+        variable = self._make(flat, start, beside=entry.variable, kind=name)
         self._publish(f"{entry.path}/{name}", variable, flat)
         return variable
 
@@ -252,10 +252,19 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         start: Callable[[], tf.Tensor],
         beside: tf.Variable | None = None,
         aggregated: bool = False,
+        kind: str | None = None,
     ) -> tf.Variable:
-        """Makes a native variable in the optimizer's strategy, beside another one."""
+        """Makes a native variable in the optimizer's strategy, beside another one.
+
+        Args:
+          name: its name.
+          start: gives its first value.
+          beside: the variable whose devices it is to have.
+          aggregated: whether replicas write the same value, of which one counts.
+          kind: a name that many variables share.
+        """
         strategy = self._distribution_strategy
-        kind = tf.VariableAggregation
+        modes = tf.VariableAggregation
         with contextlib.ExitStack() as scopes:
             scopes.enter_context(tf.init_scope())
             if (
@@ -265,15 +274,21 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
                 scopes.enter_context(strategy.scope())
             if beside is not None:
                 scopes.enter_context(strategy.extended.colocate_vars_with(beside))
+            # TensorFlow makes and keeps a kernel for each name it is given, which takes
+            # longer than the rest; so variables of one kind are given one name there.
+            shares = kind is not None and _is_made_plainly()
             variable = tf.Variable(
                 start,
                 trainable=False,
-                name=name,
-                aggregation=kind.ONLY_FIRST_REPLICA if aggregated else kind.NONE,
+                name=kind if shares else name,
+                aggregation=modes.ONLY_FIRST_REPLICA if aggregated else modes.NONE,
                 # Made in `init_scope`, it needs no lifting out of a function; TensorFlow
                 # would trace that function twice on its account.
                 experimental_enable_variable_lifting=False,
             )
+        if shares:
+            scope = variable.name.removesuffix(f"{kind}:0")
+            variable._handle_name = f"{scope}{name}:0"
         self._store.starts[id(variable)] = start
         return variable
 
@@ -347,3 +362,16 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         if (self.gradient_accumulation_steps or 1) == 1 or not self.built:
             raise AttributeError("There are no accumulators.")
         return self._views("accumulator")
+
+
+def _is_made_plainly() -> bool:
+    """Says whether a variable made now is TensorFlow's own, made eagerly by no creator."""
+    graph = tf.compat.v1.get_default_graph()
+    return tf.executing_eagerly() and not graph._variable_creator_stack
+
+
+def _filled(shape: tf.TensorShape, value: float, dtype: tf.DType) -> tf.Tensor:
+    """Returns a tensor of one number; in a graph not as a constant, which would be kept."""
+    if tf.executing_eagerly():
+        return tf.constant(value, dtype, shape)
+    return tf.fill(shape, tf.constant(value, dtype))

@@ -59,8 +59,7 @@ def choose(jit_compile: str | bool, device: str, *, in_xla: bool, fused: bool) -
     """
     given = {"jit_compile": jit_compile, "device": device, "in_xla": in_xla, "fused": fused}
     for row in _TABLE:
-        case = dataclasses.asdict(row)
-        fits = all(case[key] in (None, value) for key, value in given.items())
+        fits = all(getattr(row, key) in (None, value) for key, value in given.items())
         if fits and (row.kernel != XLA or jit_compile is True or tf.test.is_built_with_xla()):
             return row.kernel
     raise AssertionError("The last row fits every case.")
