@@ -9,6 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
+OPERAND = "operand_"  # begins the names of scalars that only a training operation takes
+
 
 def one_minus_power(rate: Any, step: tf.Tensor) -> tf.Tensor:
     """Returns `1 - rate ** step`, without the loss of digits of that expression.
@@ -33,6 +35,23 @@ def one_minus_power(rate: Any, step: tf.Tensor) -> tf.Tensor:
 def rounded(rate: Any, dtype: tf.DType) -> Any:
     """Returns the number that a Python number becomes in a tensor; a tensor as it is."""
     return rate if isinstance(rate, tf.Tensor) else float(dtype.as_numpy_dtype(rate))
+
+
+def operands(scalars: Any, *names: str) -> dict[str, tf.Tensor]:
+    """Returns hyperparameters as a training operation takes them, made once for all variables.
+
+    Args:
+      scalars: the numbers of this step.
+      *names: names of hyperparameters.
+
+    Returns:
+      0-d tensors of the dtype of `scalars.step`, under "operand_" and the name.
+    """
+    dtype = scalars.step.dtype
+    return {
+        f"{OPERAND}{name}": tf.convert_to_tensor(getattr(scalars, name), dtype)
+        for name in names
+    }
 
 
 def moment(before: tf.Tensor, sample: tf.Tensor, decay: Any) -> tf.Tensor:

@@ -161,7 +161,7 @@ class Kernels:
                 None if accumulator is None else distribution.local(accumulator),
                 None if entry.master is None else distribution.local(entry.master),
                 gradient,
-                dict(dynamic),
+                {n: v for n, v in dynamic.items() if not n.startswith(formulas.OPERAND)},
                 dict(options),
             )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import loops
+from tf_keras_optim.engine import formulas, loops
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.optimizers.base import Optimizer, documented
@@ -58,8 +58,8 @@ class Adadelta(Optimizer):
         return ("accumulated_grad", "accumulated_delta_var")
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
-        """The decay as the operation takes it."""
-        return {"operand_rho": tf.convert_to_tensor(scalars.rho, scalars.step.dtype)}
+        """What the operation takes."""
+        return formulas.operands(scalars, "rho", "epsilon")
 
     def update(
         self,
@@ -91,6 +91,6 @@ class Adadelta(Optimizer):
             accum_update=slots["accumulated_delta_var"].handle,
             lr=scalars.learning_rate,
             rho=scalars.operand_rho,
-            epsilon=scalars.epsilon,
+            epsilon=scalars.operand_epsilon,
             grad=gradient,
         )

@@ -81,7 +81,11 @@ class Adam(Optimizer):
         found = {"alpha": alpha}
         if scalars.epsilon_after_correction:
             found["epsilon"] = scalars.epsilon * root_2
-        return found | (self._operands(scalars) if self.fusible else {})
+        if self.fusible:
+            found |= self._operands(scalars)
+            if "epsilon" in found:
+                found["operand_epsilon"] = found["epsilon"]
+        return found
 
     def update(
         self,
@@ -120,7 +124,7 @@ class Adam(Optimizer):
             lr=scalars.operand_alpha,
             beta1=scalars.operand_beta_1,
             beta2=scalars.operand_beta_2,
-            epsilon=scalars.epsilon,
+            epsilon=scalars.operand_epsilon,
             grad=gradient,
         )
 
@@ -128,12 +132,11 @@ class Adam(Optimizer):
         """What the operation takes, with the step size that fits betas rounded to tensors."""
         dtype = scalars.step.dtype
         betas = [formulas.rounded(b, dtype) for b in (scalars.beta_1, scalars.beta_2)]
-        return {
+        found = {
             "operand_none": tf.zeros([], dtype),
             "operand_alpha": _step_size(scalars, *betas)[0],
-            "operand_beta_1": tf.convert_to_tensor(scalars.beta_1, dtype),
-            "operand_beta_2": tf.convert_to_tensor(scalars.beta_2, dtype),
         }
+        return found | formulas.operands(scalars, "beta_1", "beta_2", "epsilon")
 
 
 def _step_size(scalars: Scalars, beta_1: Any, beta_2: Any) -> tuple[tf.Tensor, tf.Tensor]:

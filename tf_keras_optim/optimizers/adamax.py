@@ -66,13 +66,12 @@ class Adamax(Optimizer):
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """The rate with the bias correction."""
         dtype = scalars.step.dtype
-        return {
+        found = {
             "alpha": _step_size(scalars, scalars.beta_1),
             "operand_none": tf.zeros([], dtype),
             "operand_alpha": _step_size(scalars, formulas.rounded(scalars.beta_1, dtype)),
-            "operand_beta_1": tf.convert_to_tensor(scalars.beta_1, dtype),
-            "operand_beta_2": tf.convert_to_tensor(scalars.beta_2, dtype),
         }
+        return found | formulas.operands(scalars, "beta_1", "beta_2", "epsilon")
 
     def update(
         self,
@@ -109,7 +108,7 @@ class Adamax(Optimizer):
             lr=scalars.operand_alpha,
             beta1=scalars.operand_beta_1,
             beta2=scalars.operand_beta_2,
-            epsilon=scalars.epsilon,
+            epsilon=scalars.operand_epsilon,
             grad=gradient,
         )
 

@@ -80,9 +80,7 @@ class RMSprop(Optimizer):
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """What the operation takes."""
-        operands = {"rho": scalars.rho, "momentum": scalars.momentum}
-        dtype = scalars.step.dtype
-        return {f"operand_{n}": tf.convert_to_tensor(v, dtype) for n, v in operands.items()}
+        return formulas.operands(scalars, "rho", "momentum", "epsilon")
 
     def update(
         self,
@@ -124,6 +122,6 @@ class RMSprop(Optimizer):
             lr=scalars.learning_rate,
             rho=scalars.operand_rho,
             momentum=scalars.operand_momentum,
-            epsilon=scalars.epsilon,
+            epsilon=scalars.operand_epsilon,
             grad=gradient,
         )

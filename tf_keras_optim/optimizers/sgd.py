@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from tf_keras_optim.engine import formulas
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
@@ -59,7 +60,7 @@ class SGD(Optimizer):
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """The momentum as the operation takes it."""
-        return {"operand_momentum": tf.convert_to_tensor(scalars.momentum, scalars.step.dtype)}
+        return formulas.operands(scalars, "momentum")
 
     def update(
         self,
