@@ -17,6 +17,8 @@ import math
 
 import tensorflow as tf
 
+from tf_keras_optim.engine import precision
+
 CODES = {"signed": tf.int8, "unsigned": tf.uint8}
 MINIMUM_SIZE = 4096
 SMALLEST_SQUARE = (64, 64)  # with that many elements
@@ -83,7 +85,7 @@ def encoded(
     within = tf.clip_by_value(raw, base, top)
     power = _power_of_two(within, bits)
     lower = power * power if bits == 3 else power * power * power
-    chance = 0.5 if seed is None else _uniform(blocks.shape, seed)
+    chance = 0.5 if seed is None else _uniform(blocks, seed)
     n = tf.floor((within / lower + (base - 2.0) * power) / (base - 1.0) + chance)
     is_smallest = raw / base + chance >= 1.0 if dtype == tf.int8 else sizes > 0.0
     codes = tf.where(raw < base, tf.cast(is_smallest, tf.float32), n - 1.0)
@@ -133,20 +135,10 @@ def _power_of_two(value: tf.Tensor, bits: int) -> tf.Tensor:
     return tf.bitcast(tf.bitwise.left_shift(root + 127, 23), tf.float32)
 
 
-def _uniform(shape: tf.TensorShape, seed: tf.Tensor) -> tf.Tensor:
-    """Returns numbers in [0, 1), from the place of each element and a seed.
-
-    The finalizer of MurmurHash3 on the places. It is computed in passing, while TensorFlow's
-    generators fill a tensor.
-    """
-    key = tf.random.stateless_uniform([], seed, minval=None, maxval=None, dtype=tf.int32)
-    bits = tf.bitcast(tf.range(shape.num_elements()) + key, tf.uint32)
-    bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, 16))
-    for factor, shift in ((0x85EBCA6B, 13), (0xC2B2AE35, 16)):
-        bits *= tf.constant(factor, tf.uint32)
-        bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, shift))
-    high = tf.bitcast(tf.bitwise.right_shift(bits, 8), tf.int32)
-    return tf.reshape(tf.cast(high, tf.float32) * 2.0**-24, shape)
+def _uniform(like: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Returns numbers in [0, 1), as many as another tensor has."""
+    high = tf.bitwise.right_shift(precision.random_bits(like, seed), 8)
+    return tf.cast(tf.bitcast(high, tf.int32), tf.float32) * 2.0**-24
 
 
 def _to_blocks(values: tf.Tensor) -> tf.Tensor:
