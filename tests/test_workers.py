@@ -43,7 +43,7 @@ def start(directory, *cases):
 
 
 def require(process, code):
-    _, errors = process.communicate(timeout=250)
+    _, errors = process.communicate(timeout=500)
     assert process.returncode == code, errors[-3000:]
 
 
@@ -62,9 +62,11 @@ def directory(tmp_path_factory):
     """Results of all cases, from two starts: in the first, a worker dies at the end."""
     directory = tmp_path_factory.mktemp("workers")
     first, second = start(directory, "plain", "scaled", "overflow", "dies")
-    require(second, 9)
-    first.kill()  # it waits for the other one
-    first.communicate()
+    try:
+        require(second, 9)
+    finally:
+        first.kill()  # it waits for the other one
+        first.communicate()
     for process in start(directory, "resumes"):
         require(process, 0)
     return directory
