@@ -24,7 +24,7 @@ import tensorflow as tf
 
 import tf_keras_optim as tko
 
-STEPS = 2000  # of the uninterrupted run; the others do not get so far
+STEPS = 1200  # of the uninterrupted run; the others do not get so far
 
 
 def make():
@@ -121,7 +121,7 @@ def main():
         reading, writing = os.pipe()
         child = forked(resumed, options.directory, expected, kill % 2 == 0, writing, None)
         if kill % 5 == 4:  # while it starts and loads, perhaps
-            time.sleep(generator.uniform(0.0, 2.0))
+            time.sleep(generator.uniform(0.0, 0.8))
         else:
             os.read(reading, 1)  # it has saved once
             time.sleep(generator.uniform(0.0, 0.2))

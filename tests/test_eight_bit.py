@@ -495,13 +495,22 @@ def by_numbers(tmp_path, optimizer, variables):
     yield lambda again: again.load_own_variables(store)
 
 
+@pytest.fixture(scope="module")
+def stopped():
+    """The optimizer and variables of ten steps, and those of five."""
+    options = {"amsgrad": True, "use_ema": True}
+    whole, first = adam(**options), adam(**options)
+    expected, variables = train(whole, 10), train(first, 5)
+    middle = [variable.numpy() for variable in variables]
+    return whole, expected, first, variables, middle
+
+
 @pytest.mark.parametrize("way", [by_dict, by_file, by_checkpoint, by_numbers])
-def test_a_stopped_run_goes_on_bit_for_bit(way, tmp_path):
-    whole = adam(amsgrad=True, use_ema=True)
-    expected = train(whole, 10)
-    first = adam(amsgrad=True, use_ema=True)
-    variables = train(first, 5)
+def test_a_stopped_run_goes_on_bit_for_bit(way, tmp_path, stopped):
+    whole, expected, first, variables, middle = stopped
     again = adam(amsgrad=True, use_ema=True)
+    for variable, value in zip(variables, middle):
+        variable.assign(value)
     with way(tmp_path, first, variables) as load:
         load(again)
     train(again, 5, first=5, variables=variables)

@@ -18,6 +18,11 @@ import tf_keras_optim as tko
 HERE = pathlib.Path(__file__).parent
 STEPS = 5
 CASES = resume.cases()
+# Exported with state and trained on are all; before the first step as well, one of each kind
+# of start: no slots, zeros, other numbers, a number for all variables, slots that follow the
+# shape, a wrapper.
+FRESH = ["SGD", "Adam", "Adagrad", "Nadam", "Adafactor", "LossScale"]
+KINDS = [(name, "trained") for name in CASES] + [(name, "fresh") for name in FRESH]
 
 
 def make_model(optimizer, jit_compile=False):
@@ -53,13 +58,16 @@ def loops(tmp_path_factory):
     for name, make in CASES.items():
         model = make_model(make())
         fresh, trained = f"{name}_fresh", f"{name}_trained"
-        tko.export_training(model, directory / fresh)
+        if name in FRESH:
+            tko.export_training(model, directory / fresh)
         first = train(model, 0, STEPS)
         tko.export_training(model, directory / trained)
         losses = np.concatenate([first, train(model, STEPS, 2 * STEPS)])
-        expected[fresh] = losses, result(model)
         expected[trained] = losses[STEPS:], result(model)
-        ranges |= {fresh: (0, 2 * STEPS), trained: (STEPS, 2 * STEPS)}
+        ranges[trained] = (STEPS, 2 * STEPS)
+        if name in FRESH:
+            expected[fresh] = losses, result(model)
+            ranges[fresh] = (0, 2 * STEPS)
     options = {"global_clipnorm": 0.5, "use_ema": True, "weight_decay": 0.01}
     for name, jit_compile, kernels in (("kernels", False, True), ("xla", True, "auto")):
         model = make_model(tko.AdamW(0.01, jit_compile=kernels, **options), jit_compile)
@@ -81,8 +89,7 @@ def loops(tmp_path_factory):
         return expected, dict(found)
 
 
-@pytest.mark.parametrize("kind", ["fresh", "trained"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "kind"), KINDS)
 def test_ten_steps_without_keras_are_the_ten_steps_here(loops, name, kind):
     check(loops, f"{name}_{kind}")
 

@@ -96,14 +96,12 @@ def by_loop(model, optimizer, strategy):
     return train
 
 
-CASES = [(2, 0), (2, 1), (4, 0), (4, 1), (4, 2), (4, 3)]
-
-
 @pytest.mark.parametrize("way", [by_fit, by_loop])
-@pytest.mark.parametrize(("replicas", "bad"), CASES)
+@pytest.mark.parametrize("replicas", [2, 4])
 def test_an_overflow_on_one_replica_skips_the_step_on_all(
-    replicas, bad, way, strategies, half_precision
+    replicas, way, strategies, half_precision
 ):
+    """On each of them in turn; a good step comes between."""
     strategy = strategies[replicas]
     with strategy.scope():
         model = tiny_model()
@@ -112,23 +110,26 @@ def test_an_overflow_on_one_replica_skips_the_step_on_all(
         )
     train = way(model, optimizer, strategy)
     train(*batch(replicas))
-    before = snapshot(model, optimizer)
-    assert number(optimizer.iterations) == 1
-    train(*batch(replicas, bad))
-    assert same(before, snapshot(model, optimizer))
-    assert float(optimizer.loss_scale) == 512.0
-    assert number(optimizer.skipped_steps) == 1
-    assert number(optimizer.step_counter) == 0
-    train(*batch(replicas, seed=1))
     after = snapshot(model, optimizer)
-    assert not same(before, after)
-    assert all(np.isfinite(value).all() for value in after.values())
-    assert (number(optimizer.iterations), number(optimizer.skipped_steps)) == (2, 1)
-    for variable in (optimizer.dynamic_scale, *model.trainable_variables):
-        native = getattr(variable, "value", variable) if harness.IS_KERAS_3 else variable
-        native = getattr(native, "_variable", native)
-        local = [v.numpy() for v in strategy.experimental_local_results(native)]
-        assert all(np.array_equal(local[0], other) for other in local)
+    assert number(optimizer.iterations) == 1
+    for bad in range(replicas):
+        before = after
+        train(*batch(replicas, bad))
+        assert same(before, snapshot(model, optimizer))
+        assert float(optimizer.loss_scale) == 512.0 / 2**bad
+        assert number(optimizer.skipped_steps) == bad + 1
+        assert number(optimizer.step_counter) == 0
+        train(*batch(replicas, seed=bad + 1))
+        after = snapshot(model, optimizer)
+        assert not same(before, after)
+        assert all(np.isfinite(value).all() for value in after.values())
+        counts = number(optimizer.iterations), number(optimizer.skipped_steps)
+        assert counts == (bad + 2, bad + 1)
+        for variable in (optimizer.dynamic_scale, *model.trainable_variables):
+            native = getattr(variable, "value", variable) if harness.IS_KERAS_3 else variable
+            native = getattr(native, "_variable", native)
+            local = [v.numpy() for v in strategy.experimental_local_results(native)]
+            assert all(np.array_equal(local[0], other) for other in local)
 
 
 def test_keras_3_turns_the_weights_into_infinities(strategies, half_precision, capsys):

@@ -1,5 +1,6 @@
 """Optimizers that users write, taken from CONTRIBUTING.md as they stand there."""
 
+import functools
 import pathlib
 import re
 
@@ -88,6 +89,17 @@ FULL = {
 }
 
 
+@functools.cache
+def peer_in_fit(full):
+    """Weights and losses of the class on Keras' own base; numbers that no mode changes."""
+    options = FULL if full else {}
+    if harness.IS_KERAS_3:
+        model, losses = harness.fit(keras_class()(0.1, **options))
+    else:  # the class is Keras 3's; the same algorithm of this Keras stands in
+        model, losses = harness.fit(tko.SGD(0.1, momentum=0.9, **options))
+    return model.get_weights(), losses
+
+
 @pytest.mark.parametrize(
     "mode",
     [
@@ -99,15 +111,11 @@ FULL = {
     ],
     ids=str,
 )
-@pytest.mark.parametrize("options", [{}, FULL], ids=["plain", "options"])
-def test_the_keras_way_equals_kerass_base_in_fit(mode, options):
-    ours, losses = harness.fit(OursKerasStyle(0.1, **options), **mode)
-    if harness.IS_KERAS_3:
-        other, expected = harness.fit(keras_class()(0.1, **options), **mode)
-        np.testing.assert_allclose(losses, expected, rtol=1e-5)
-        expected = other.get_weights()
-    else:  # the class is Keras 3's; the same algorithm of this Keras stands in
-        expected = harness.fit(tko.SGD(0.1, momentum=0.9, **options), **mode)[0].get_weights()
+@pytest.mark.parametrize("full", [False, True], ids=["plain", "options"])
+def test_the_keras_way_equals_kerass_base_in_fit(mode, full):
+    ours, losses = harness.fit(OursKerasStyle(0.1, **(FULL if full else {})), **mode)
+    expected, others = peer_in_fit(full)
+    np.testing.assert_allclose(losses, others, rtol=1e-5)
     for value, reference in zip(ours.get_weights(), expected):
         np.testing.assert_allclose(value, reference, rtol=0, atol=1e-6)
 
@@ -143,14 +151,18 @@ def test_the_keras_way_equals_kerass_base_under_a_strategy_in_fit(strategy):
 EVERYTHING = FULL | {"gradient_accumulation_steps": 2, "ema_overwrite_frequency": 3}
 
 
+@functools.cache
+def everything_by_sgd():
+    """Our own SGD, whose options are tested one by one elsewhere, in `fit`."""
+    return harness.fit(tko.SGD(0.1, momentum=0.9, **EVERYTHING))[0].get_weights()
+
+
 @pytest.mark.parametrize("jit", ["auto", True, False])
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_the_keras_way_has_every_option_in_every_regime(strategy, replicas, jit):
-    """Against our own SGD, whose options are tested one by one elsewhere."""
     with harness.scope_of(strategy, replicas):
         ours, _ = harness.fit(OursKerasStyle(0.1, jit_compile=jit, **EVERYTHING))
-    expected, _ = harness.fit(tko.SGD(0.1, momentum=0.9, **EVERYTHING))
-    for value, reference in zip(ours.get_weights(), expected.get_weights()):
+    for value, reference in zip(ours.get_weights(), everything_by_sgd()):
         np.testing.assert_allclose(value, reference, rtol=0, atol=1e-6)
     assert ours.optimizer.jit_compile_used is (jit is True)
 

@@ -10,7 +10,6 @@ import pytest
 import resume
 
 HERE = pathlib.Path(__file__).parent
-NAMES = list(resume.cases())
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +39,7 @@ def trajectories(tmp_path_factory):
         return expected, start, dict(resumed)
 
 
-@pytest.mark.parametrize("built", [True, False])
-@pytest.mark.parametrize("way", resume.WAYS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "way", "built"), list(resume.loads()))
 def test_a_resumed_run_is_the_uninterrupted_one(trajectories, name, way, built):
     expected, start, resumed = trajectories
     for i, value in enumerate(expected[name]):

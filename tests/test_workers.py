@@ -24,35 +24,52 @@ def free_ports():
         return [s.getsockname()[1] for s in sockets]
 
 
-def start(tmp_path, *arguments):
-    """Starts both workers; returns their processes and the files that they will write."""
+def start(directory, *cases):
+    """Starts both workers; returns their processes."""
     cluster = {"worker": [f"localhost:{port}" for port in free_ports()]}
-    processes, files = [], []
+    processes = []
     for index in range(2):
         config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-        files.append(tmp_path / f"worker_{index}.npz")
         path = os.pathsep.join([str(HERE), str(HERE.parent)])
         processes.append(
             subprocess.Popen(
-                [sys.executable, str(HERE / "worker.py"), str(files[-1]), *arguments],
+                [sys.executable, str(HERE / "worker.py"), str(directory), *cases],
                 env=os.environ | {"TF_CONFIG": json.dumps(config), "PYTHONPATH": path},
                 stderr=subprocess.PIPE,
                 text=True,
             )
         )
-    return processes, files
+    return processes
 
 
-def finish(processes, files):
-    for process in processes:
-        _, errors = process.communicate(timeout=150)
-        assert process.returncode == 0, errors[-3000:]
-    results = []
-    for file in files:
-        with np.load(file) as saved:
+def require(process, code):
+    _, errors = process.communicate(timeout=500)
+    assert process.returncode == code, errors[-3000:]
+
+
+def results(directory, case):
+    """By worker: arrays and numbers."""
+    found = []
+    for index in range(2):
+        with np.load(directory / f"{case}_{index}.npz") as saved:
             arrays = [saved[f"arr_{i}"] for i in range(len(saved.files) - 1)]
-            results.append((arrays, json.loads(str(saved["numbers"]))))
-    return results
+            found.append((arrays, json.loads(str(saved["numbers"]))))
+    return found
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """Results of all cases, from two starts: in the first, a worker dies at the end."""
+    directory = tmp_path_factory.mktemp("workers")
+    first, second = start(directory, "plain", "scaled", "overflow", "dies")
+    try:
+        require(second, 9)
+    finally:
+        first.kill()  # it waits for the other one
+        first.communicate()
+    for process in start(directory, "resumes"):
+        require(process, 0)
+    return directory
 
 
 def mirrored(strategy, scaled):
@@ -81,10 +98,9 @@ def mirrored(strategy, scaled):
 
 
 @pytest.mark.parametrize("scaled", [False, True])
-def test_two_workers_equal_two_replicas(scaled, tmp_path, strategy):
-    processes, files = start(tmp_path, *(["--scaled"] if scaled else []))
+def test_two_workers_equal_two_replicas(scaled, directory, strategy):
     expected = mirrored(strategy, scaled)
-    (first, numbers), (second, _) = finish(processes, files)
+    (first, numbers), (second, _) = results(directory, "scaled" if scaled else "plain")
     for one, other in zip(first, second):
         np.testing.assert_array_equal(one, other)
     for value, other in zip(first, expected):
@@ -92,30 +108,28 @@ def test_two_workers_equal_two_replicas(scaled, tmp_path, strategy):
     assert numbers["iterations"] == worker.STEPS
 
 
-def test_an_overflow_on_one_worker_skips_the_step_on_both(tmp_path):
-    results = finish(*start(tmp_path, "--scaled", "--overflow-at=3"))
-    for arrays, numbers in results:
+def test_an_overflow_on_one_worker_skips_the_step_on_both(directory):
+    found = results(directory, "overflow")
+    for arrays, numbers in found:
         assert numbers == {
+            "begin": 0,
             "iterations": worker.STEPS - 1,
             "scale": worker.SCALE / 2,
             "skipped": 1,
         }
         assert all(np.isfinite(a).all() for a in arrays)
-    for one, other in zip(results[0][0], results[1][0]):
+    for one, other in zip(found[0][0], found[1][0]):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_killed_worker_and_a_restart_change_nothing(tmp_path):
-    whole = finish(*start(tmp_path, "--scaled", f"--state={tmp_path / 'whole'}"))
-    state = f"--state={tmp_path / 'state'}"
-    processes, _ = start(tmp_path, "--scaled", state, "--die-at=7")
-    assert processes[1].wait(timeout=150) == 9
-    processes[0].kill()  # it waits for the other one
-    processes[0].communicate()
-    resumed = finish(*start(tmp_path, "--scaled", state))
-    for (arrays, numbers), (expected, others) in zip(resumed, whole):
-        assert numbers == others
-        for one, other in zip(arrays, expected):
+def test_a_killed_worker_and_a_restart_change_nothing(directory):
+    assert not list(directory.glob("dies_*"))
+    for (arrays, numbers), (expected, others) in zip(
+        results(directory, "resumes"), results(directory, "scaled")
+    ):
+        assert 0 < numbers["begin"] <= 7
+        assert numbers | {"begin": 0} == others
+        for one, other in zip(arrays, expected, strict=True):
             np.testing.assert_array_equal(one, other)
 
 

@@ -1,12 +1,14 @@
-"""One worker of two: trains with given gradients and writes what it ends with.
+"""One worker of two: trains with given gradients, and writes what each case ends with.
 
-TF_CONFIG=... python worker.py OUT [--scaled] [--overflow-at=3] [--die-at=7] [--state=DIR]
+TF_CONFIG=... python worker.py DIRECTORY CASE...
+
+The results of a case go to DIRECTORY/CASE_WORKER.npz, checkpoints to DIRECTORY/state.
 """
 
-import argparse
 import json
 import os
 import pathlib
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -18,6 +20,13 @@ import tf_keras_optim as tko
 
 STEPS = 10
 SCALE = 1024.0
+CASES = {
+    "plain": {"scaled": False},
+    "scaled": {},
+    "overflow": {"overflow_at": 3},
+    "dies": {"die_at": 7, "saves": True},
+    "resumes": {"saves": True},
+}
 
 
 def make(scaled):
@@ -53,59 +62,62 @@ def apply(optimizer, variables, scaled, dense, ids, rows, factor):
     optimizer.apply_gradients(zip(given, variables))
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("out")
-    parser.add_argument("--scaled", action="store_true")
-    parser.add_argument("--overflow-at", type=int, default=-1)
-    parser.add_argument("--die-at", type=int, default=-1)
-    parser.add_argument("--state")
-    options = parser.parse_args()
-    worker = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+def restored(directory, worker, checkpoint):
+    """Restores the last step that both have saved; returns the manager and that step."""
+    own = directory / f"worker_{worker}"
+    manager = tf.train.CheckpointManager(checkpoint, str(own), max_to_keep=2)
+    saved = [
+        {int(p.stem.split("-")[1]) for p in directory.glob(f"{w}/*.index")}
+        for w in ("worker_0", "worker_1")
+    ]
+    begin = max(saved[0] & saved[1], default=0)
+    if begin:
+        checkpoint.restore(str(own / f"ckpt-{begin}")).assert_consumed()
+    return manager, begin
+
+
+def train(
+    strategy, directory, name, worker, scaled=True, overflow_at=-1, die_at=-1, saves=False
+):
     with strategy.scope():
         variables = [tf.Variable(v, dtype=tf.float32, name="w") for v in starts()]
-        optimizer = make(options.scaled)
+        optimizer = make(scaled)
         optimizer.build(variables)
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     checkpoint = tf.train.Checkpoint(variables=variables, optimizer=optimizer)
     begin, manager = 0, None
-    if options.state:
-        own = pathlib.Path(options.state) / f"worker_{worker}"
-        manager = tf.train.CheckpointManager(checkpoint, str(own), max_to_keep=2)
-        # The last step that both have saved.
-        saved = [
-            {
-                int(p.stem.split("-")[1])
-                for p in pathlib.Path(options.state).glob(f"{w}/*.index")
-            }
-            for w in ("worker_0", "worker_1")
-        ]
-        begin = max(saved[0] & saved[1], default=0)
-        if begin:
-            checkpoint.restore(str(own / f"ckpt-{begin}")).assert_consumed()
+    if saves:
+        manager, begin = restored(directory / "state", worker, checkpoint)
 
     @tf.function(autograph=False)
     def run(*values):
-        strategy.run(lambda: apply(optimizer, variables, options.scaled, *values))
+        strategy.run(lambda: apply(optimizer, variables, scaled, *values))
 
     for step in range(begin, STEPS):
-        if step == options.die_at and worker == 1:
+        if step == die_at and worker == 1:
             os._exit(9)
         dense, ids, rows = parts(step, worker)
-        if step == options.overflow_at and worker == 1:
+        if step == overflow_at and worker == 1:
             rows = np.full_like(rows, np.inf)
-        factor = float(optimizer.loss_scale) if options.scaled else 1.0
+        factor = float(optimizer.loss_scale) if scaled else 1.0
         run([tf.constant(g, tf.float32) for g in dense], *map(tf.constant, (ids, rows, factor)))
         if manager:
             manager.save(checkpoint_number=step + 1)
     state = [v.numpy() for v in inner._store.state()]
-    numbers = {"iterations": int(inner._iterations.numpy())}
-    if options.scaled:
+    numbers = {"begin": begin, "iterations": int(inner._iterations.numpy())}
+    if scaled:
         numbers["scale"] = float(optimizer.loss_scale)
         numbers["skipped"] = int(optimizer.skipped_steps.numpy())
     arrays = [v.numpy() for v in variables] + state
-    np.savez(options.out, *arrays, numbers=json.dumps(numbers))
+    np.savez(directory / f"{name}_{worker}.npz", *arrays, numbers=json.dumps(numbers))
+
+
+def main():
+    directory, cases = pathlib.Path(sys.argv[1]), sys.argv[2:]
+    worker = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    for name in cases:
+        train(strategy, directory, name, worker, **CASES[name])
 
 
 if __name__ == "__main__":

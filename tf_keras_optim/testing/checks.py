@@ -14,7 +14,7 @@ from tf_keras_optim.testing.report import NotRunError
 
 BOUND = 2e-5  # of the distance moved
 STEPS = 6
-_SHAPES = ((7,), (5, 3), (2, 3, 4, 5))
+_SHAPES = ((7,), (2, 5, 3))  # `regimes` has more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _in_words(config: Any) -> str:
 
 def configuration(trial: Trial) -> str:
     """A configuration goes through JSON and makes an equal optimizer."""
-    optimizer = trial.make()
+    optimizer = trial.make(jit_compile=False)
     config = optimizer.get_config()
     text = json.dumps(config)
     again = trial.cls.from_config(json.loads(text))
@@ -99,7 +99,7 @@ def traces(trial: Trial) -> str:
             [(tf.constant(g, tf.float32), v) for g, v in zip(batch, variables)]
         )
     count = optimizer.trace_count
-    _require(count == 1, f"{count} traces in {STEPS} eager calls with 3 variables; expected 1")
+    _require(count == 1, f"{count} traces in {STEPS} eager calls with 2 variables; expected 1")
     return f"1 trace in {STEPS} eager calls, with the learning rate changed between them"
 
 
@@ -194,7 +194,7 @@ def replicas(trial: Trial) -> str:
     gradients, start = trials.gradient_sequence(STEPS, _SHAPES), trials.starts(_SHAPES)
     shares = [[[0.3 * g for g in batch], [0.7 * g for g in batch]] for batch in gradients]
     _, values = trials.run_in_replicas(trial.strategy, trial.make, shares, start)
-    expected = trials.run(trial.make(), gradients, start, "function")
+    expected = trials.run(trial.make(jit_compile=False), gradients, start, "function")
     return _close(values, expected, start, "two replicas against one")
 
 
@@ -234,7 +234,7 @@ def accumulation(trial: Trial) -> str:
         [((a + b) / 2).astype("f").astype("d") for a, b in zip(*pair)]
         for pair in zip(gradients[::2], gradients[1::2])
     ]
-    expected = trials.run(trial.make(), means, start, "function")
+    expected = trials.run(trial.make(jit_compile=False), means, start, "function")
     return _close(values, expected, start, "two micro-batches against one batch")
 
 
@@ -282,7 +282,7 @@ def objectives(trial: Trial) -> str:
         "network": _network,
     }.items():
         variables, loss = make()
-        optimizer = trial.make()
+        optimizer = trial.make(jit_compile=False)  # `regimes`: compiled, it does the same
         optimizer.build(variables)
 
         @tf.function(autograph=False)
