@@ -208,8 +208,14 @@ def test_the_base_class_alone_has_no_algorithm():
 
 
 def test_what_was_used_can_be_read():
-    for given, used in (("auto", True), (True, True), (False, False)):
-        optimizer = tko.SGD(jit_compile=given)
+    """SGD has an operation of TensorFlow's, which "auto" takes on a CPU."""
+    for cls, given, used in (
+        (tko.Nadam, "auto", True),
+        (tko.SGD, "auto", False),
+        (tko.SGD, True, True),
+        (tko.SGD, False, False),
+    ):
+        optimizer = cls(jit_compile=given)
         assert optimizer.jit_compile_used is None
         optimizer.apply_gradients([(tf.constant([1.0]), tf.Variable([1.0]))])
         assert optimizer.jit_compile_used is used

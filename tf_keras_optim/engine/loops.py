@@ -22,7 +22,7 @@ def total(tensor: tf.Tensor) -> tf.Tensor:
     if tensor.dtype.size < 4:
         tensor = tf.cast(tensor, tf.float32)
     size = tensor.shape.num_elements()
-    if size is None or size < _LEAST or not (distribution.in_xla() and _only_cpus()):
+    if size is None or size < _LEAST or not _in_xla_on_cpus():
         return tf.reduce_sum(tensor)
     flat = tf.reshape(tensor, [size])
     rows = size // _ROW
@@ -56,7 +56,7 @@ def after(value: tf.Tensor, number: Any) -> Any:
       value: tensor of any shape.
       number: Python number or 0-d tensor of the dtype of `value`.
     """
-    if not value.shape.num_elements() or not distribution.in_xla():
+    if not value.shape.num_elements() or not _in_xla_on_cpus():
         return number
     element = tf.reshape(value, [-1])[0]
     return tf.where(element < tf.constant(-math.inf, value.dtype), element, number)
@@ -96,6 +96,11 @@ def _returning(action: Callable[[], None]) -> Callable[[], tf.Tensor]:
     return run
 
 
-def _only_cpus() -> bool:
-    """Whether there is nothing else: elsewhere products of float32 may have fewer digits."""
-    return all(d.device_type == "CPU" for d in tf.config.list_logical_devices())
+def _in_xla_on_cpus() -> bool:
+    """Whether XLA compiles, and there are only CPUs.
+
+    Elsewhere products of float32 may have fewer digits, and new values and slots can be
+    computed in one loop, which an order between them would prevent.
+    """
+    only_cpus = all(d.device_type == "CPU" for d in tf.config.list_logical_devices())
+    return only_cpus and distribution.in_xla()

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.engine.store import slot_declarations
 from tools.bench import shapes
 from tools.bench.peers import Peers
 from tools.bench.results import OURS, Comparison
@@ -27,7 +28,7 @@ MICRO_STEPS = 4
 
 
 def options(settings: Settings, peers: Peers) -> Iterator[Comparison]:
-    """Times a step with clip, decay, average and loss scale beside one without."""
+    """Times a step with clip, decay, average and loss scale beside ones without."""
     sizes = shapes.matrices(settings.megabytes)
     values = shapes.weights(sizes)
     gradients = [tf.constant(array) for array in shapes.gradients(sizes)]
@@ -45,6 +46,11 @@ def options(settings: Settings, peers: Peers) -> Iterator[Comparison]:
                 turns[f"{side}, plain"] = timed(
                     dense_step(plain, fresh(values), gradients, mode)
                 )
+            for dtype in _narrow(name):
+                narrow = make_optimizer(OURS, name, slot_dtype=dtype)
+                turns[f"{OURS}, plain, {dtype} slots"] = timed(
+                    dense_step(narrow, fresh(values), gradients, mode)
+                )
             _, parts = take_turns(turns, settings.steps)
             yield Comparison(
                 suite="options",
@@ -53,12 +59,19 @@ def options(settings: Settings, peers: Peers) -> Iterator[Comparison]:
                     "+ use_ema + loss scale"
                 ),
                 figures=parts[STEP],
-                context=[side for side in turns if side.endswith(", plain")],
+                context=[side for side in turns if side not in libraries],
                 absent={side: why for side, why in absent.items() if side == RUNNING},
                 note=f"In turn: {'; '.join(turns)}",
             )
             del turns
             gc.collect()
+
+
+def _narrow(name: str) -> list[str]:
+    """Returns the narrow dtypes that the slots of an optimizer can have."""
+    declared = make_optimizer(OURS, name).slots_of((64, 64))
+    bears = any(slot.eight_bit for slot in slot_declarations(declared))
+    return [*(["bfloat16"] if declared else []), *(["int8"] if bears else [])]
 
 
 def accumulation(settings: Settings, peers: Peers) -> Iterator[Comparison]:
