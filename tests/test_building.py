@@ -200,3 +200,28 @@ def test_options_that_need_slots_can_be_turned_on_later():
     optimizer.use_ema = False
     with pytest.raises(ValueError, match="no longer declares the slots"):
         optimizer.momentum = 0.0
+
+
+def test_each_slot_has_a_name_of_its_own():
+    optimizer = tko.Adam()
+    with tf.name_scope("outer"):
+        optimizer.build(variables("a", "a", "b"))
+    slots = ("momentum", "velocity")
+    paths = [path for path in ("outer/a", "outer/a_1", "outer/b") for _ in slots]
+    expected = [f"{path}/{slot}" for path, slot in zip(paths, slots * 3)]
+    named = {k: v.name for k, v in optimizer._store.named.items() if k in expected}
+    assert named == {key: f"outer/{key.replace('/', '_')}:0" for key in expected}
+
+
+def test_a_creator_gets_each_slots_own_name():
+    names = []
+
+    def creator(make, **kwargs):
+        names.append(kwargs["name"])
+        return make(**kwargs)
+
+    optimizer = tko.Adam()
+    chosen = variables("a", "b")
+    with tf.variable_creator_scope(creator):
+        optimizer.build(chosen)
+    assert names == ["a_momentum", "a_velocity", "b_momentum", "b_velocity"]
