@@ -1,7 +1,7 @@
 """What an optimizer does with each variable, as a table."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -62,11 +62,11 @@ def _report(optimizer: Any, entry: Any, groups: dict[Any, int]) -> VariableRepor
         "master": entry.master,
     }
     kept |= {name: variable for name, variable in others.items() if variable is not None}
-    shape, kernel = tuple(entry.variable.shape), _kernel(optimizer, entry)
-    decays = bool(optimizer.weight_decay) and entry.decays
+    shape, decays = tuple(entry.variable.shape), bool(optimizer.weight_decay) and entry.decays
+    traits = optimizer.traits_of(entry.path, decays)
+    kernel = _kernel(optimizer, entry, decays, traits)
     dtypes = {name: variable.dtype.name for name, variable in kept.items()}
     if kernel in choices.KERNELS:
-        traits = optimizer.traits_of(entry.path, decays)
         alike = (kernel, shape, entry.variable.dtype, decays, *dtypes.items(), *traits.items())
     else:
         alike = (kernel, entry.path)
@@ -83,18 +83,17 @@ def _report(optimizer: Any, entry: Any, groups: dict[Any, int]) -> VariableRepor
     )
 
 
-def _kernel(optimizer: Any, entry: Any) -> str:
+def _kernel(optimizer: Any, entry: Any, decays: bool, traits: Mapping[str, Any]) -> str:
     if entry.overwrite:
         return "overwritten"
     if not optimizer._is_pure():
         return "update_step"
-    decay = bool(optimizer.weight_decay) and entry.decays
     return optimizer._kernels.choice(
         entry,
         optimizer._expected_options(entry),
         accumulated=(optimizer.gradient_accumulation_steps or 1) > 1,
-        decay=decay,
-        traits=optimizer.traits_of(entry.path, decay),
+        decay=decays,
+        traits=traits,
     )
 
 

@@ -194,8 +194,7 @@ def _finite_by_variable(gradients: Sequence[tf.Tensor], inverse: tf.Tensor | Non
 
 def _is_finite(gradient: tf.Tensor, inverse: tf.Tensor | None) -> tf.Tensor:
     """Returns for each element whether it is finite, unscaled."""
-    if gradient.dtype.size < 4:
-        gradient = tf.cast(gradient, tf.float32)
+    gradient = loops.widened(gradient)
     if inverse is not None:
         gradient = gradient * tf.cast(inverse, gradient.dtype)
     return tf.math.is_finite(gradient)

@@ -17,10 +17,14 @@ _ROW = 1024  # elements summed in one go; 768 to 1536 measured alike, others slo
 _LEAST = 8 * _ROW
 
 
+def widened(tensor: tf.Tensor) -> tf.Tensor:
+    """Returns a floating tensor in float32 at least."""
+    return tf.cast(tensor, tf.float32) if tensor.dtype.size < 4 else tensor
+
+
 def total(tensor: tf.Tensor) -> tf.Tensor:
     """Returns the sum of all elements, 0-d, in float32 at least."""
-    if tensor.dtype.size < 4:
-        tensor = tf.cast(tensor, tf.float32)
+    tensor = widened(tensor)
     size = tensor.shape.num_elements()
     if size is None or size < _LEAST or not _in_xla_on_cpus():
         return tf.reduce_sum(tensor)
@@ -34,8 +38,7 @@ def total(tensor: tf.Tensor) -> tf.Tensor:
 
 def squared_norm(tensor: tf.Tensor) -> tf.Tensor:
     """Returns the sum of squares, 0-d, in float32 at least; without a temporary of its size."""
-    if tensor.dtype.size < 4:
-        tensor = tf.cast(tensor, tf.float32)
+    tensor = widened(tensor)
     if distribution.in_xla():
         return total(tf.square(tensor))
     return 2.0 * tf.nn.l2_loss(tensor)
@@ -102,5 +105,6 @@ def _in_xla_on_cpus() -> bool:
     Elsewhere products of float32 may have fewer digits, and new values and slots can be
     computed in one loop, which an order between them would prevent.
     """
-    only_cpus = all(d.device_type == "CPU" for d in tf.config.list_logical_devices())
-    return only_cpus and distribution.in_xla()
+    return distribution.in_xla() and all(
+        device.device_type == "CPU" for device in tf.config.list_logical_devices()
+    )
