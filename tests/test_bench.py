@@ -4,6 +4,7 @@ import functools
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -27,6 +28,24 @@ SMALLEST = [
 ]
 # The momentum of legacy Nadam follows 0.96 ** (0.004 t), not 0.96 ** t.
 OTHER_FORMULAS = {("nadam", tf_sides.LEGACY)}
+# Appended to a copy of the package.
+SLOWER = """
+import time
+
+
+def _slower(cls):
+    apply = cls.apply_gradients
+
+    def waiting(self, *args, **kwargs):
+        time.sleep(0.2)
+        return apply(self, *args, **kwargs)
+
+    cls.apply_gradients = waiting
+
+
+_slower(Optimizer)
+_slower(LossScaleOptimizer)
+"""
 SUITES = {
     "dense": 1,
     "sparse": 1,
@@ -143,6 +162,7 @@ def test_the_picture_has_bars(everything, tmp_path_factory):
         ({"models": ["bert"]}, "--models: unknown name 'bert'. Did you mean 'bert_"),
         ({"modes": ["eagre"]}, "--modes: unknown name 'eagre'. Did you mean 'eager'?"),
         ({"threads": 5000}, "--threads: expected 1 to "),
+        ({"before": "no/checkout"}, "--before: 'no/checkout' is no checkout of this"),
         ({"peers_python": "no/python"}, "--peers_python: there is no program 'no/python'."),
     ],
 )
@@ -161,6 +181,26 @@ def test_a_mistake_ends_with_a_message_and_no_run():
     )
     assert "Traceback" not in run.stderr
     assert run.stdout == ""
+
+
+def test_another_checkout_is_measured_beside_this_one(tmp_path):
+    """The other one is a copy whose optimizers wait, so each of its steps takes longer."""
+    other = tmp_path / "other"
+    shutil.copytree(ROOT / "tf_keras_optim", other / "tf_keras_optim")
+    with open(other / "tf_keras_optim" / "__init__.py", "a") as file:
+        file.write(SLOWER)
+    arguments = ["versions", f"--before={other}", f"--json={tmp_path}/bench.json", *SMALLEST]
+    bench(*arguments, "--modes=eager")
+    content = json.loads((tmp_path / "bench.json").read_text())
+    assert len(content["comparisons"]) == 5
+    for found in content["comparisons"]:
+        assert set(found["sides"]) == {OURS, "before", "before, again"}
+        if "build" not in found["case"]:
+            assert found["sides"]["before"]["min"] > 0.2, found["case"]
+    steps = [found["sides"][OURS]["median"] for found in content["comparisons"][:3]]
+    assert max(steps) < 0.2
+    run = bench("versions", check=False)
+    assert run.stderr.splitlines()[-1].startswith("error: --before: the suite versions needs")
 
 
 def comparison(**medians):

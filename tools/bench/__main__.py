@@ -1,10 +1,11 @@
 r"""Times optimizer steps beside those of other libraries, in one run.
 
     python -m tools.bench                      # suite dense: whole models, Adam
-    python -m tools.bench sparse memory        # further suites; "all" are all of them
+    python -m tools.bench sparse memory        # further suites; "all" are all but versions
     python -m tools.bench dense --models=tiny,bert_base --optimizer=adam,lion \
         --peers_python=../torch/bin/python --json=bench.json --plot=bench.png
     python -m tools.bench all --quick
+    python -m tools.bench versions --before=../other   # beside another checkout
 
 All sides of a comparison get the same shapes, values, dtype and threads, are warmed up,
 and take turns. A ratio is another side's median divided by ours: below 1 we lost, and
@@ -40,6 +41,7 @@ from tools.bench.results import Comparison, closing, table
 from tools.bench.settings import QUICK, Settings, require_known
 from tools.bench.sparse import sparse
 from tools.bench.tf_sides import RUNNING
+from tools.bench.versions import versions
 
 _DEFAULTS = Settings()
 
@@ -86,6 +88,9 @@ _THREADS = flags.DEFINE_integer(
 _PYTHON = flags.DEFINE_string(
     "peers_python", sys.executable, "The interpreter that has torch, jax and optax."
 )
+_BEFORE = flags.DEFINE_string(
+    "before", None, "Another checkout of this repository, for the suite versions."
+)
 _QUICK = flags.DEFINE_bool("quick", False, "Smaller sizes and fewer steps.")
 _JSON = flags.DEFINE_string("json", None, "File to write every figure into.")
 _PLOT = flags.DEFINE_string("plot", None, "File to draw the ratios into (.png, .svg, .pdf).")
@@ -101,7 +106,9 @@ SUITES: Mapping[str, Suite] = {
     "options": options,
     "accumulation": accumulation,
     "replicas": replicas,
+    "versions": versions,
 }
+_ALL = tuple(suite for suite in SUITES if suite != "versions")  # it needs another checkout
 
 _FLAG_NAMES = {"optimizers": "optimizer"}  # where a setting's flag has another name
 
@@ -169,10 +176,15 @@ def main(argv: Sequence[str]) -> None:
     tf.get_logger().setLevel("ERROR")
     try:
         require_known(suites, [*SUITES, "all"], "suite")
-        suites = list(SUITES) if "all" in suites else suites
+        suites = list(_ALL) if "all" in suites else suites
         if _PLOT.value:
             require_picture(_PLOT.value)
         settings = read_settings()
+        if "versions" in suites and not settings.before:
+            raise ValueError(
+                "--before: the suite versions needs another checkout of this repository, e.g. "
+                "one that `git worktree add` made. Received: nothing."
+            )
         prepare(settings, suites)
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -23,6 +23,26 @@ SIDES: dict[str, tuple[str, str, tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+def measured_in_turn(
+    requests: Mapping[str, tuple[Worker, Mapping[str, Any]]], repeats: int
+) -> dict[str, dict[str, Figures]]:
+    """Asks each side's process in turn, again and again.
+
+    Args:
+      requests: by side, the process and what it is asked for.
+      repeats: how many times each is asked.
+
+    Returns:
+      The figures by what was measured and by side.
+    """
+    taken: dict[str, dict[str, list[float]]] = {}
+    for _ in range(repeats):
+        for side, (worker, request) in requests.items():
+            for part, value in worker.ask(**request).items():
+                taken.setdefault(part, {}).setdefault(side, []).append(value)
+    return as_figures(taken)
+
+
 class Peers:
     """The processes of a run, each started when first needed.
 
@@ -87,12 +107,7 @@ class Peers:
             self._workers[_FRESH] = worker
         forking = self._workers[_FRESH]
         assert forking is not None
-        taken: dict[str, dict[str, list[float]]] = {}
-        for _ in range(repeats):
-            for side, request in requests.items():
-                for part, value in forking.ask(**request).items():
-                    taken.setdefault(part, {}).setdefault(side, []).append(value)
-        return as_figures(taken)
+        return measured_in_turn({s: (forking, r) for s, r in requests.items()}, repeats)
 
     def turn(self, side: str, name: str, shapes: Sequence[Shape]) -> Turn:
         """Makes a side in its process and returns its turn; the seconds are measured there."""

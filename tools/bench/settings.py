@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 import shutil
 import sys
 from collections.abc import Iterable
@@ -35,6 +36,7 @@ class Settings:
       gigabytes: weights, slots and gradients of all sides that are kept at the same time.
       threads: threads, and processor cores, that each side may use.
       peers_python: the interpreter that has torch and optax.
+      before: another checkout of this repository, for the suite versions.
     """
 
     optimizers: tuple[str, ...] = ("adam",)
@@ -54,6 +56,7 @@ class Settings:
     gigabytes: float = 8.0
     threads: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
     peers_python: str = sys.executable
+    before: str | None = None
 
     def __post_init__(self) -> None:
         require_known(self.optimizers, OPTIMIZERS, "--optimizer")
@@ -69,6 +72,11 @@ class Settings:
             raise ValueError(
                 f"--peers_python: there is no program {self.peers_python!r}. Expected a "
                 "Python that has torch, or jax and optax."
+            )
+        if self.before and not (pathlib.Path(self.before) / "tf_keras_optim").is_dir():
+            raise ValueError(
+                f"--before: {self.before!r} is no checkout of this repository: it has no "
+                "folder 'tf_keras_optim'."
             )
 
 

@@ -28,8 +28,7 @@ _BATCHES = 5
 def sparse(settings: Settings, peers: Peers) -> Iterator[Comparison]:
     """Times steps of tables; ours moves the named rows alone where the optimizer can."""
     for name in settings.optimizers:
-        elementwise = getattr(tko, class_name(name)).elementwise
-        policy = "lazy" if elementwise else "exact"
+        policy = policy_of(name)
         for rows in settings.rows:
             for mode in settings.modes:
                 present, absent = keras_sides(name)
@@ -56,6 +55,11 @@ def sparse(settings: Settings, peers: Peers) -> Iterator[Comparison]:
                 )
                 del turns, optimizer, step
                 gc.collect()
+
+
+def policy_of(name: str) -> str:
+    """Returns "lazy" where the optimizer can move the named rows alone, else "exact"."""
+    return "lazy" if getattr(tko, class_name(name)).elementwise else "exact"
 
 
 def sparse_step(

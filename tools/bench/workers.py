@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class Worker:
@@ -20,7 +20,7 @@ class Worker:
     def __init__(self, python: str, module: str, threads: int, *arguments: str):
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(
-                [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+                [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
             ),
             "JAX_PLATFORMS": "cpu",
             "OMP_NUM_THREADS": str(threads),
