@@ -6,6 +6,7 @@ from typing import Any
 
 import tf_keras_optim.optimizers as optimizers
 from tf_keras_optim.engine.hyperparameters import nearest
+from tf_keras_optim.faces import described
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import PACKAGE, Optimizer
@@ -159,25 +160,26 @@ def deserialize(config: dict[str, Any], custom_objects: Any = None) -> Optimizer
     Args:
       config: what `serialize` returned, or `{"class_name": ..., "config": {...}}`
         with the name of an optimizer of this package.
-      custom_objects: further classes by name.
+      custom_objects: further classes and functions by name. What is neither among them
+        nor registered with Keras is not imported because a config names it.
 
     Raises:
       ValueError: the config names no optimizer that is known here.
     """
-    if "class_name" not in config:
+    name = config.get("class_name")
+    if not isinstance(name, str):
         raise ValueError(f"An optimizer's config needs 'class_name'. Received: {config!r}.")
     if "module" not in config:
-        cls = (custom_objects or {}).get(config["class_name"]) or _class_of(
-            config["class_name"]
-        )
-        return cls.from_config(dict(config.get("config") or {}), custom_objects)
-    optimizer = keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)
-    if not isinstance(optimizer, (Optimizer, LossScaleOptimizer)):
+        cls = (custom_objects or {}).get(name) or _class_of(name)
+        return described.made(keras, cls, config, custom_objects)
+    if described.root_of(config) in described.KERAS and name not in (custom_objects or {}):
         raise ValueError(
-            f"The config describes {optimizer!r}, which is not an optimizer of "
-            "tf_keras_optim. Use Keras' own `deserialize` for it."
+            f"The config describes {name} of {config['module']!r}, which is not an optimizer "
+            "of tf_keras_optim. Use Keras' own `deserialize` for it."
         )
-    return optimizer
+    kinds = (Optimizer, LossScaleOptimizer)
+    expected = "an optimizer of tf_keras_optim"
+    return described.instance(keras, config, kinds, expected, custom_objects)
 
 
 def _announce() -> None:

@@ -13,12 +13,9 @@ optimizers wrote. `diff` ends with 1 where the files differ, an error with 2.
 
 import argparse
 import contextlib
-import io
-import json
 import pathlib
 import sys
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import h5py
@@ -28,75 +25,83 @@ import yaml
 
 import tf_keras_optim as tko
 import tf_keras_optim.conversion.foreign_files as files
+from tf_keras_optim.engine import layout
+from tf_keras_optim.engine.saved_arrays import SavedArray
 from tf_keras_optim.faces.running import keras
-from tf_keras_optim.saving import state_files
+from tf_keras_optim.saving import (
+    archives,
+    checkpoint_functions,
+    checksums,
+    damage,
+    hdf5,
+    keras_files,
+    reading,
+    state_files,
+)
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-_NOTE = "tf_keras_optim"
 _HEADER = ("name", "shape", "dtype", "bytes", "norm", "NaN", "inf")
 
-Arrays = dict[str, np.ndarray]
+_PIECE = 1 << 18  # elements
+
+Arrays = dict[str, SavedArray]
 
 
-def arrays_of(path: str) -> Arrays:
-    """Returns the arrays in a file by name.
+@contextlib.contextmanager
+def arrays_of(path: str) -> Iterator[Arrays]:
+    """Opens a file; yields the arrays in it by name, which stay there until they are used.
 
     Args:
       path: a file, or a checkpoint's prefix.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it cannot be read.
+      ValueError: it cannot be read, or an array is not what its checksum says.
     """
-    is_checkpoint = pathlib.Path(f"{path}.index").is_file()
-    if not (is_checkpoint or pathlib.Path(path).is_file()):
+    with contextlib.ExitStack() as stack:
+        with damage.explained(path, "as weights or state"):
+            found = _opened(path, stack)
+        yield found
+
+
+def _opened(path: str, stack: contextlib.ExitStack) -> Arrays:
+    if checkpoint_functions.is_checkpoint(path):
+        return _of_checkpoint(path)
+    try:
+        file = damage.check_is_file(path, "file")
+    except FileNotFoundError as error:
         raise FileNotFoundError(
             f"there is no file {path!r}, and no checkpoint with this prefix"
-        )
-    try:
-        if is_checkpoint:
-            return _of_checkpoint(path)
-        if h5py.is_hdf5(path):
-            with h5py.File(path, "r") as file:
-                return _of_hdf5(file)
-        with zipfile.ZipFile(path) as archive:
-            if "model.weights.h5" in archive.namelist():
-                content = io.BytesIO(archive.read("model.weights.h5"))
-                with h5py.File(content, "r") as file:
-                    return _of_hdf5(file)
-        return _of_state_file(path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, tf.errors.OpError) as error:
-        text = f"{path!r} cannot be read ({type(error).__name__}: {error})"
-        raise ValueError(text) from error
+        ) from error
+    if h5py.is_hdf5(path):
+        return _of_hdf5(stack.enter_context(reading.opened_hdf5(file)))
+    archive = stack.enter_context(archives.opened(path))
+    if reading.WEIGHTS in archive.namelist():
+        return _of_hdf5(stack.enter_context(reading.unpacked_weights(archive)))
+    return _of_state(*stack.enter_context(reading.opened_state(path)))
 
 
 def _of_checkpoint(path: str) -> Arrays:
-    reader = tf.train.load_checkpoint(path)
+    reader = checkpoint_functions.opened(path)
     types = reader.get_variable_to_dtype_map()
     names = sorted(name for name, dtype in types.items() if dtype != tf.string)
-    return {name.removesuffix(_VALUE): reader.get_tensor(name) for name in names}
+    return {
+        name.removesuffix(_VALUE): checkpoint_functions.array(reader, name) for name in names
+    }
 
 
 def _of_hdf5(file: h5py.File) -> Arrays:
     found: Arrays = {}
-
-    def take(name: str, item: Any) -> None:
-        if not isinstance(item, h5py.Dataset):
-            return
-        value = np.asarray(item)
-        if _NOTE in item.attrs:  # files of ours say what each array is
-            note = json.loads(item.attrs[_NOTE])
+    for name, item in hdf5.arrays(file):
+        value = hdf5.array(file, name)
+        if layout.ATTRIBUTE in item.attrs:  # files of ours say what each array is
+            value, note = layout.noted(value, item.attrs[layout.ATTRIBUTE], name)
             name += f" ({' '.join(note['key'])})"
-            if value.dtype.kind == "V":
-                value = value.view(np.dtype(note["array"]["dtype"]))
         found[name] = value
-
-    file.visititems(take)
     return found
 
 
-def _of_state_file(path: str) -> Arrays:
-    state, weights = state_files.read_state(path)
+def _of_state(state: Any, weights: Any) -> Arrays:
     found = {f"{section}/{name}": v for section in ("scalars", "extra")
              for name, v in state[section].items()}  # fmt: skip
     for variable, slots in state["variables"].items():
@@ -104,28 +109,33 @@ def _of_state_file(path: str) -> Arrays:
     return found | {f"weights/{name}": value for name, value in weights.items()}
 
 
-def _as_float(value: np.ndarray) -> np.ndarray:
-    kinds = value.dtype.kind in "biuf" or value.dtype.name == "bfloat16"
-    return value.astype(np.float64) if kinds else np.zeros(0)
+def _floats(value: SavedArray) -> Iterator[np.ndarray]:
+    """Yields the elements of an array in float64, in pieces of one size."""
+    rest = np.zeros(0)
+    for piece in value.pieces():
+        for start in range(0, piece.size, _PIECE):
+            rest = np.concatenate([rest, piece[start : start + _PIECE].astype(np.float64)])
+            if rest.size >= _PIECE:
+                yield rest[:_PIECE]
+                rest = rest[_PIECE:]
+    if rest.size:
+        yield rest
+
+
+def _row(name: str, value: SavedArray) -> tuple[str, ...]:
+    """Returns what the table says of an array."""
+    squares, nan, inf = 0.0, 0, 0
+    for numbers in _floats(value):
+        squares += float(np.sum(numbers[np.isfinite(numbers)] ** 2))
+        nan += int(np.isnan(numbers).sum())
+        inf += int(np.isinf(numbers).sum())
+    kind, size = value.dtype.name, str(value.nbytes)
+    return (name, str(value.shape), kind, size, f"{np.sqrt(squares):.6g}", str(nan), str(inf))
 
 
 def table(arrays: Arrays) -> str:
     """Returns a table of arrays: shapes, dtypes, sizes, norms, and what is not finite."""
-    rows = [_HEADER]
-    for name, value in arrays.items():
-        numbers = _as_float(value)
-        finite = numbers[np.isfinite(numbers)]
-        rows.append(
-            (
-                name,
-                str(tuple(value.shape)),
-                value.dtype.name,
-                str(value.nbytes),
-                f"{np.sqrt(np.sum(finite**2)):.6g}",
-                str(int(np.isnan(numbers).sum())),
-                str(int(np.isinf(numbers).sum())),
-            )
-        )
+    rows = [_HEADER, *(_row(name, value) for name, value in arrays.items())]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
     lines = [
         "  ".join(
@@ -143,23 +153,27 @@ def differences(first: Arrays, second: Arrays) -> list[str]:
     lines = [f"only in the first: {name}" for name in first if name not in second]
     lines += [f"only in the second: {name}" for name in second if name not in first]
     for name in first:
-        if name not in second:
-            continue
-        ours, other = first[name], second[name]
-        if ours.shape != other.shape:
-            lines.append(f"{name}: shape {tuple(ours.shape)} and {tuple(other.shape)}")
-            continue
-        if ours.dtype != other.dtype:
-            lines.append(f"{name}: dtype {ours.dtype.name} and {other.dtype.name}")
-        a, b = _as_float(ours), _as_float(other)
-        if not np.array_equal(a, b, equal_nan=True):
-            with np.errstate(invalid="ignore"):
-                distance = np.abs(a - b)
-            odd = int(np.sum(~np.isfinite(distance) & ~(np.isnan(a) & np.isnan(b)) & (a != b)))
-            largest = np.max(distance[np.isfinite(distance)], initial=0.0)
-            more = f", and {odd} not finite" if odd else ""
-            lines.append(f"{name}: largest difference {largest:.6g}{more}")
+        if name in second:
+            lines += _compared(name, first[name], second[name])
     return lines
+
+
+def _compared(name: str, ours: SavedArray, other: SavedArray) -> Iterator[str]:
+    if ours.shape != other.shape:
+        yield f"{name}: shape {ours.shape} and {other.shape}"
+        return
+    if ours.dtype != other.dtype:
+        yield f"{name}: dtype {ours.dtype.name} and {other.dtype.name}"
+    equal, odd, largest = True, 0, 0.0
+    for a, b in zip(_floats(ours), _floats(other)):
+        with np.errstate(invalid="ignore"):
+            distance = np.abs(a - b)
+        equal = equal and np.array_equal(a, b, equal_nan=True)
+        odd += int(np.sum(~np.isfinite(distance) & ~(np.isnan(a) & np.isnan(b)) & (a != b)))
+        largest = np.max(distance[np.isfinite(distance)], initial=largest)
+    if not equal:
+        more = f", and {odd} not finite" if odd else ""
+        yield f"{name}: largest difference {largest:.6g}{more}"
 
 
 def _template(name: str | None, settings: Sequence[str]) -> Any:
@@ -199,14 +213,29 @@ def _from_names(path: str, template: Any) -> list[tf.Variable]:
     Raises:
       ValueError: it does not hold any.
     """
-    source = files.from_file(path, template, {})
-    if not source.names or not source.slots or not all(source.slots):
-        raise ValueError(
-            f"{path!r} does not name the model's variables: pass --model with a `.keras` "
-            "file of the model, or --variables with names and shapes"
-        )
-    shapes = [next(iter(slots.values())).shape for slots in source.slots]
-    return [tf.Variable(tf.zeros(s), name=n) for s, n in zip(shapes, source.names)]
+    with files.opened(path, template, {}) as source:
+        if not source.names or not source.slots or not all(source.slots):
+            raise ValueError(
+                f"{path!r} does not name the model's variables: pass --model with a `.keras` "
+                "file of the model, or --variables with names and shapes"
+            )
+        shapes = [next(iter(slots.values())).shape for slots in source.slots]
+        return [tf.Variable(tf.zeros(s), name=n) for s, n in zip(shapes, source.names)]
+
+
+def _model(path: str) -> Any:
+    """Returns the model in a `.keras` file, not compiled; nothing is imported for it.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is damaged, another kind of file, or names what is not known.
+    """
+    if not path.endswith(".keras"):
+        raise ValueError(f"--model takes a `.keras` file, received {path!r}")
+    with damage.explained(damage.check_is_file(path, "model"), "as a model"):
+        checksums.verify_line(path)
+        keras_files.check_archive(pathlib.Path(path), {})
+        return keras.models.load_model(path, compile=False)
 
 
 def convert(arguments: argparse.Namespace) -> str:
@@ -221,7 +250,7 @@ def convert(arguments: argparse.Namespace) -> str:
     if arguments.variables:
         variables = _declared(arguments.variables)
     elif arguments.model or path.endswith(".keras"):
-        model = keras.models.load_model(arguments.model or path, compile=False)
+        model = _model(arguments.model or path)
         variables = list(model.trainable_variables)
         values = None if arguments.model else model.variables
     else:
@@ -261,12 +290,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         if arguments.command == "inspect":
-            print(table(arrays_of(arguments.path)))
+            with arrays_of(arguments.path) as arrays:
+                print(table(arrays))
             return 0
         if arguments.command == "convert":
             print(convert(arguments))
             return 0
-        lines = differences(arrays_of(arguments.path), arrays_of(arguments.other))
+        with arrays_of(arguments.path) as first, arrays_of(arguments.other) as second:
+            lines = differences(first, second)
         print("\n".join(lines) or "The same names, shapes and values.")
         return 1 if lines else 0
     except (OSError, TypeError, ValueError) as error:

@@ -5,6 +5,7 @@ from typing import Any
 
 import tf_keras_optim.optimizers as optimizers
 from tf_keras_optim.engine.hyperparameters import nearest, plain_number
+from tf_keras_optim.faces import described
 from tf_keras_optim.faces.running import keras
 
 _RUN_NOT_COMPUTED = ("jit_compile", "is_legacy_optimizer")
@@ -46,32 +47,28 @@ def learning_rate(value: Any, title: str) -> Any:
       title: whose it is, for messages.
 
     Raises:
-      ValueError: the schedule is of the other Keras, and not one of Keras' own.
+      ValueError: the schedule is neither one of Keras' own, nor registered.
     """
-    schedules = keras.optimizers.schedules
-    if isinstance(value, schedules.LearningRateSchedule):
+    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
         return value
     if isinstance(value, Mapping):
-        name, config = value.get("class_name"), dict(value.get("config") or {})
-        module = str(value.get("module") or "keras")
+        config = dict(value)
     elif hasattr(value, "get_config") and callable(value):
-        name, config = type(value).__name__, value.get_config()
-        module = type(value).__module__
+        config = {"module": type(value).__module__, "class_name": type(value).__name__}
+        config["config"] = value.get_config()
     else:
         return plain_number(value)
-    own = getattr(schedules, str(name), None) if _is_keras(module) else None
-    if own is not None:
-        return own.from_config({k: v for k, v in config.items() if (k, v) != ("name", None)})
-    if isinstance(value, Mapping):
-        return keras.saving.deserialize_keras_object(dict(value))
-    raise ValueError(
-        f"{title}: its learning rate follows {name} of {module}, which the running "
-        f"{keras.__name__} does not have. Pass `learning_rate=` with a schedule of this Keras."
-    )
-
-
-def _is_keras(module: str) -> bool:
-    return module.split(".")[0] in ("keras", "tf_keras")
+    if isinstance(config.get("config"), Mapping):  # tf_keras writes a name of None
+        given = config["config"].items()
+        config["config"] = {k: v for k, v in given if (k, v) != ("name", None)}
+    try:
+        return described.schedule(keras, config)
+    except ValueError as error:
+        raise ValueError(
+            f"{title}: its learning rate cannot be taken over by the running "
+            f"{keras.__name__}. {error} Or pass `learning_rate=` with a schedule of this "
+            "Keras."
+        ) from error
 
 
 def keras_arguments(

@@ -67,7 +67,8 @@ def convert(
     _check(source, optimizer, transpose)
     known = None if variables is None else list(variables)
     if isinstance(source, (str, os.PathLike)):
-        return finished(files.from_file(source, optimizer, options), known, options)
+        with files.opened(source, optimizer, options) as opened:
+            return finished(opened, known, options)
     return finished(_from_live(source, known, options), known, options)
 
 

@@ -1,8 +1,6 @@
 """What is known of an optimizer from a file that a Keras wrote. Nothing in it is executed."""
 
 import contextlib
-import io
-import json
 import os
 import pathlib
 import re
@@ -12,24 +10,33 @@ from typing import Any
 
 import h5py
 import numpy as np
-import tensorflow as tf
 
 import tf_keras_optim.conversion.configs as configs
 import tf_keras_optim.conversion.live as live
+import tf_keras_optim.saving.archives as archives
+import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
+import tf_keras_optim.saving.damage as damage
+import tf_keras_optim.saving.hdf5 as hdf5
+import tf_keras_optim.saving.reading as reading
 from tf_keras_optim.conversion.source import Source
 from tf_keras_optim.engine import layout
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _LEADING = 4  # counter and rate of Keras 3's LossScaleOptimizer, its counter and its scale
+_MOST_STEPS = 1_000_000  # that are counted one by one; later all factors are the same
 _IS_OURS = (
     "it was written with an optimizer of tf_keras_optim already; `tko.load_state`, "
     "`tko.load_weights` or Keras' `load_model` reads it"
 )
 
 
-def from_file(path: str | os.PathLike, optimizer: Any, options: Any) -> Source:
-    """Returns what is known of an optimizer from a file.
+@contextlib.contextmanager
+def opened(path: str | os.PathLike, optimizer: Any, options: Any) -> Iterator[Source]:
+    """Opens a file; yields what is known of an optimizer from it.
+
+    The arrays stay in the file until they are used, and every error that a use of them makes
+    names it.
 
     Args:
       path: `.keras`, `.weights.h5`, HDF5 of a whole model, or a checkpoint's prefix.
@@ -40,38 +47,49 @@ def from_file(path: str | os.PathLike, optimizer: Any, options: Any) -> Source:
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged, or does not hold an optimizer that we know.
     """
+    title, text = repr(str(path)), "as the state of an optimizer"
+    with contextlib.ExitStack() as stack:
+        with damage.explained(path, text, title):
+            source = _opened(path, optimizer, title, options, stack)
+        try:
+            yield source
+        except (TypeError, ValueError) as error:  # the file's part in it, or the caller's
+            if title in str(error):
+                raise
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{title}: {error}") from error
+        except damage.KINDS:
+            with damage.explained(path, text):
+                raise
+
+
+def _opened(
+    path: str | os.PathLike,
+    optimizer: Any,
+    title: str,
+    options: Any,
+    stack: contextlib.ExitStack,
+) -> Source:
     path = pathlib.Path(path)
-    title = repr(str(path))
-    if path.with_name(f"{path.name}.index").is_file():
+    if checkpoint_functions.is_checkpoint(path):
         return _from_checkpoint(path, _template(optimizer, title), title)
-    if not path.is_file():
+    try:
+        path = damage.check_is_file(path, "file")
+    except FileNotFoundError as error:
         raise FileNotFoundError(
             f"There is no file {title}, and no checkpoint with this prefix."
-        )
-    with _explained(title):
-        if zipfile.is_zipfile(path) and not h5py.is_hdf5(path):
-            return _from_keras_file(path, optimizer, title, options)
-        with h5py.File(path, "r") as file:
-            if "training_config" in file.attrs or "optimizer_weights" in file:
-                return _from_model_file(file, optimizer, title, options)
-            if "model_weights" in file:
-                raise ValueError(f"{title}: the model in it has no optimizer.")
-            source = _template(optimizer, title)
-            _add_numbered(source, file)
-            return source
-
-
-@contextlib.contextmanager
-def _explained(title: str) -> Iterator[None]:
-    """Says which file is damaged where a reader only says how."""
-    damage = (zipfile.BadZipFile, KeyError, OSError, EOFError, json.JSONDecodeError)
-    try:
-        yield
-    except damage as error:
-        raise ValueError(
-            f"{title} cannot be read ({type(error).__name__}: {error}). It is damaged, or "
-            "another kind of file; nothing was loaded."
         ) from error
+    if zipfile.is_zipfile(path) and not h5py.is_hdf5(path):
+        archive = stack.enter_context(archives.opened(path))
+        return _from_keras_file(archive, optimizer, title, options, stack)
+    file = stack.enter_context(reading.opened_hdf5(path))
+    if "training_config" in file.attrs or "optimizer_weights" in file:
+        return _from_model_file(file, optimizer, title, options)
+    if "model_weights" in file:
+        raise ValueError(f"{title}: the model in it has no optimizer.")
+    source = _template(optimizer, title)
+    _add_numbered(source, file)
+    return source
 
 
 def _template(optimizer: Any, title: str) -> Source:
@@ -124,16 +142,22 @@ def _configured(described: Any, title: str, options: Any) -> tuple[Source, bool]
     return Source(title, cls, arguments), False
 
 
-def _from_keras_file(path: pathlib.Path, optimizer: Any, title: str, options: Any) -> Source:
-    with zipfile.ZipFile(path) as archive:
-        if "config.json" not in archive.namelist():
-            raise ValueError(
-                f"{title} is no `.keras` file: it has no config.json. For a file of "
-                "`tko.save_state` use `tko.load_state`."
-            )
-        config = json.loads(archive.read("config.json"))
-        version = json.loads(archive.read("metadata.json")).get("keras_version", "")
-        weights = io.BytesIO(archive.read("model.weights.h5"))
+def _from_keras_file(
+    archive: zipfile.ZipFile,
+    optimizer: Any,
+    title: str,
+    options: Any,
+    stack: contextlib.ExitStack,
+) -> Source:
+    if "config.json" not in archive.namelist():
+        raise ValueError(
+            f"{title} is no `.keras` file: it has no config.json. For a file of "
+            "`tko.save_state` use `tko.load_state`."
+        )
+    config, metadata = (
+        damage.json_object(archives.text(archive, name, damage.MOST_JSON), name)
+        for name in ("config.json", "metadata.json")
+    )
     if optimizer is not None:
         source = _template(optimizer, title)
     else:
@@ -143,9 +167,8 @@ def _from_keras_file(path: pathlib.Path, optimizer: Any, title: str, options: An
         source, legacy = _configured(described, title, options)
         if legacy:
             raise ValueError(f"{title}: `.keras` files hold no state of legacy optimizers.")
-    source.generation = _generation(version)
-    with h5py.File(weights, "r") as file:
-        _add_numbered(source, file)
+    source.generation = _generation(metadata.get("keras_version", ""))
+    _add_numbered(source, stack.enter_context(reading.unpacked_weights(archive)))
     return source
 
 
@@ -167,22 +190,21 @@ def _add_numbered(source: Source, file: h5py.File) -> None:
       ValueError: there is none, or it is ours.
     """
     places = ("optimizer/vars", "optimizer/inner_optimizer/vars")
-    place = next((p for p in places if p in file and len(file[p])), None)
-    if place is None:
+    groups = [hdf5.find(file, place) for place in places]
+    group = next((g for g in groups if isinstance(g, h5py.Group) and len(g)), None)
+    if group is None:
         raise ValueError(
             f"{source.title}: there is no state of an optimizer in it (the group "
             f"{places[0]!r} is missing or empty)."
         )
-    for name in file[place]:
-        _dataset(file[place], name, source.title)
-    values, notes = layout.read(file[place], source.title)
+    values, notes = layout.read(hdf5.Store(group), source.title)
     if notes:
         raise ValueError(f"{source.title}: {_IS_OURS}.")
     names = sorted((name for name in values if name.isdigit()), key=int)
     _take_numbered(source, [values[name] for name in names])
 
 
-def _take_numbered(source: Source, arrays: list[np.ndarray]) -> None:
+def _take_numbered(source: Source, arrays: list[Any]) -> None:
     """Adds a list of arrays, those of Keras 3's LossScaleOptimizer among them."""
     if _starts_with_scale(arrays):
         # Keras 3 wraps by itself under mixed_float16, and its config does not say so.
@@ -196,7 +218,7 @@ def _take_numbered(source: Source, arrays: list[np.ndarray]) -> None:
         source.scalars["u_product"] = _momentum_product(source, int(arrays[0]))
 
 
-def _starts_with_scale(arrays: list[np.ndarray]) -> bool:
+def _starts_with_scale(arrays: list[Any]) -> bool:
     scalars = [array.shape == () for array in arrays[: _LEADING + 1]]
     whole = [array.dtype.kind == "i" for array in arrays[: _LEADING + 1]]
     return all(scalars) and whole == [True, False, True, False, True]
@@ -205,22 +227,24 @@ def _starts_with_scale(arrays: list[np.ndarray]) -> bool:
 def _momentum_product(source: Source, steps: int) -> np.float32:
     product = np.float32(1.0)
     beta = np.float32(source.arguments.get("beta_1", 0.9))
-    for step in range(1, steps + 1):
+    for step in range(1, min(steps, _MOST_STEPS) + 1):
         product *= beta * np.float32(1.0 - 0.5 * 0.96**step)
-    return product
+        if product == 0.0:
+            break
+    return product * np.float32(float(beta) ** max(steps - _MOST_STEPS, 0))
 
 
 def _from_model_file(file: h5py.File, optimizer: Any, title: str, options: Any) -> Source:
     """Reads a whole model in HDF5, by tf_keras, by Keras 3, or older."""
-    if "optimizer_weights" not in file:
+    group = hdf5.find(file, "optimizer_weights")
+    if not isinstance(group, h5py.Group):
         raise ValueError(f"{title}: there is no state of an optimizer in it.")
-    group = file["optimizer_weights"]
     names = [_text(name) for name in _attribute(group, "weight_names")]
-    arrays = [_dataset(group, name, title) for name in names]
+    arrays = [hdf5.array(group, name) for name in names]
     if optimizer is not None:
         source, legacy = _template(optimizer, title), False
     else:
-        training = json.loads(_text(file.attrs["training_config"]))
+        training = damage.json_object(_text(file.attrs["training_config"]), "training_config")
         described = training.get("optimizer_config") or training.get("optimizer")
         counter = names[0].split(":")[0].split("/")[-1] if names else ""
         if isinstance(described, dict) and counter == "iter":
@@ -248,18 +272,10 @@ def _attribute(group: h5py.Group, name: str) -> list[Any]:
     return [item for part in parts for item in part]
 
 
-def _dataset(group: h5py.Group, name: str, title: str) -> np.ndarray:
-    """Returns an array of the file itself, not one that it links to elsewhere."""
-    found = group[name]
-    if not isinstance(found, h5py.Dataset) or found.external or found.file != group.file:
-        raise ValueError(f"{title}: {name!r} is no array of this file.")
-    return np.asarray(found)
-
-
-def _add_slots(source: Source, names: list[str], arrays: list[np.ndarray]) -> None:
+def _add_slots(source: Source, names: list[str], arrays: list[Any]) -> None:
     """Adds the state of a legacy optimizer, whose arrays are named variable/slot."""
     known = configs.LEGACY_SLOTS[source.cls.__name__]
-    slots: dict[str, dict[str, np.ndarray]] = {}
+    slots: dict[str, dict[str, Any]] = {}
     prefix = next((n.split("iter:")[0] for n in names if "iter:" in n), "")  # "Adam/"
     for name, value in zip(names, arrays):
         plain = name.split(":")[0].removeprefix(prefix)
@@ -281,7 +297,7 @@ def _add_slots(source: Source, names: list[str], arrays: list[np.ndarray]) -> No
 
 def _from_checkpoint(path: pathlib.Path, source: Source, title: str) -> Source:
     """Reads the optimizer of a `tf.train.Checkpoint` with one optimizer of Keras in it."""
-    reader = tf.train.load_checkpoint(str(path))
+    reader = checkpoint_functions.opened(path)
     keys = list(reader.get_variable_to_shape_map())
     if any("/.OPTIMIZER_SLOT/" in key for key in keys):
         raise ValueError(
@@ -302,13 +318,16 @@ def _from_checkpoint(path: pathlib.Path, source: Source, title: str) -> Source:
             f"{title}: there is no state of an optimizer of Keras under {root!r}. One of "
             "tf_keras_optim is restored by `tf.train.Checkpoint` itself."
         )
+    if max(numbered, default=0) > 100 + 10 * len(numbered):
+        raise ValueError(f"its variables have numbers up to {max(numbered)}")
     start = min(numbered, default=1)  # 2 where Keras 3 lists its learning rate at 1
-    arrays: list[np.ndarray | None] = [reader.get_tensor(f"{root}_iterations{_VALUE}")]
+    arrays: list[Any] = [checkpoint_functions.array(reader, f"{root}_iterations{_VALUE}")]
     for i in range(start, max(numbered, default=0) + 1):
-        arrays.append(reader.get_tensor(numbered[i]) if i in numbered else None)
+        name = numbered.get(i)
+        arrays.append(None if name is None else checkpoint_functions.array(reader, name))
     source.arrays = arrays
     by_name = {"_u_product": "u_product", "_learning_rate": "learning_rate"}
     for theirs, ours in by_name.items():
         if f"{root}{theirs}{_VALUE}" in keys:
-            source.scalars[ours] = reader.get_tensor(f"{root}{theirs}{_VALUE}")
+            source.scalars[ours] = checkpoint_functions.array(reader, f"{root}{theirs}{_VALUE}")
     return source

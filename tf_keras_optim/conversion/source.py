@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras_optim.conversion.positions as positions
 from tf_keras_optim.engine import named_state
 from tf_keras_optim.engine.named_state import Key
+from tf_keras_optim.engine.saved_arrays import kept
 from tf_keras_optim.engine.store import path_of
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
@@ -168,7 +169,7 @@ def _by_slot(source: Source, optimizer: Any) -> dict[Key, np.ndarray]:
     found: dict[Key, np.ndarray] = {}
     for entry, slots in zip(optimizer._store.tracked, source.slots or ()):
         for name, value in slots.items():
-            found["variables", entry.path, name] = np.asarray(value)
+            found["variables", entry.path, name] = kept(value)
     return found
 
 
@@ -178,11 +179,16 @@ def _load(optimizer: Any, found: Mapping[Key, Any], title: str) -> None:
     Raises:
       ValueError: something is missing, is too much, or has another shape.
     """
-    state = optimizer.state_dict()
     here = named_state.collect(optimizer)
+    state: dict[str, Any] = {
+        **named_state.header(optimizer),
+        "scalars": {},
+        "variables": {entry.path: {} for entry in optimizer._store.tracked},
+        "extra": {},
+    }
     lines = []
     for key, value in found.items():
-        value = np.asarray(value)
+        value = kept(value)
         if key == positions.RATE and key not in here:
             continue  # the caller asked for a schedule instead
         if key not in here:
@@ -192,16 +198,25 @@ def _load(optimizer: Any, found: Mapping[Key, Any], title: str) -> None:
                 f"{' '.join(key[1:])}: source {value.shape}, here {tuple(here[key].shape)}"
             )
         else:
-            section = state
-            for part in key[:-1]:
-                section = section[part]
-            section[key[-1]] = value.astype(here[key].dtype.as_numpy_dtype)
-    kept = [key for key in here if key[0] == "variables" and key[2] != "master"]
-    lines += [f"{' '.join(key[1:])}: not in the source" for key in kept if key not in found]
+            dtype = here[key].dtype.as_numpy_dtype
+            _put(state, key, value.astype(dtype, copy=False))
+    needed = [key for key in here if key[0] == "variables" and key[2] != "master"]
+    lines += [f"{' '.join(key[1:])}: not in the source" for key in needed if key not in found]
     if lines:
         listed = "\n  ".join(lines[:20])
         raise ValueError(
             f"{title}: its state does not fit {optimizer._title()}:\n  {listed}\nGive the "
             "variables that belong to it, and the options it was created with."
         )
+    for key in here:
+        if key not in found:
+            _put(state, key, here[key].numpy())
     optimizer.load_state_dict(state)
+
+
+def _put(state: dict[str, Any], key: Key, value: Any) -> None:
+    """Sets what stands under a key in a state dict."""
+    section = state
+    for part in key[:-1]:
+        section = section[part]
+    section[key[-1]] = value

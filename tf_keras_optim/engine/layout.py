@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from tf_keras_optim.engine.named_state import FORMAT, VERSION, fingerprint
+from tf_keras_optim.engine.saved_arrays import kept
 
 MULTIPLIER = "learning_rate_multiplier"  # left out where it is 1: Keras has no place for it
-_ATTRIBUTE = "tf_keras_optim"
+ATTRIBUTE = "tf_keras_optim"
 
 Values = dict[str, np.ndarray]
 Notes = dict[str, dict[str, Any]]
@@ -26,7 +27,7 @@ def write(store: Any, values: Mapping[str, Any], notes: Mapping[str, Any]) -> No
         store[key] = value
         attributes = _attributes(store, key)
         if attributes is not None and key in notes:
-            attributes[_ATTRIBUTE] = json.dumps(notes[key])
+            attributes[ATTRIBUTE] = json.dumps(notes[key])
 
 
 def read(store: Any, title: str) -> tuple[Values, Notes]:
@@ -39,31 +40,51 @@ def read(store: Any, title: str) -> tuple[Values, Notes]:
     notes: Notes = {}
     for key in store.keys():  # noqa: SIM118  (a store is no mapping)
         attributes = _attributes(store, key)
-        values[key] = np.asarray(store[key])
-        if attributes is None or _ATTRIBUTE not in attributes:
+        values[key] = kept(store[key])
+        if attributes is None or ATTRIBUTE not in attributes:
             continue
-        try:
-            notes[key] = json.loads(attributes[_ATTRIBUTE])
-            saved = notes[key]["array"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(
-                f"{title}: the saved state is damaged: the note on array {key!r} cannot be "
-                f"read ({error}). Load another checkpoint."
-            ) from error
-        if values[key].dtype.name != saved["dtype"] and values[key].dtype.kind == "V":
-            values[key] = values[key].view(np.dtype(saved["dtype"]))
-        if fingerprint(values[key]) != saved:
-            raise ValueError(
-                f"{title}: the saved state is damaged: array {key!r} "
-                f"({' '.join(map(str, notes[key].get('key', [])))}) should be {saved}, but "
-                f"is {fingerprint(values[key])}. Load another checkpoint."
-            )
+        values[key], notes[key] = noted(values[key], attributes[ATTRIBUTE], key, f"{title}: ")
     if notes and set(notes) != set(values):
         raise ValueError(
             f"{title}: the saved state is damaged: arrays {sorted(set(values) - set(notes))} "
             "have lost their notes. Load another checkpoint."
         )
     return values, notes
+
+
+def noted(value: Any, text: str, name: str, title: str = "") -> tuple[Any, dict[str, Any]]:
+    """Returns an array, in the dtype that it was saved in, and the note on it.
+
+    Args:
+      value: the array.
+      text: the note as it stands in the file.
+      name: the array's name there, for messages.
+      title: what messages begin with.
+
+    Raises:
+      ValueError: the note cannot be read, or the array is not the one that it describes.
+    """
+    try:
+        note = json.loads(text)
+        saved, key = note["array"], note["key"]
+        if not all(isinstance(part, str) for part in (*key, saved["dtype"])):
+            raise TypeError(f"{key!r} is no name")
+        if value.dtype.kind == "V":  # NumPy has no name for bfloat16
+            value = value.view(np.dtype(saved["dtype"]))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(
+            f"{title}the saved state is damaged: the note on array {name!r} cannot be read "
+            f"({error}). Load another checkpoint."
+        ) from error
+    found: dict[str, Any] = {"shape": list(value.shape)}
+    if found["shape"] == saved.get("shape"):
+        found = fingerprint(value)
+    if found != saved:
+        raise ValueError(
+            f"{title}the saved state is damaged: array {name!r} ({' '.join(key)}) should be "
+            f"{saved}, but is {found}. Load another checkpoint."
+        )
+    return value, note
 
 
 def _attributes(store: Any, key: str) -> Any:

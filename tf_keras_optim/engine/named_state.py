@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_keras_optim.engine.saved_arrays import SavedArray, kept
+
 FORMAT = "tf_keras_optim.state"
 VERSION = 1
 _RATES = ("learning_rate", "learning_rate_multiplier")
@@ -67,12 +69,15 @@ class LoadReport:
 
 def fingerprint(value: Any) -> dict[str, Any]:
     """Returns an array's shape, dtype, and the CRC-32 of its bytes."""
-    array = np.ascontiguousarray(value)
-    return {
-        "shape": list(np.shape(value)),
-        "dtype": array.dtype.name,
-        "crc32": zlib.crc32(array.reshape(-1).view(np.uint8).data),
-    }
+    if isinstance(value, SavedArray):
+        pieces, dtype, shape = value.pieces(), value.stored, value.shape
+    else:
+        array = np.ascontiguousarray(value)
+        pieces, dtype, shape = iter([array.reshape(-1)]), array.dtype, np.shape(value)
+    crc32 = 0
+    for piece in pieces:
+        crc32 = zlib.crc32(piece.view(np.uint8).data, crc32)
+    return {"shape": list(shape), "dtype": dtype.name, "crc32": crc32}
 
 
 def described(key: Key, value: Any) -> str:
@@ -116,12 +121,16 @@ def collect(optimizer: Any) -> dict[Key, tf.Variable]:
     return found
 
 
+def header(optimizer: Any) -> dict[str, Any]:
+    """Returns what a state dict says of itself."""
+    class_name = type(optimizer).__name__
+    return {"format": FORMAT, "version": VERSION, "class_name": class_name}
+
+
 def to_dict(optimizer: Any) -> dict[str, Any]:
     """Returns the state as `state_dict` documents it."""
     state: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
-        "class_name": type(optimizer).__name__,
+        **header(optimizer),
         "scalars": {},
         "variables": {entry.path: {} for entry in optimizer._store.tracked},
         "extra": {},
@@ -178,13 +187,13 @@ def check_form(state: Any, title: str) -> None:
 def flat(state: Mapping[str, Any]) -> dict[Key, np.ndarray]:
     """Returns the arrays of a state dict by key."""
     arrays: dict[Key, np.ndarray] = {
-        (section, name): np.asarray(value)
+        (section, name): kept(value)
         for section in ("scalars", "extra")
         for name, value in state[section].items()
     }
     for path, slots in state["variables"].items():
         for slot, value in slots.items():
-            arrays["variables", path, slot] = np.asarray(value)
+            arrays["variables", path, slot] = kept(value)
     return arrays
 
 
@@ -272,7 +281,7 @@ def _compare(
         return
     if not whole and value.dtype != target and key[0] != "scalars":
         report.cast.append(other)
-    assignments.append((variable, value.astype(target)))
+    assignments.append((variable, value.astype(target, copy=False)))
     report.loaded.append(line)
 
 

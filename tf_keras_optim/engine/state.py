@@ -202,7 +202,7 @@ class State:
     def _set(self, assignments: Sequence[tuple[tf.Variable, np.ndarray]]) -> None:
         with tf.init_scope():
             for variable, value in assignments:
-                variable.assign(value)
+                variable.assign(np.asarray(value))
 
     # As Keras numbers it.
 

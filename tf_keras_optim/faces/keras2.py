@@ -8,7 +8,7 @@ import tf_keras
 
 from tf_keras_optim.engine import distribution
 from tf_keras_optim.engine.optimizer import Engine
-from tf_keras_optim.faces import naming
+from tf_keras_optim.faces import described, naming
 
 AutoTrackable = tf.__internal__.tracking.AutoTrackable
 schedules = tf_keras.optimizers.schedules
@@ -75,10 +75,7 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
 
     @classmethod
     def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
-        config = naming.by_registered_name(config)
-        if config.get("class_name") == "function":
-            return tf_keras.saving.deserialize_keras_object(config, custom_objects)
-        return schedules.deserialize(config, custom_objects=custom_objects)
+        return described.schedule(tf_keras, config, custom_objects)
 
     def _initial_value(self, initializer: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
         initializer = tf_keras.initializers.get(initializer)

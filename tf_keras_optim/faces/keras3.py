@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tf_keras_optim.engine.optimizer import Engine
-from tf_keras_optim.faces import naming
+from tf_keras_optim.faces import described, naming
 
 AutoTrackable = tf.__internal__.tracking.AutoTrackable
 
@@ -65,7 +65,7 @@ class Keras3Optimizer(Engine, keras.optimizers.Optimizer):
 
     @classmethod
     def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
-        return keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)
+        return described.schedule(keras, config, custom_objects)
 
     def _initial_value(self, initializer: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
         initializer = keras.initializers.get(initializer)

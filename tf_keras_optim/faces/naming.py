@@ -24,19 +24,3 @@ def description(optimizer: Any, bound_to: str, how_to_change: str) -> str:
         f"<{type(optimizer).__name__} optimizer {optimizer.name!r} of tf_keras_optim, bound "
         f"to {bound_to}. {how_to_change}>"
     )
-
-
-def by_registered_name(config: Any) -> Any:
-    """Returns a config, and those nested in it, with each object under its registered name.
-
-    The older formats of Keras 2 look a class up by its "class_name" alone, which in a config
-    of the newer format is the bare name that another class may have too.
-    """
-    if isinstance(config, (list, tuple)):
-        return type(config)(map(by_registered_name, config))
-    if not isinstance(config, dict):
-        return config
-    found = {key: by_registered_name(value) for key, value in config.items()}
-    if found.get("registered_name") and "class_name" in found:
-        found["class_name"] = found["registered_name"]
-    return found

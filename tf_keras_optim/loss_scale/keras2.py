@@ -8,7 +8,8 @@ import tf_keras
 from tf_keras.src.mixed_precision.loss_scale_optimizer import LossScaleOptimizerV3
 
 import tf_keras_optim.loss_scale.common as common
-from tf_keras_optim.faces import naming
+from tf_keras_optim.faces import described
+from tf_keras_optim.optimizers.base import Optimizer
 
 tracking = tf.__internal__.tracking
 _CONTRACT = """As in Keras 2, `apply_gradients` takes gradients that went through
@@ -118,8 +119,8 @@ class LossScaleOptimizer(common.LossScaling, LossScaleOptimizerV3):
         config = {key: v for key, v in config.items() if key != "is_legacy_optimizer"}
         inner = config.pop("inner_optimizer")
         if isinstance(inner, dict):
-            inner = tf_keras.saving.deserialize_keras_object(
-                naming.by_registered_name(inner), custom_objects=custom_objects
+            inner = described.instance(
+                tf_keras, inner, Optimizer, "an optimizer of tf_keras_optim", custom_objects
             )
         return cls(inner, **config)
 

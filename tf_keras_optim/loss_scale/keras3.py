@@ -9,6 +9,8 @@ import tensorflow as tf
 
 import tf_keras_optim.loss_scale.common as common
 from tf_keras_optim.engine import layout
+from tf_keras_optim.faces import described
+from tf_keras_optim.optimizers.base import Optimizer
 
 AutoTrackable = tf.__internal__.tracking.AutoTrackable
 _CONTRACT = """As in Keras 3, `apply_gradients` takes the gradients of the scaled loss; those
@@ -132,7 +134,9 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         config = dict(config)
         inner = config.pop("inner_optimizer")
         if isinstance(inner, dict):
-            inner = keras.saving.deserialize_keras_object(inner, custom_objects=custom_objects)
+            inner = described.instance(
+                keras, inner, Optimizer, "an optimizer of tf_keras_optim", custom_objects
+            )
         return cls(inner, **config)
 
 

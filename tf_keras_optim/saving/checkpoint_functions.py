@@ -4,16 +4,22 @@ The checkpoint has the format of TensorFlow. Each tensor's name says what it is,
 tensor, the manifest, says which optimizer it belongs to.
 """
 
+import glob
 import json
+import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+import tf_keras_optim.saving.damage as damage
 from tf_keras_optim.engine import named_state
+from tf_keras_optim.engine.saved_arrays import SavedArray
 
 MANIFEST = "tf_keras_optim"
+_FILES = ("index", "data-*")
 
 
 class Functions:
@@ -84,8 +90,40 @@ def is_checkpoint(path: Any) -> bool:
     return bool(tf.io.gfile.exists(f"{path}.index"))
 
 
-def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Reads what `save` wrote.
+def opened(path: Any) -> Any:
+    """Returns TensorFlow's reader of a checkpoint at a prefix, after looking at its files.
+
+    Raises:
+      ValueError: one of them is no plain file, or a tensor declares more than they hold.
+      tf.errors.OpError: it is damaged.
+    """
+    held = 0
+    for file in tf.io.gfile.glob([f"{glob.escape(str(path))}.{end}" for end in _FILES]):
+        if os.path.exists(file):  # else it is on another file system than the machine's
+            damage.check_is_file(file, "checkpoint")
+        held += tf.io.gfile.stat(file).length
+    reader = tf.train.load_checkpoint(str(path))
+    types = reader.get_variable_to_dtype_map()
+    for name, shape in reader.get_variable_to_shape_map().items():
+        size = math.prod(shape) * max(types[name].size, 0)
+        if size > held:
+            raise ValueError(f"tensor {name!r} declares {size} bytes, the files have {held}")
+    return reader
+
+
+def array(reader: Any, name: str) -> SavedArray:
+    """Returns a tensor of a checkpoint, which stays there until it is read."""
+    shape = tuple(reader.get_variable_to_shape_map()[name])
+    dtype = np.dtype(reader.get_variable_to_dtype_map()[name].as_numpy_dtype)
+
+    def read() -> np.ndarray:
+        return np.asarray(reader.get_tensor(name))
+
+    return SavedArray(shape, dtype, read, lambda: iter([read().reshape(-1)]), dtype)
+
+
+def read(path: Any) -> tuple[dict[str, Any], dict[str, SavedArray]]:
+    """Reads what `save` wrote; the arrays are checked, and stay there until they are used.
 
     Args:
       path: the prefix.
@@ -98,11 +136,11 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
       ValueError: it is another checkpoint.
       tf.errors.OpError: it is damaged.
     """
-    reader = tf.train.load_checkpoint(str(path))
+    reader = opened(path)
     names = reader.get_variable_to_shape_map()
     if MANIFEST not in names:
         raise ValueError("the checkpoint was not written by an exported model")
-    manifest = json.loads(reader.get_tensor(MANIFEST))
+    manifest = damage.json_object(reader.get_tensor(MANIFEST), "its manifest")
     state: dict[str, Any] = {
         **{key: manifest[key] for key in ("format", "version", "class_name")},
         "scalars": {},
@@ -110,12 +148,13 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "extra": {},
         "weights": {},
     }
-    values: dict[str, np.ndarray] = {}
+    values: dict[str, SavedArray] = {}
     for name in names:
         if name == MANIFEST:
             continue
         section, *key = json.loads(name)
-        value = np.asarray(reader.get_tensor(name))
+        reader.get_tensor(name)  # TensorFlow compares its checksum
+        value = array(reader, name)
         if section == "values":
             values[key[0]] = value
         elif section == "variables":

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim.saving.checksums as checksums
+import tf_keras_optim.saving.damage as damage
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.saving.export import write_directory
 from tf_keras_optim.saving.signature import WEIGHT
@@ -31,13 +32,9 @@ def load_training(path: str | os.PathLike) -> "ExportedModel":
     """
     if not os.path.isfile(os.path.join(path, "saved_model.pb")):
         raise FileNotFoundError(f"There is no SavedModel at {str(path)!r}.")
-    checksums.verify(pathlib.Path(path))
-    try:
+    with damage.explained(path, "as an exported model"):
+        checksums.verify(pathlib.Path(path))
         loaded = tf.saved_model.load(str(path))
-    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
-        raise ValueError(
-            f"{str(path)!r} is damaged: {type(error).__name__}: {error}. Use an earlier one."
-        ) from error
     missing = [name for name in _NEEDED if name not in loaded.signatures]
     if missing:
         raise ValueError(

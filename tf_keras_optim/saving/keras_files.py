@@ -9,14 +9,18 @@ import os
 import pathlib
 import shutil
 import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import tf_keras_optim.saving.archives as archives
 import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.checksums as checksums
+import tf_keras_optim.saving.damage as damage
+import tf_keras_optim.saving.model_configs as model_configs
+import tf_keras_optim.saving.rollback as rollback
 from tf_keras_optim.faces.running import keras
 
-_MARK = b"\ntf_keras_optim sha256 "
-_DIGEST = 64
 _CHUNK = 1 << 20
 
 
@@ -36,6 +40,9 @@ def save_model(model: Any, path: str | os.PathLike) -> None:
 def load_model(path: str | os.PathLike, **options: Any) -> Any:
     """Reads a model that `save_model` wrote, after checking every byte.
 
+    Nothing is imported because the file names it, in Keras 2 either: layers and functions are
+    Keras' own, registered, or among `custom_objects`, unless `safe_mode` is False.
+
     Args:
       path: the file.
       **options: as for Keras' `load_model`, e.g. `custom_objects` or `safe_mode`.
@@ -47,8 +54,10 @@ def load_model(path: str | os.PathLike, **options: Any) -> Any:
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged, or was not written by `save_model`.
     """
-    _verify(path, ".keras", "keras.models.load_model")
-    return keras.models.load_model(str(path), **options)
+    path = _checked(path, ".keras", "keras.models.load_model")
+    with damage.explained(path, "as a model"):
+        check_archive(path, options)
+        return keras.models.load_model(str(path), **options)
 
 
 def save_weights(model: Any, path: str | os.PathLike) -> None:
@@ -68,6 +77,9 @@ def save_weights(model: Any, path: str | os.PathLike) -> None:
 def load_weights(model: Any, path: str | os.PathLike) -> None:
     """Reads what `save_weights` wrote into a model, after checking every byte.
 
+    Where the file does not fit, nothing is changed: weights, metrics and optimizer keep what
+    they have.
+
     Args:
       model: a Keras model, built and compiled.
       path: the file.
@@ -76,8 +88,12 @@ def load_weights(model: Any, path: str | os.PathLike) -> None:
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged, was not written by `save_weights`, or does not fit.
     """
-    _verify(path, ".weights.h5", "model.load_weights")
-    model.load_weights(str(path))
+    path = _checked(path, ".weights.h5", "model.load_weights")
+    with (
+        damage.explained(path, "as weights of this model"),
+        rollback.unless_complete(_variables_of(model)),
+    ):
+        model.load_weights(str(path))
 
 
 def _check_suffix(path: pathlib.Path, suffix: str) -> None:
@@ -95,30 +111,54 @@ def _save(save: Any, path: str | os.PathLike, suffix: str) -> None:
         with open(written, "rb") as source, atomic.replaced(path) as target:
             shutil.copyfileobj(source, target, _CHUNK)
             source.seek(0)
-            target.write(_MARK + checksums.of_file(source).encode())
+            target.write(checksums.MARK + checksums.of_file(source).encode())
 
 
-def _verify(path: str | os.PathLike, suffix: str, plain: str) -> None:
+def _checked(path: str | os.PathLike, suffix: str, plain: str) -> pathlib.Path:
+    """Returns a path whose file is whole.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is none of ours, or damaged.
+    """
     path = pathlib.Path(path)
     _check_suffix(path, suffix)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
-    trailer = len(_MARK) + _DIGEST
-    size = path.stat().st_size - trailer
-    with open(path, "rb") as file:
-        file.seek(max(size, 0))
-        end = file.read(trailer)
-        if size < 0 or not end.startswith(_MARK):
-            raise ValueError(
-                f"{str(path)!r} is truncated, damaged, or was not written by tf_keras_optim: "
-                f"it does not end in its checksum. Nothing was loaded. `{plain}` reads a file "
-                "of Keras' own without a check."
-            )
-        file.seek(0)
-        found = checksums.of_file(file, size)
-    if found.encode() != end[len(_MARK) :]:
+    path = damage.check_is_file(path, "file")
+    with damage.explained(path, "as a file of `tf_keras_optim`"):
+        whole = checksums.verify_line(path)
+    if not whole:
         raise ValueError(
-            f"{str(path)!r} is damaged: its SHA-256 is {found}, but should be "
-            f"{end[len(_MARK) :].decode(errors='replace')}. Nothing was loaded. Use an "
-            "earlier file."
+            f"{str(path)!r} is truncated, damaged, or was not written by tf_keras_optim: it "
+            f"does not end in its checksum. Nothing was loaded. `{plain}` reads a file of "
+            "Keras' own without a check."
         )
+    return path
+
+
+def check_archive(path: pathlib.Path, options: Mapping[str, Any]) -> None:
+    """Checks what a model's archive declares and names before Keras reads it.
+
+    Args:
+      path: a `.keras` file.
+      options: what Keras' `load_model` gets.
+
+    Raises:
+      ValueError: a member is larger than can be, or the config names what is not known.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            archives.member(archive, name)
+        content = archives.text(archive, "config.json", damage.MOST_JSON)
+        config = damage.json_object(content, "config.json")
+    if options.get("safe_mode", True):
+        model_configs.check(config, repr(str(path)), options.get("custom_objects"))
+
+
+def _variables_of(model: Any) -> Iterator[Any]:
+    """Yields all that a file of weights may set."""
+    yield from model.variables
+    for metric in model.metrics:
+        yield from metric.variables
+    optimizer = getattr(model, "optimizer", None)
+    listed = getattr(optimizer, "variables", ())
+    yield from listed() if callable(listed) else listed

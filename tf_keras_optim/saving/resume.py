@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
+import tf_keras_optim.saving.reading as reading
+import tf_keras_optim.saving.rollback as rollback
 import tf_keras_optim.saving.state_files as state_files
 from tf_keras_optim.engine.named_state import LoadReport
+from tf_keras_optim.engine.saved_arrays import in_memory
 from tf_keras_optim.engine.store import by_path
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
@@ -67,26 +70,27 @@ def load_state(
       ValueError: the file is damaged or no such file, or does not fit. Nothing is changed.
     """
     _check("load_state", optimizer)
-    state, saved = state_files.read_state(path)
-    rename = names if callable(names) else lambda name: (names or {}).get(name, name)
-    targets = by_path(variables)
-    fitting = {}
-    if variables is not None:
-        found = {rename(name): value for name, value in saved.items()}
-        fitting = _fitting(str(path), targets, found, strict)
-    before = {name: targets[name].numpy() for name in fitting}
-    # The weights first: an average that was not saved starts from them.
-    _assign(targets, fitting)
-    try:
-        return optimizer.load_state_dict(state, strict, keep_hyperparameters, names)
-    except (TypeError, ValueError):
-        _assign(targets, before)
-        raise
+    with reading.opened_state(path) as (state, saved):
+        rename = names if callable(names) else lambda name: (names or {}).get(name, name)
+        targets = by_path(variables)
+        fitting = {}
+        if variables is not None:
+            found = {rename(name): value for name, value in saved.items()}
+            fitting = _fitting(str(path), targets, found, strict)
+        if not optimizer.built:  # what waits for the slots outlives the file
+            state = in_memory(state)
+        with rollback.unless_complete(targets[name] for name in fitting):
+            # The weights first: an average that was not saved starts from them.
+            _assign(targets, fitting)
+            try:
+                return optimizer.load_state_dict(state, strict, keep_hyperparameters, names)
+            except ValueError as error:
+                raise ValueError(f"{str(path)!r}: {error}") from error
 
 
 def _assign(targets: Mapping[str, Any], values: Mapping[str, np.ndarray]) -> None:
     for name, value in values.items():
-        targets[name].assign(value)
+        targets[name].assign(np.asarray(value))
 
 
 def _check(function: str, optimizer: Any) -> None:

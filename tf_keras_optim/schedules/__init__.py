@@ -6,7 +6,7 @@ documentation says so (betas, momentum, weight decay) take a schedule as well.
 """
 
 from tf_keras_optim.faces.running import keras
-from tf_keras_optim.schedules.base import Schedule
+from tf_keras_optim.schedules.base import Schedule, deserialize
 from tf_keras_optim.schedules.combined import Join, Warmup
 from tf_keras_optim.schedules.cosines import CosineDecay, CosineDecayRestarts
 from tf_keras_optim.schedules.decays import (
@@ -24,7 +24,6 @@ from tf_keras_optim.schedules.shapes import (
 )
 
 serialize = keras.optimizers.schedules.serialize
-deserialize = keras.optimizers.schedules.deserialize
 
 __all__ = [
     "CosineDecay",

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_keras_optim.engine import hyperparameters
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
+from tf_keras_optim.faces import described
 from tf_keras_optim.faces.running import keras
 
 PACKAGE = "tf_keras_optim"
@@ -220,8 +221,22 @@ def _made(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_made(item) for item in value]
     if isinstance(value, dict):
-        return keras.optimizers.schedules.deserialize(value)
+        return deserialize(value)
     return value
+
+
+def deserialize(config: Any, custom_objects: Any = None) -> Any:
+    """Makes a schedule from what `serialize` returned.
+
+    Args:
+      config: a dict with "class_name" and "config".
+      custom_objects: further classes by name.
+
+    Raises:
+      ValueError: it names a class that is neither Keras' own, nor registered, nor among
+        `custom_objects`.
+    """
+    return described.schedule(keras, config, custom_objects)
 
 
 def registered(cls: type) -> type:
