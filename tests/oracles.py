@@ -1,190 +1,211 @@
-"""The algorithms in float64 NumPy, written from the papers and not from our code."""
+"""The algorithms in float64 NumPy, written from the papers and not from our code.
+
+Each stands once, as one step: `step(w, g, s, history)` returns the new weight. `s` is a dict
+with the slots, empty before the first step, and `history` has the hyperparameters of every step
+so far, this one last. So a number may change from step to step, and what stands around a step
+(decay, clips, averages) is the caller's. `sgd`, `adam`, ... run one over a list of gradients.
+"""
 
 import numpy as np
 
 
-def sgd(w, gradients, learning_rate=0.01, momentum=0.0, nesterov=False, first_step=1):
-    velocity = np.zeros_like(w)
-    for g in gradients[first_step - 1 :]:
-        if momentum == 0.0:
-            w = w - learning_rate * g
-            continue
-        velocity = momentum * velocity - learning_rate * g
-        w = w + (momentum * velocity - learning_rate * g if nesterov else velocity)
-    return w
+def product(history, name):
+    """The product of a hyperparameter over all steps, with constant betas `beta ** t`."""
+    return np.prod([values[name] for values in history])
 
 
-def adam(
-    w,
-    gradients,
-    learning_rate=0.001,
-    beta_1=0.9,
-    beta_2=0.999,
-    epsilon=1e-7,
-    amsgrad=False,
-    weight_decay=0.0,
-    first_step=1,
-):
-    m, v, v_max = np.zeros_like(w), np.zeros_like(w), np.zeros_like(w)
-    for t, g in enumerate(gradients, start=first_step):
-        w = w - learning_rate * weight_decay * w
-        m = beta_1 * m + (1 - beta_1) * g
-        v = beta_2 * v + (1 - beta_2) * g * g
-        v_max = np.maximum(v_max, v)
-        second = v_max if amsgrad else v
-        alpha = learning_rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
-        w = w - alpha * m / (np.sqrt(second) + epsilon)
-    return w
+def sgd_step(w, g, s, history):
+    h = history[-1]
+    rate, momentum = h["learning_rate"], h["momentum"]
+    if momentum == 0.0:
+        return w - rate * g
+    velocity = s["v"] = momentum * s.get("v", 0.0) - rate * g
+    return w + (momentum * velocity - rate * g if h["nesterov"] else velocity)
 
 
-def rmsprop(
-    w, gradients, learning_rate=0.001, rho=0.9, momentum=0.0, epsilon=1e-7, centered=False,
-    first_step=1,
-):  # fmt: skip
-    square, mean, velocity = np.zeros_like(w), np.zeros_like(w), np.zeros_like(w)
-    for g in gradients[first_step - 1 :]:
-        square = rho * square + (1 - rho) * g**2
-        mean = rho * mean + (1 - rho) * g
-        variance = square - mean**2 if centered else square
-        velocity = momentum * velocity + learning_rate * g / np.sqrt(variance + epsilon)
-        w = w - velocity
-    return w
+def adam_step(w, g, s, history):
+    h = history[-1]
+    w = w - h["learning_rate"] * h["weight_decay"] * w
+    m = s["m"] = h["beta_1"] * s.get("m", 0.0) + (1 - h["beta_1"]) * g
+    v = s["v"] = h["beta_2"] * s.get("v", 0.0) + (1 - h["beta_2"]) * g * g
+    v_max = s["v_max"] = np.maximum(s.get("v_max", 0.0), v)
+    second = v_max if h["amsgrad"] else v
+    correction = np.sqrt(1 - product(history, "beta_2")) / (1 - product(history, "beta_1"))
+    return w - h["learning_rate"] * correction * m / (np.sqrt(second) + h["epsilon"])
 
 
-def adadelta(w, gradients, learning_rate=0.001, rho=0.95, epsilon=1e-7, first_step=1):
-    square, moved = np.zeros_like(w), np.zeros_like(w)
-    for g in gradients[first_step - 1 :]:
-        square = rho * square + (1 - rho) * g**2
-        step = np.sqrt(moved + epsilon) / np.sqrt(square + epsilon) * g
-        moved = rho * moved + (1 - rho) * step**2
-        w = w - learning_rate * step
-    return w
+def rmsprop_step(w, g, s, history):
+    h = history[-1]
+    square = s["square"] = h["rho"] * s.get("square", 0.0) + (1 - h["rho"]) * g**2
+    mean = s["mean"] = h["rho"] * s.get("mean", 0.0) + (1 - h["rho"]) * g
+    variance = square - mean**2 if h["centered"] else square
+    step = h["learning_rate"] * g / np.sqrt(variance + h["epsilon"])
+    velocity = s["velocity"] = h["momentum"] * s.get("velocity", 0.0) + step
+    return w - velocity
 
 
-def adagrad(
-    w, gradients, learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-7, first_step=1
-):
-    total = np.full_like(w, initial_accumulator_value)
-    for g in gradients[first_step - 1 :]:
-        total = total + g**2
-        w = w - learning_rate * g / np.sqrt(total + epsilon)
-    return w
+def adadelta_step(w, g, s, history):
+    h = history[-1]
+    rho, epsilon, moved = h["rho"], h["epsilon"], s.get("moved", 0.0)
+    square = s["square"] = rho * s.get("square", 0.0) + (1 - rho) * g**2
+    step = np.sqrt(moved + epsilon) / np.sqrt(square + epsilon) * g
+    s["moved"] = rho * moved + (1 - rho) * step**2
+    return w - h["learning_rate"] * step
 
 
-def adamax(
-    w, gradients, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, first_step=1
-):
-    m, u = np.zeros_like(w), np.zeros_like(w)
-    for t, g in enumerate(gradients, start=first_step):
-        m = beta_1 * m + (1 - beta_1) * g
-        u = np.maximum(beta_2 * u, np.abs(g))
-        w = w - learning_rate * m / ((1 - beta_1**t) * (u + epsilon))
-    return w
+def adagrad_step(w, g, s, history):
+    h = history[-1]
+    total = s["total"] = s.get("total", h["initial_accumulator_value"]) + g**2
+    return w - h["learning_rate"] * g / np.sqrt(total + h["epsilon"])
 
 
-def nadam(
-    w, gradients, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, first_step=1
-):
-    m, v, product = np.zeros_like(w), np.zeros_like(w), 1.0
-    for t, g in enumerate(gradients, start=first_step):
-        mu, mu_next = (beta_1 * (1 - 0.5 * 0.96**s) for s in (t, t + 1))
-        product = product * mu
-        m = beta_1 * m + (1 - beta_1) * g
-        v = beta_2 * v + (1 - beta_2) * g**2
-        m_hat = mu_next * m / (1 - product * mu_next) + (1 - mu) * g / (1 - product)
-        v_hat = v / (1 - beta_2**t)
-        w = w - learning_rate * m_hat / (np.sqrt(v_hat) + epsilon)
-    return w
+def adamax_step(w, g, s, history):
+    h = history[-1]
+    m = s["m"] = h["beta_1"] * s.get("m", 0.0) + (1 - h["beta_1"]) * g
+    u = s["u"] = np.maximum(h["beta_2"] * s.get("u", 0.0), np.abs(g))
+    return w - h["learning_rate"] * m / ((1 - product(history, "beta_1")) * (u + h["epsilon"]))
 
 
-def ftrl(
-    w,
-    gradients,
-    learning_rate=0.001,
-    learning_rate_power=-0.5,
-    initial_accumulator_value=0.1,
-    l1_regularization_strength=0.0,
-    l2_regularization_strength=0.0,
-    l2_shrinkage_regularization_strength=0.0,
-    beta=0.0,
-    first_step=1,
-):
-    n, z = np.full_like(w, initial_accumulator_value), np.zeros_like(w)
-    l1 = l1_regularization_strength
-    l2 = l2_regularization_strength + beta / (2 * learning_rate)
-    for g in gradients[first_step - 1 :]:
-        n_next = n + g**2
-        sigma = (n_next**-learning_rate_power - n**-learning_rate_power) / learning_rate
-        z = z + g + 2 * l2_shrinkage_regularization_strength * w - sigma * w
-        quadratic = n_next**-learning_rate_power / learning_rate + 2 * l2
-        w = np.where(np.abs(z) <= l1, 0.0, (np.sign(z) * l1 - z) / quadratic)
-        n = n_next
-    return w
+def nadam_step(w, g, s, history):
+    h, t = history[-1], len(history)
+    mus = [past["beta_1"] * (1 - 0.5 * 0.96**n) for n, past in enumerate(history, start=1)]
+    mu, mu_next, so_far = mus[-1], h["beta_1"] * (1 - 0.5 * 0.96 ** (t + 1)), np.prod(mus)
+    m = s["m"] = h["beta_1"] * s.get("m", 0.0) + (1 - h["beta_1"]) * g
+    v = s["v"] = h["beta_2"] * s.get("v", 0.0) + (1 - h["beta_2"]) * g**2
+    m_hat = mu_next * m / (1 - so_far * mu_next) + (1 - mu) * g / (1 - so_far)
+    v_hat = v / (1 - product(history, "beta_2"))
+    return w - h["learning_rate"] * m_hat / (np.sqrt(v_hat) + h["epsilon"])
 
 
-def lion(w, gradients, learning_rate=0.001, beta_1=0.9, beta_2=0.99, first_step=1):
-    m = np.zeros_like(w)
-    for g in gradients[first_step - 1 :]:
-        w = w - learning_rate * np.sign(beta_1 * m + (1 - beta_1) * g)
-        m = beta_2 * m + (1 - beta_2) * g
-    return w
+def ftrl_step(w, g, s, history):
+    h = history[-1]
+    rate, power = h["learning_rate"], -h["learning_rate_power"]
+    l1 = h["l1_regularization_strength"]
+    l2 = h["l2_regularization_strength"] + h["beta"] / (2 * rate)
+    n = s.get("n", h["initial_accumulator_value"])
+    n_next = s["n"] = n + g**2
+    sigma = (n_next**power - n**power) / rate
+    shrunk = g + 2 * h["l2_shrinkage_regularization_strength"] * w
+    z = s["z"] = s.get("z", 0.0) + shrunk - sigma * w
+    quadratic = n_next**power / rate + 2 * l2
+    return np.where(np.abs(z) <= l1, 0.0, (np.sign(z) * l1 - z) / quadratic)
 
 
-def lamb(
-    w,
-    gradients,
-    learning_rate=0.001,
-    beta_1=0.9,
-    beta_2=0.999,
-    epsilon=1e-7,
-    weight_decay=0.0,
-    decay_in_trust_ratio=False,
-    adapts=True,
-    first_step=1,
-):
-    m, v = np.zeros_like(w), np.zeros_like(w)
-    for t, g in enumerate(gradients[first_step - 1 :], start=first_step):
-        if not decay_in_trust_ratio:
-            w = w - learning_rate * weight_decay * w
-        m = beta_1 * m + (1 - beta_1) * g
-        v = beta_2 * v + (1 - beta_2) * g**2
-        u = m / (1 - beta_1**t) / (np.sqrt(v / (1 - beta_2**t)) + epsilon)
-        if decay_in_trust_ratio:
-            u = u + weight_decay * w
-        size, length = np.sqrt(np.sum(w**2)), np.sqrt(np.sum(u**2))
-        ratio = size / length if adapts and size > 0 and length > 0 else 1.0
-        w = w - learning_rate * ratio * u
-    return w
+def lion_step(w, g, s, history):
+    h, m = history[-1], s.get("m", 0.0)
+    s["m"] = h["beta_2"] * m + (1 - h["beta_2"]) * g
+    return w - h["learning_rate"] * np.sign(h["beta_1"] * m + (1 - h["beta_1"]) * g)
 
 
-def adafactor(
-    w,
-    gradients,
-    learning_rate=0.001,
-    beta_2_decay=-0.8,
-    epsilon_1=1e-30,
-    epsilon_2=1e-3,
-    clip_threshold=1.0,
-    relative_step=True,
-    scale_parameter=True,
-    first_step=1,
-):
-    def rms(x):
-        return np.sqrt(np.mean(x**2))
+def lamb_step(w, g, s, history):
+    h = history[-1]
+    rate, inside = h["learning_rate"], h["decay_in_trust_ratio"]
+    if not inside:
+        w = w - rate * h["weight_decay"] * w
+    m = s["m"] = h["beta_1"] * s.get("m", 0.0) + (1 - h["beta_1"]) * g
+    v = s["v"] = h["beta_2"] * s.get("v", 0.0) + (1 - h["beta_2"]) * g**2
+    root = np.sqrt(v / (1 - product(history, "beta_2")))
+    u = m / (1 - product(history, "beta_1")) / (root + h["epsilon"])
+    if inside:
+        u = u + h["weight_decay"] * w
+    size, length = np.sqrt(np.sum(w**2)), np.sqrt(np.sum(u**2))
+    ratio = size / length if h["adapts"] and size > 0 and length > 0 else 1.0
+    return w - rate * ratio * u
 
-    row, column, v = 0.0, 0.0, 0.0
-    for t, g in enumerate(gradients, start=first_step):
-        rate = min(learning_rate, t**-0.5) if relative_step else learning_rate
-        rate = rate * max(epsilon_2, rms(w)) if scale_parameter else rate
-        beta = 1 - t**beta_2_decay
-        square = g**2 + epsilon_1
-        if g.ndim >= 2:
-            row = beta * row + (1 - beta) * square.mean(axis=-1)
-            column = beta * column + (1 - beta) * square.mean(axis=-2)
-            scaled = row / row.mean(axis=-1, keepdims=True)
-            v = scaled[..., :, None] * column[..., None, :]
-        else:
-            v = beta * v + (1 - beta) * square
-        u = g / np.sqrt(v)
-        w = w - rate * u / max(1.0, rms(u) / clip_threshold)
-    return w
+
+def adafactor_step(w, g, s, history):
+    h, t = history[-1], len(history)
+    rate = min(h["learning_rate"], t**-0.5) if h["relative_step"] else h["learning_rate"]
+    rate = rate * max(h["epsilon_2"], _rms(w)) if h["scale_parameter"] else rate
+    beta = 1 - t ** h["beta_2_decay"]
+    square = g**2 + h["epsilon_1"]
+    if g.ndim >= 2:
+        row = s["row"] = beta * s.get("row", 0.0) + (1 - beta) * square.mean(axis=-1)
+        column = beta * s.get("column", 0.0) + (1 - beta) * square.mean(axis=-2)
+        s["column"] = column
+        scaled = row / row.mean(axis=-1, keepdims=True)
+        v = scaled[..., :, None] * column[..., None, :]
+    else:
+        v = s["v"] = beta * s.get("v", 0.0) + (1 - beta) * square
+    u = g / np.sqrt(v)
+    return w - rate * u / max(1.0, _rms(u) / h["clip_threshold"])
+
+
+def _rms(x):
+    return np.sqrt(np.mean(x**2))
+
+
+_ADAM = {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
+
+# By name of the algorithm: its step, and the hyperparameters where nothing else is said.
+ALGORITHMS = {
+    "sgd": (sgd_step, {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False}),
+    "adam": (adam_step, _ADAM | {"amsgrad": False, "weight_decay": 0.0}),
+    "rmsprop": (
+        rmsprop_step,
+        {
+            "learning_rate": 0.001,
+            "rho": 0.9,
+            "momentum": 0.0,
+            "epsilon": 1e-7,
+            "centered": False,
+        },
+    ),
+    "adadelta": (adadelta_step, {"learning_rate": 0.001, "rho": 0.95, "epsilon": 1e-7}),
+    "adagrad": (
+        adagrad_step,
+        {"learning_rate": 0.001, "initial_accumulator_value": 0.1, "epsilon": 1e-7},
+    ),
+    "adamax": (adamax_step, _ADAM),
+    "nadam": (nadam_step, _ADAM),
+    "ftrl": (
+        ftrl_step,
+        {
+            "learning_rate": 0.001,
+            "learning_rate_power": -0.5,
+            "initial_accumulator_value": 0.1,
+            "l1_regularization_strength": 0.0,
+            "l2_regularization_strength": 0.0,
+            "l2_shrinkage_regularization_strength": 0.0,
+            "beta": 0.0,
+        },
+    ),
+    "lion": (lion_step, {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.99}),
+    "lamb": (
+        lamb_step,
+        _ADAM | {"weight_decay": 0.0, "decay_in_trust_ratio": False, "adapts": True},
+    ),
+    "adafactor": (
+        adafactor_step,
+        {
+            "learning_rate": 0.001,
+            "beta_2_decay": -0.8,
+            "epsilon_1": 1e-30,
+            "epsilon_2": 1e-3,
+            "clip_threshold": 1.0,
+            "relative_step": True,
+            "scale_parameter": True,
+        },
+    ),
+}
+
+
+def _over_a_list(name):
+    step, defaults = ALGORITHMS[name]
+
+    def oracle(w, gradients, learning_rate=defaults["learning_rate"], first_step=1, **given):
+        """The weight after all gradients. From another first step on, the moments are new."""
+        values = defaults | given | {"learning_rate": learning_rate}
+        assert set(values) == set(defaults), f"{name} has no {set(values) - set(defaults)}"
+        slots, history = {}, [values] * (first_step - 1)
+        for g in gradients[first_step - 1 :]:
+            history = [*history, values]
+            w = step(w, g, slots, history)
+        return w
+
+    return oracle
+
+
+sgd, adam, rmsprop, adadelta, adagrad, adamax, nadam, ftrl, lion, lamb, adafactor = map(
+    _over_a_list, ALGORITHMS
+)
