@@ -1,0 +1,211 @@
+"""Optimizers with their arguments: for the package, for Keras' own, and for the reference."""
+
+import math
+
+import tensorflow as tf
+
+import tf_keras_optim as tko
+from tests import oracles
+
+IS_KERAS_3 = not tf.keras.optimizers.Optimizer.__module__.startswith("tf_keras")
+
+# By name: the learning rate at which the tiny models move well, and the variants. A pair is a
+# schedule from the first number to the second.
+VARIANTS = {
+    "SGD": (
+        0.1,
+        {
+            "plain": {},
+            "momentum": {"momentum": 0.9},
+            "nesterov": {"momentum": 0.8, "nesterov": True},
+            "scheduled": {"momentum": (0.5, 0.9)},
+        },
+    ),
+    "RMSprop": (
+        0.02,
+        {
+            "plain": {},
+            "momentum": {"momentum": 0.5},
+            "centered": {"centered": True, "momentum": 0.5},
+            "scheduled": {"rho": (0.5, 0.9)},
+        },
+    ),
+    "Adam": (
+        0.02,
+        {
+            "plain": {},
+            "amsgrad": {"amsgrad": True},
+            "betas": {"beta_1": 0.5, "beta_2": 0.9},
+            "scheduled": {"beta_1": (0.5, 0.9), "beta_2": (0.8, 0.99)},
+        },
+    ),
+    "AdamW": (0.02, {"plain": {}, "scheduled": {"beta_2": (0.8, 0.99)}}),
+    "Adadelta": (1.0, {"plain": {}, "scheduled": {"rho": (0.8, 0.95)}}),
+    "Adagrad": (0.1, {"plain": {}, "start": {"initial_accumulator_value": 0.5}}),
+    "Adamax": (0.02, {"plain": {}, "scheduled": {"beta_1": (0.5, 0.9)}}),
+    "Adafactor": (
+        0.1,
+        {
+            "plain": {},
+            "absolute": {"relative_step": False},
+            "unscaled": {"scale_parameter": False},
+        },
+    ),
+    "Nadam": (0.02, {"plain": {}, "betas": {"beta_1": 0.7, "beta_2": 0.9}}),
+    "Ftrl": (
+        0.1,
+        {
+            "plain": {},
+            "penalties": {
+                "l1_regularization_strength": 0.001,
+                "l2_regularization_strength": 0.01,
+                "l2_shrinkage_regularization_strength": 0.01,
+                "beta": 0.1,
+            },
+        },
+    ),
+    "Lion": (0.02, {"plain": {}, "scheduled": {"beta_1": (0.5, 0.9)}}),
+    "Lamb": (0.02, {"plain": {}, "paper": {"decay_in_trust_ratio": True}}),
+}
+
+OPTIONS = {
+    "clipnorm": {"clipnorm": 0.3},
+    "clipvalue": {"clipvalue": 0.1},
+    "global_clipnorm": {"global_clipnorm": 0.5},
+    "decay": {"weight_decay": 0.1},
+    "decay_scheduled": {"weight_decay": (0.0, 0.1)},
+    "l2": {"weight_decay": 0.1, "decoupled_weight_decay": False},
+    "exclude": {},  # the biases, from weight decay
+    "ema": {"use_ema": True, "ema_momentum": 0.8},
+    "ema_overwrite": {"use_ema": True, "ema_momentum": 0.6, "ema_overwrite_frequency": 2},
+    "accumulate2": {"gradient_accumulation_steps": 2},
+    "accumulate3": {"gradient_accumulation_steps": 3},
+    "skip": {"skip_nonfinite": True},
+    "factor": {"loss_scale_factor": 8.0},
+    "lazy": {"sparse": "lazy"},
+    "slots_bfloat16": {"slot_dtype": "bfloat16"},
+    "slots_int8": {"slot_dtype": "int8"},
+    "rounding": {"stochastic_rounding": True},
+    "no_master": {"master_weights": False},
+    "jit": {"jit_compile": True},
+    "no_jit": {"jit_compile": False},
+}
+
+BIAS = "bias"  # what "exclude" excludes
+EIGHT_BIT = ("SGD", "Adam", "AdamW", "Lion", "Lamb")
+NOT_ELEMENTWISE = ("Adafactor", "Lamb")
+SCALE = {"initial_scale": 64.0, "dynamic_growth_steps": 3}
+_RAMP = 4  # updates over which a scheduled hyperparameter moves
+
+
+def _warmup(rate):
+    return tko.schedules.Warmup(rate, steps=4)
+
+
+# By name: what makes the schedule, and its value after some number of updates.
+SCHEDULES = {
+    "cosine": (
+        lambda r: tko.schedules.CosineDecay(r, 12, alpha=0.1),
+        lambda r, t: r * (0.9 * 0.5 * (1 + math.cos(math.pi * min(t, 12) / 12)) + 0.1),
+    ),
+    "exponential": (
+        lambda r: tko.schedules.ExponentialDecay(r, 3, 0.5),
+        lambda r, t: r * 0.5 ** (t / 3),
+    ),
+    "piecewise": (
+        lambda r: tko.schedules.PiecewiseConstantDecay([2, 5], [r, r / 2, r / 4]),
+        lambda r, t: r if t <= 2 else r / 2 if t <= 5 else r / 4,
+    ),
+    "polynomial": (
+        lambda r: tko.schedules.PolynomialDecay(r, 10, r / 10),
+        lambda r, t: r / 10 + (r - r / 10) * (1 - min(t, 10) / 10),
+    ),
+    "warmup": (_warmup, lambda r, t: r * min(t / 4, 1.0)),
+    "keras": (
+        lambda r: tf.keras.optimizers.schedules.InverseTimeDecay(r, 4, 0.5),
+        lambda r, t: r / (1 + 0.5 * t / 4),
+    ),
+}
+
+
+def arguments(life):
+    """All arguments but the learning rate; a pair is a number that follows a schedule."""
+    values = dict(VARIANTS[life.optimizer][1][life.variant])
+    for option in life.options:
+        values |= OPTIONS[option]
+    return values
+
+
+def number(value, updates):
+    """The value of an argument after some number of updates."""
+    if isinstance(value, tuple):
+        return value[0] + (value[1] - value[0]) * min(updates / _RAMP, 1.0)
+    return value
+
+
+def rate_of(life):
+    """The learning rate at the start, where it follows no schedule."""
+    return VARIANTS[life.optimizer][0]
+
+
+def scheduled_rate(life, updates):
+    """The learning rate after some number of updates."""
+    rate = rate_of(life)
+    return rate if life.rate == "constant" else SCHEDULES[life.rate][1](rate, updates)
+
+
+def make_optimizer(life, peer=False):
+    """The optimizer of a life; with `peer` Keras' own, without what Keras does not know."""
+    rate = rate_of(life)
+    if life.rate != "constant":
+        rate = SCHEDULES[life.rate][0](rate)
+    values = {
+        name: tko.schedules.Warmup(value[1], steps=_RAMP, initial_learning_rate=value[0])
+        if isinstance(value, tuple)
+        else value
+        for name, value in arguments(life).items()
+    }
+    if peer:
+        return _make_peer(life, rate, values)
+    optimizer = getattr(tko, life.optimizer)(rate, **values)
+    if "exclude" in life.options:
+        optimizer.exclude_from_weight_decay(var_names=[BIAS])
+    if life.wrapper == "scale":
+        optimizer = tko.LossScaleOptimizer(optimizer, **SCALE)
+    return optimizer
+
+
+def _make_peer(life, rate, values):
+    cls = getattr(tf.keras.optimizers, life.optimizer)
+    known = cls(0.1).get_config()
+    given = {n: v for n, v in values.items() if n in known and n != "jit_compile"}
+    given = {n: v for n, v in given.items() if isinstance(v, (int, float, str, bool))}
+    optimizer = cls(rate, **given)
+    if "exclude" in life.options and given.get("weight_decay"):
+        optimizer.exclude_from_weight_decay(var_names=[BIAS])
+    if life.wrapper == "scale":
+        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer, **SCALE)
+    return optimizer
+
+
+def algorithm(life):
+    """The oracle's step, and its hyperparameters where the life says nothing else."""
+    name = {"AdamW": "adam"}.get(life.optimizer, life.optimizer.lower())
+    return oracles.ALGORITHMS[name]
+
+
+def calls(life, changed):
+    """How many calls make one update, before the event or after it."""
+    before = arguments(life).get("gradient_accumulation_steps", 1)
+    return 5 - before if changed and life.event == "accumulation" else before
+
+
+def happen(life, optimizer):
+    """What happens to the optimizer between the first part and the second."""
+    if life.event == "accumulation":
+        optimizer.gradient_accumulation_steps = calls(life, True)
+
+
+def default_decay(life):
+    """The weight decay of a class where none is given."""
+    return 0.004 if life.optimizer == "AdamW" else 0.0

@@ -1,0 +1,310 @@
+"""What may be drawn: every field by itself, then what does not go together is drawn again."""
+
+import random
+
+from tests.lives import files, models, settings, training
+from tests.lives.life import Life
+
+_CALLBACKS = ("none", "none", "none", "scheduler", "plateau", "swap")
+_EVENTS = (*("none",) * 5, *models.EVENTS)
+_MIXED = ("float32", "mixed_float16", "mixed_bfloat16")
+_POLICIES = (*("float32",) * 6, "float64", "mixed_float16", "mixed_bfloat16", "bfloat16")
+
+
+def draw(seed):
+    """The life of a seed: the same in every process under one Keras."""
+    generator = random.Random(f"life {seed}")
+    while True:
+        life = _draw(generator, seed)
+        if not reasons_against(life):
+            return life
+
+
+def _draw(generator, seed):
+    choose = generator.choice
+    optimizer = choose(list(settings.VARIANTS))
+    options = generator.sample(list(settings.OPTIONS), choose((0, 0, 1, 1, 2, 2, 3, 4)))
+    return Life(
+        model=choose([*models.MODELS, "unbuilt", "embedding"]),
+        optimizer=optimizer,
+        variant=choose(list(settings.VARIANTS[optimizer][1])),
+        options=tuple(sorted(options)),
+        rate=choose(["constant", "constant", *settings.SCHEDULES]),
+        policy=choose(_POLICIES),
+        wrapper=choose(("none", "none", "none", "scale", "keras")),
+        strategy=choose((*("none",) * 5, "mirrored", "mirrored", "onedevice")),
+        loop=choose(list(training.LOOPS)),
+        event=choose(_EVENTS),
+        missing=choose((False,) * 5 + (True,)),
+        bad=choose((False,) * 3 + (True,)),
+        callback=choose(_CALLBACKS),
+        epochs=(choose((0, 1, 2)), choose((0, 1, 1)), choose((1, 2))),
+        steps=choose((2, 3)),
+        save=choose([name for name in files.FORMATS if name != "none"]),
+        where=choose(("same", "process")),
+        shift=choose((0, 0, 1, 3)),
+        built=choose((False, True)),
+        load_policy=choose((*("same",) * 9, *_MIXED)),
+        seed=seed,
+    )
+
+
+def reasons_against(life):
+    """Why a life cannot be lived, as lines; none if it can."""
+    return [reason for applies, reason in _RULES if applies(life)]
+
+
+def _has(*options):
+    return lambda life: any(option in life.options for option in options)
+
+
+def _several(*options):
+    return lambda life: sum(option in life.options for option in options) > 1
+
+
+def _narrow(life):
+    return life.policy in ("bfloat16", "float16")
+
+
+def _skips(life):
+    return "skip" in life.options or life.wrapper != "none"
+
+
+_OWN = ("own", "own_function", "own_xla", "minimize")
+
+# What the package refuses by design, with an error that says so.
+_REFUSED = [
+    (_several("clipnorm", "clipvalue", "global_clipnorm"), "one clip at most"),
+    (_several("decay", "decay_scheduled", "l2"), "one weight decay at most"),
+    (_several("ema", "ema_overwrite"), "one average at most"),
+    (_several("accumulate2", "accumulate3"), "one number of accumulated steps"),
+    (_several("slots_bfloat16", "slots_int8"), "one dtype of slots"),
+    (_several("jit", "no_jit"), "one mode of compilation"),
+    (
+        lambda life: (
+            _has("lazy")(life)
+            and (
+                life.model != "embedding"
+                or life.optimizer in settings.NOT_ELEMENTWISE
+                or _has("accumulate2", "accumulate3", "ema_overwrite", "slots_int8")(life)
+            )
+        ),
+        "lazy rows are for embeddings, elementwise algorithms, without accumulation, 8 bits or "
+        "averages that overwrite",
+    ),
+    (
+        lambda life: life.wrapper != "none" and _has("skip", "factor")(life),
+        "LossScaleOptimizer takes these over",
+    ),
+    (
+        lambda life: (
+            _has("slots_int8")(life)
+            and (
+                life.optimizer not in settings.EIGHT_BIT
+                or (life.optimizer == "SGD" and life.variant == "plain")
+                or life.variant == "amsgrad"
+            )
+        ),
+        "no slot of it may be kept in 8 bits",
+    ),
+    (
+        lambda life: _has("l2")(life) and life.variant == "paper",
+        "an update that decays by itself has no L2 penalty",
+    ),
+]
+
+# What would say nothing.
+_EMPTY = [
+    (
+        lambda life: _has("rounding", "no_master")(life) and not _narrow(life),
+        "only for weights of 16 bits",
+    ),
+    (_several("rounding", "no_master"), "rounding by chance is without a copy anyway"),
+    (
+        lambda life: (
+            _has("exclude")(life)
+            and not (_has("decay", "decay_scheduled", "l2")(life) or life.optimizer == "AdamW")
+        ),
+        "exclusions need a decay",
+    ),
+    (lambda life: life.bad and not _skips(life), "NaN is for lives that skip it"),
+    (
+        lambda life: life.bad and life.callback in ("plateau", "swap"),
+        "the loss of an epoch is NaN",
+    ),
+    (
+        lambda life: life.missing and (life.loop not in _OWN or life.event != "none"),
+        "only an own loop leaves gradients out, and it names the variable by its place",
+    ),
+    (lambda life: life.missing and life.loop == "minimize", "minimize computes all"),
+    (
+        lambda life: life.wrapper == "scale" and life.policy in ("float64",),
+        "a loss scale is for narrower numbers",
+    ),
+    (
+        lambda life: (
+            _has("slots_int8")(life)
+            and life.model not in ("functional", "sequential", "unbuilt", "nested")
+        ),
+        "the model has no variable that is large enough for 8 bits",
+    ),
+    (
+        lambda life: (
+            life.callback == "swap" and (not _has("ema")(life) or not settings.IS_KERAS_3)
+        ),
+        "SwapEMAWeights swaps averages, in Keras 3",
+    ),
+    (
+        lambda life: life.callback != "none" and not training.is_fit(life),
+        "callbacks are for fit",
+    ),
+    (
+        lambda life: (
+            files.is_inside_fit(life) and (not training.is_fit(life) or life.epochs[1] == 0)
+        ),
+        "callbacks save at the end of an epoch of fit",
+    ),
+    (
+        lambda life: files.is_inside_fit(life) and life.event in models.UNCOMPILED,
+        "nothing happens between the last epoch and saving",
+    ),
+    (
+        lambda life: (
+            files.FORMATS[life.save].partly
+            and life.event in models.UNCOMPILED
+            and not life.built
+        ),
+        "loading a part needs to know what is there",
+    ),
+    (
+        lambda life: (
+            life.strategy == "mirrored"
+            and life.loop in ("fit_eager", "own")
+            and (max(life.epochs) > 1 or life.steps > 2)
+        ),
+        "eager replicas take a second for each step: short lives only",
+    ),
+    (
+        lambda life: files.FORMATS[life.save].in_memory and life.where == "process",
+        "what is in memory is in this process",
+    ),
+    (
+        lambda life: life.built and files.FORMATS[life.save].makes_model,
+        "the loaded optimizer comes with the file",
+    ),
+]
+
+# What belongs to one event or policy.
+_OTHER_READERS = [
+    (
+        lambda life: (
+            life.load_policy != "same"
+            and (life.policy == life.load_policy or life.policy not in _MIXED)
+        ),
+        "another policy at loading is another of the mixed ones",
+    ),
+    (
+        lambda life: (
+            life.load_policy != "same"
+            and (life.where == "same" and files.FORMATS[life.save].in_memory)
+        ),
+        "what stays in memory keeps its policy",
+    ),
+    (
+        lambda life: life.load_policy != "same" and life.optimizer == "Lion",
+        "a sign may change with the last bit of a gradient of 16 bits",
+    ),
+    (
+        lambda life: (
+            life.load_policy == "mixed_float16" and life.wrapper == "none" and life.loop in _OWN
+        ),
+        "an own loop without a scale is not one for mixed_float16",
+    ),
+    (
+        lambda life: (
+            life.event == "head" and (life.save != "weights" or life.load_policy != "same")
+        ),
+        "skip_mismatch is an argument of load_weights",
+    ),
+    (
+        lambda life: life.event == "head" and life.missing,
+        "missing gradients are named by place",
+    ),
+    (
+        lambda life: (
+            life.event == "accumulation"
+            and (
+                not _has("accumulate2", "accumulate3")(life)
+                or life.epochs[0] * (life.steps - life.bad) % settings.calls(life, False)
+            )
+        ),
+        "the number of accumulated steps changes between two updates",
+    ),
+    (
+        lambda life: (
+            life.event in ("unfreeze", "freeze", "lora")
+            and life.epochs[0] * (life.steps - life.bad) % settings.calls(life, False)
+        ),
+        "variables come and go between two updates",
+    ),
+]
+
+# What Keras itself cannot, with any optimizer.
+_KERAS = [
+    (
+        lambda life: (3 if settings.IS_KERAS_3 else 2) not in files.FORMATS[life.save].keras,
+        "the other Keras has this format",
+    ),
+    (
+        lambda life: life.event == "lora" and not settings.IS_KERAS_3,
+        "Keras 2 has no LoRA",
+    ),
+    (
+        lambda life: life.event == "lora" and life.model == "twins",
+        "the layer has no LoRA",
+    ),
+    (
+        lambda life: (
+            life.event == "lora" and life.save not in ("checkpoint", "state", "state_dict")
+        ),
+        "Keras merges LoRA into the kernel when it saves and starts it anew",
+    ),
+    (
+        lambda life: (
+            life.event in ("freeze", "unfreeze", "freeze_uncompiled", "thaw_uncompiled")
+            and life.model == "subclass"
+            and files.FORMATS[life.save].makes_model
+        ),
+        "the class makes its layers anew, all trainable",
+    ),
+    (
+        lambda life: life.wrapper == "keras" and life.policy != "mixed_float16",
+        "compile wraps under mixed_float16",
+    ),
+    (
+        lambda life: life.wrapper == "none" and life.policy == "mixed_float16",
+        "compile wraps under mixed_float16",
+    ),
+    (
+        lambda life: life.strategy == "mirrored" and life.loop in ("fit_jit", "own_xla"),
+        "an outer jit_compile fails under MirroredStrategy",
+    ),
+    (
+        lambda life: life.strategy != "none" and life.loop == "batch",
+        "train_on_batch gives every replica the whole batch",
+    ),
+    (
+        lambda life: life.strategy == "mirrored" and life.loop == "minimize",
+        "minimize is for one replica: own loops stand for several",
+    ),
+    (
+        lambda life: life.save == "backup" and life.model in ("unbuilt", "subclass"),
+        "BackupAndRestore wants a model that is built",
+    ),
+    (
+        lambda life: files.is_inside_fit(life) and life.callback in ("plateau", "swap"),
+        "what these callbacks remember is not saved",
+    ),
+]
+
+_RULES = [*_REFUSED, *_EMPTY, *_OTHER_READERS, *_KERAS]
