@@ -104,8 +104,7 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
             if self._store.find(native) is None and id(native) not in fresh:
                 fresh[id(native)] = self._new_entry(variable, native)
         self._store.new_build()
-        for entry in fresh.values():
-            self._store.add(entry)
+        self._store.add(fresh.values())
         self._store.arrange([self._unwrap(variable) for variable in variables])
         for slot in self.step_slots:
             self._make_step_slot(slot)

@@ -59,7 +59,8 @@ class Contract(Building):
           The variable; in a repeated `build` the one from before.
         """
         native = distribution.container(self._unwrap(reference_variable))
-        name, path = name or "var", path_of(reference_variable)
+        entry = self._store.find(native)
+        name, path = name or "var", path_of(reference_variable) if entry is None else entry.path
         return self._requested(
             ("beside", id(native), name), f"{path}/{name}", initializer,
             native.shape, native.dtype, beside=native,
@@ -80,6 +81,8 @@ class Contract(Building):
             lambda: self._make(
                 flat, lambda: self._initial_value(initializer, shape, dtype), **where
             ),
+            owner=where.get("beside"),
+            slot=name.rpartition("/")[2],
         )
         if is_new:
             self._publish(name, variable, flat)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_keras_optim.engine.named_state import FORMAT, VERSION, fingerprint
+from tf_keras_optim.engine.fingerprints import fingerprint
+from tf_keras_optim.engine.named_state import FORMAT, VERSION
 from tf_keras_optim.engine.saved_arrays import kept
 
 MULTIPLIER = "learning_rate_multiplier"  # left out where it is 1: Keras has no place for it
@@ -103,7 +104,8 @@ def note(key: tuple[str, ...], value: Any, **more: Any) -> dict[str, Any]:
       value: the array.
       **more: what else is known; `None` is left out. `class_name` of the optimizer;
         `weight`, the fingerprint of the model variable that it belongs to; `rate`, the
-        name of the scalar that holds the learning rate, whether it is saved or not.
+        name of the scalar that holds the learning rate, whether it is saved or not;
+        `built`, whether the optimizer had its slots.
     """
     own = {"key": list(key), "array": fingerprint(value)}
     return own | {name: v for name, v in more.items() if v is not None}
@@ -116,6 +118,7 @@ def to_state(values: Values, notes: Notes) -> dict[str, Any]:
         "version": VERSION,
         "class_name": None,
         "listed": False,
+        "built": None,
         "unsaved": [],
         "scalars": {},
         "variables": {},
@@ -132,6 +135,7 @@ def to_state(values: Values, notes: Notes) -> dict[str, Any]:
         if "weight" in notes[name]:
             state["weights"][key[1]] = notes[name]["weight"]
         state["class_name"] = notes[name].get("class_name", state["class_name"])
+        state["built"] = notes[name].get("built", state["built"])
     rate = next((n["rate"] for n in notes.values() if "rate" in n), None)
     if rate == MULTIPLIER:
         state["scalars"].setdefault(MULTIPLIER, np.float32(1.0))

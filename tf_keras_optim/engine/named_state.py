@@ -1,14 +1,15 @@
 """An optimizer's state by name: what it looks like, and whether another one fits it."""
 
 import dataclasses
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine.saved_arrays import SavedArray, kept
+from tf_keras_optim.engine import matching
+from tf_keras_optim.engine.fingerprints import fingerprint
+from tf_keras_optim.engine.saved_arrays import kept
 
 FORMAT = "tf_keras_optim.state"
 VERSION = 1
@@ -25,7 +26,7 @@ class LoadReport:
     Every entry is a line of text that names the variable, the slot, shape and dtype.
 
     Attributes:
-      loaded: what was taken over.
+      loaded: what was taken over; of an optimizer that had no slots yet, their start.
       missing: what this optimizer has and the saved state has not; it stays as it is,
         but an average starts from the current weights.
       unexpected: what the saved state has and this optimizer has not; left out.
@@ -67,19 +68,6 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def fingerprint(value: Any) -> dict[str, Any]:
-    """Returns an array's shape, dtype, and the CRC-32 of its bytes."""
-    if isinstance(value, SavedArray):
-        pieces, dtype, shape = value.pieces(), value.stored, value.shape
-    else:
-        array = np.ascontiguousarray(value)
-        pieces, dtype, shape = iter([array.reshape(-1)]), array.dtype, np.shape(value)
-    crc32 = 0
-    for piece in pieces:
-        crc32 = zlib.crc32(piece.view(np.uint8).data, crc32)
-    return {"shape": list(shape), "dtype": dtype.name, "crc32": crc32}
-
-
 def described(key: Key, value: Any) -> str:
     """Returns one line: the variable, the slot, shape and dtype."""
     name = " ".join(key[1:])
@@ -93,8 +81,8 @@ def _dtype(value: Any) -> Any:
 def collect(optimizer: Any) -> dict[Key, tf.Variable]:
     """Returns an optimizer's state variables by what they are.
 
-    A variable of a subclass' own that is named after a model variable is listed with
-    the slots of that one.
+    A variable of a subclass' own that was asked for beside a model variable is listed
+    with the slots of that one.
     """
     store = optimizer._store
     found: dict[Key, tf.Variable] = {("scalars", "iterations"): store.iterations}
@@ -110,14 +98,13 @@ def collect(optimizer: Any) -> dict[Key, tf.Variable]:
             if variable is not None:
                 slot = names[id(variable)].removeprefix(f"{entry.path}/")
                 found["variables", entry.path, slot] = variable
-    paths = sorted((entry.path for entry in store.tracked), key=len, reverse=True)
     for variable in store.extra:
-        name = names[id(variable)]
-        path = next((p for p in paths if name.startswith(f"{p}/")), None)
-        if path is None:
-            found["extra", name] = variable
+        owner, slot = store.owners.get(id(variable), (None, ""))
+        entry = None if owner is None else store.find(owner)
+        if entry is None:
+            found["extra", names[id(variable)]] = variable
         else:
-            found["variables", path, name.removeprefix(f"{path}/")] = variable
+            found["variables", entry.path, slot] = variable
     return found
 
 
@@ -220,7 +207,7 @@ def plan(
       state: a state dict.
       keep_hyperparameters: leave the learning rate, or the factor on a schedule, alone.
       names: saved paths to paths here, a mapping or a function.
-      compare_values: whether variables under other names must have the saved values.
+      compare_values: whether the values of the weights may be looked at.
     """
     here, report = collect(optimizer), LoadReport()
     # Keras' files name only variables that something is kept for; Keras 2's have no rate.
@@ -231,11 +218,17 @@ def plan(
         )
     kept_for = {key[1] for key in here if key[0] == "variables"}
     entries = [e for e in optimizer._store.tracked if listed or e.path in kept_for]
-    known = _matched_paths(optimizer, entries, state, names, compare_values)
-    saved: dict[Key, np.ndarray] = {}
+    fresh = was_not_built(state)
+    found = _matched_paths(optimizer, entries, state, names, compare_values)
+    report.mismatched += found.doubts
+    saved = _starts(optimizer, here) if fresh else {}
+    surplus = []
     for key, value in flat(state).items():
-        renamed = (key[0], known[key[1]], *key[2:]) if key[0] == "variables" else key
-        saved[renamed] = value
+        path = found.paths[key[1]] if key[0] == "variables" else ""
+        if path is None:
+            surplus.append((key, value))
+        else:
+            saved[(key[0], path, *key[2:]) if path else key] = value
     if keep_hyperparameters:
         rates = [("scalars", name) for name in _RATES]
         report.kept = [described(key, here[key]) for key in rates if key in here]
@@ -253,10 +246,10 @@ def plan(
             if entry is not None:
                 now = entry.variable.numpy().astype(_dtype(variable))
                 assignments.append((variable, now))
-    surplus = [(key, value) for key, value in saved.items() if key not in here]
+    surplus += [(key, value) for key, value in saved.items() if key not in here]
     report.unexpected += [described(key, value) for key, value in surplus]
-    if listed:
-        _compare_variables(optimizer, state, known, report)
+    if listed and not fresh:
+        _compare_variables(optimizer, found.paths, report)
     return Plan(assignments, report)
 
 
@@ -307,17 +300,15 @@ def _compare_rates(
 
 
 def _compare_variables(
-    optimizer: Any, state: Mapping[str, Any], known: Mapping[str, str], report: LoadReport
+    optimizer: Any, known: Mapping[str, str | None], report: LoadReport
 ) -> None:
     """Reports model variables that one side does not know, also where none has slots."""
     ours = {entry.path: entry for entry in optimizer._store.tracked}
-    theirs = {known[path] for path in state["variables"]}
-    for path in ours:
-        if path not in theirs:
-            variable = ours[path].variable
-            line = described(("variables", path, "(the variable)"), variable)
-            report.missing.append(line)
-    report.unexpected += [f"{path} (the variable)" for path in theirs if path not in ours]
+    for path in ours.keys() - set(known.values()):
+        line = described(("variables", path, "(the variable)"), ours[path].variable)
+        report.missing.append(line)
+    surplus = [path for path, here in known.items() if here not in ours]
+    report.unexpected += [f"{path} (the variable)" for path in surplus]
 
 
 def _entry_of_average(optimizer: Any, variable: tf.Variable) -> Any:
@@ -331,12 +322,8 @@ def _matched_paths(
     state: Mapping[str, Any],
     names: Mapping[str, str] | Callable[[str], str] | None,
     compare_values: bool,
-) -> dict[str, str]:
-    """Returns for each saved path the path here.
-
-    A path is itself, or what `names` says. Where automatic names differ (Keras numbers
-    layers through the life of a process), the variables are taken in order if every one
-    has the saved one's last name, shape and value, bit for bit: then it is that one.
+) -> matching.Match:
+    """Returns for each saved path the path here: what `names` says, or what is found.
 
     Raises:
       ValueError: `names` gives two saved paths one name.
@@ -344,23 +331,41 @@ def _matched_paths(
     saved = list(state["variables"])
     if names is not None:
         rename = names if callable(names) else lambda path: names.get(path, path)
-        known = {path: rename(path) for path in saved}
+        known: dict[str, str | None] = {path: rename(path) for path in saved}
         doubled = {path for path in known.values() if list(known.values()).count(path) > 1}
         if doubled:
             raise ValueError(
                 f"{optimizer._title()}: argument `names` gives several saved variables the "
                 f"names {sorted(doubled)}. Each needs one of its own."
             )
-        return known
-    same = {path: path for path in saved}
-    if set(saved) == {entry.path for entry in entries} or len(saved) != len(entries):
-        return same
+        return matching.Match(known)
     weights = state.get("weights") or {}
-    for path, entry in zip(saved, entries):
-        if path.split("/")[-1] != entry.path.split("/")[-1] or path not in weights:
-            return same
-        if list(weights[path]["shape"]) != list(entry.variable.shape):
-            return same
-        if compare_values and dict(weights[path]) != fingerprint(entry.variable.numpy()):
-            return same
-    return {path: entry.path for path, entry in zip(saved, entries)}
+    return matching.match(
+        [matching.Saved(path, weights.get(path)) for path in saved],
+        [
+            matching.Here(entry.path, tuple(entry.variable.shape), entry.variable.numpy)
+            for entry in entries
+        ],
+        compare_values,
+    )
+
+
+def was_not_built(state: Mapping[str, Any]) -> bool:
+    """Says whether a state is that of an optimizer that had no slots yet."""
+    if state.get("listed", True):
+        return not state["variables"]
+    built = state.get("built")
+    if built is None:  # as written before this was noted
+        started = np.any(np.asarray(state["scalars"].get("iterations", 0)))
+        return not (started or state["variables"] or state["extra"])
+    return not built
+
+
+def _starts(optimizer: Any, here: Mapping[Key, tf.Variable]) -> dict[Key, np.ndarray]:
+    """Returns what a new optimizer's slots and counters hold."""
+    starts = optimizer._store.starts
+    return {
+        key: np.asarray(starts[id(variable)]())
+        for key, variable in here.items()
+        if key[1] not in _RATES
+    }

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_keras_optim.engine import layout, named_state
+from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.named_state import LoadReport
 
 _MULTIPLIER = layout.MULTIPLIER
@@ -147,8 +148,9 @@ class State:
           keep_hyperparameters: leave the learning rate, or the factor on its schedule,
             as it is here. Needed where a number was exchanged for a schedule.
           names: saved paths to paths here, a mapping or a function. By default a path is
-            itself; variables whose automatic names differ are recognised, in order, by
-            their last name, shape and value.
+            itself; where automatic names differ, variables are taken in order if their last
+            names and shapes agree. The values of the weights decide where several could be
+            meant; if they speak against the rest, nothing is loaded.
 
         Returns:
           report: what was loaded, and what was not; see `LoadReport`.
@@ -177,7 +179,7 @@ class State:
           patient: wait for the next use if it would fit other values of the weights.
         """
         assert given.state is not None
-        if not self.built:
+        if not (self.built or named_state.was_not_built(given.state)):
             self._let_wait(given)
             return LoadReport(waiting=True)
         plan = named_state.plan(self, given.state, **given.options)
@@ -219,7 +221,7 @@ class State:
             return self._waiting.values, self._waiting.notes or {}
         keys = {id(v): key for key, v in named_state.collect(self).items()}
         weights: dict[str, Any] = {
-            entry.path: named_state.fingerprint(entry.variable.numpy())
+            entry.path: fingerprint(entry.variable.numpy())
             for entry in self._store.tracked  # type: ignore[attr-defined]
         }
         arranged = {str(i): v for i, v in enumerate(self._positional_state())}
@@ -237,6 +239,7 @@ class State:
         rate = _MULTIPLIER if store.multiplier is not None else None
         notes["0"]["rate"] = rate if store.rate is None else _LEARNING_RATE
         notes["0"]["class_name"] = type(self).__name__
+        notes["0"]["built"] = self.built
         return values, notes
 
     def save_own_variables(self, store: Any) -> None:
@@ -278,7 +281,15 @@ class State:
                 f"`{_MULTIPLIER}` = {factor} on it. Create the optimizer with that schedule."
             )
         given = _Waiting(values=values)
-        if self.built or given.size == len(self._positional_state()):
+        scalars = 2 if self._rate_is_state else 1  # type: ignore[attr-defined]
+        if self.built and given.size == scalars and not np.any(np.asarray(values["0"])):
+            self.reset_state()  # it was saved before it had slots
+            self._assign(
+                [values[str(i)] for i in range(scalars)],
+                "saved",
+                self._positional_state()[:scalars],
+            )
+        elif self.built or given.size == len(self._positional_state()):
             self._assign_numbered(given)
         else:
             self._let_wait(given)

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -61,15 +62,29 @@ def path_of(variable: Any) -> str:
     return str(path).split(":")[0]
 
 
+def unique_paths(paths: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Returns paths of which none is there twice: the later ones get a number.
+
+    Such a number never makes a name that another variable has of its own.
+
+    Args:
+      paths: the variables' own names.
+      taken: names that cannot be given again.
+    """
+    paths, used = list(paths), set(taken)
+    own, unique = set(paths), []
+    for path in paths:
+        numbers = (f"{path}_{n}" for n in itertools.count(1))
+        free = (name for name in numbers if name not in used and name not in own)
+        unique.append(path if path not in used else next(free))
+        used.add(unique[-1])
+    return unique
+
+
 def by_path(variables: Iterable[Any] | None) -> dict[str, Any]:
     """Returns variables by path; what has the same path gets a number."""
-    counts: collections.Counter[str] = collections.Counter()
-    found = {}
-    for variable in variables or ():
-        path = path_of(variable)
-        found[f"{path}_{counts[path]}" if counts[path] else path] = variable
-        counts[path] += 1
-    return found
+    found = list(variables or ())
+    return dict(zip(unique_paths(map(path_of, found)), found))
 
 
 def compute_dtype(variable: tf.Variable, path: str) -> tf.DType:
@@ -140,6 +155,8 @@ class Store:
       named: state variables by their names.
       step_slots: scalars that an algorithm carries from step to step, by name.
       extra: state variables that a subclass asked for itself.
+      owners: by the id of such a variable, the model variable that it was asked for, if
+        there is one, and the name of the slot.
       guard: counters of skipped steps, and the loss scale, by name.
       starts: by the id of a state variable, what returns its first value.
     """
@@ -154,11 +171,11 @@ class Store:
         self.named: dict[str, tf.Variable] = {}
         self.step_slots: dict[str, tf.Variable] = {}
         self.extra: list[tf.Variable] = []
+        self.owners: dict[int, tuple[tf.Variable, str]] = {}
         self.guard: dict[str, tf.Variable] = {}
         self.starts: dict[int, Callable[[], tf.Tensor]] = {}
         self._by_id: dict[int, Tracked] = {}
         self._index: dict[int, int] = {}
-        self._paths: collections.Counter[str] = collections.Counter()
         self._made: dict[tuple, tf.Variable] = {}
         self._requests: collections.Counter[tuple] = collections.Counter()
 
@@ -167,15 +184,16 @@ class Store:
         entry = self._by_id.get(id(variable))
         return entry or self._by_id.get(id(distribution.container(variable)))
 
-    def add(self, entry: Tracked) -> None:
-        """Adds a model variable; its path is numbered if it is taken already."""
-        count = self._paths[entry.path]
-        self._paths[entry.path] += 1
-        if count:
-            entry.path = f"{entry.path}_{count}"
-        self.tracked.append(entry)
-        self._by_id[id(entry.variable)] = entry
-        self._index[id(entry)] = len(self.tracked) - 1
+    def add(self, entries: Iterable[Tracked]) -> None:
+        """Adds model variables; a path is numbered if it is taken already."""
+        entries = list(entries)
+        taken = (entry.path for entry in self.tracked)
+        paths = unique_paths((entry.path for entry in entries), taken)
+        for entry, path in zip(entries, paths):
+            entry.path = path
+            self.tracked.append(entry)
+            self._by_id[id(entry.variable)] = entry
+            self._index[id(entry)] = len(self.tracked) - 1
 
     def index(self, entry: Tracked) -> int:
         """Returns an entry's place in model order."""
@@ -196,22 +214,38 @@ class Store:
         """Starts another build: requests are counted from the beginning again."""
         self._requests.clear()
 
-    def request(self, key: tuple, make: Callable[[], tf.Variable]) -> tuple[tf.Variable, bool]:
+    def request(
+        self,
+        key: tuple,
+        make: Callable[[], tf.Variable],
+        owner: tf.Variable | None = None,
+        slot: str = "",
+    ) -> tuple[tf.Variable, bool]:
         """Returns the variable asked for under a key, making it the first time.
 
         The n-th request for a key within one build gives the same variable as the
         n-th request in any other build, so that building again keeps the state.
 
+        Args:
+          key: what is asked for.
+          make: makes it.
+          owner: the model variable that it is for, if there is one.
+          slot: what it is called there.
+
         Returns:
           variable: the variable.
           is_new: whether it was made just now.
         """
-        numbered = (*key, self._requests[key])
+        number = self._requests[key]
         self._requests[key] += 1
+        numbered = (*key, number)
         if numbered in self._made:
             return self._made[numbered], False
         variable = make()
         self._made[numbered] = variable
+        if owner is not None:
+            name = f"{slot}_{number}" if number else slot
+            self.owners[id(variable)] = (owner, name)
         self.extra.append(variable)
         return variable, True
 

@@ -18,6 +18,7 @@ import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.damage as damage
 import tf_keras_optim.saving.hdf5 as hdf5
 from tf_keras_optim.engine import layout, named_state
+from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.saved_arrays import SavedArray
 
 MANIFEST = "manifest.json"
@@ -152,7 +153,7 @@ def _array(archive: zipfile.ZipFile, name: str, described: Mapping[str, Any]) ->
     if described["dtype"] == "bfloat16":
         value = value.view(tf.bfloat16.as_numpy_dtype)
     expected = {part: described[part] for part in ("shape", "dtype", "crc32")}
-    if named_state.fingerprint(value) != expected:
+    if fingerprint(value) != expected:
         raise ValueError(f"member {name} should be {expected}")
     return value
 

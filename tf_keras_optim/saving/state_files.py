@@ -16,6 +16,7 @@ import tensorflow as tf
 import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.reading as reading
 from tf_keras_optim.engine import named_state
+from tf_keras_optim.engine.fingerprints import fingerprint
 
 
 def write_state(
@@ -41,7 +42,7 @@ def write_state(
         zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
     ):
         for number, (key, value) in enumerate(arrays.items()):
-            members.append({"key": list(key), **named_state.fingerprint(value)})
+            members.append({"key": list(key), **fingerprint(value)})
             with archive.open(f"{number}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, _plain(key, value), allow_pickle=False)
         manifest = {

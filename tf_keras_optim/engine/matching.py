@@ -1,0 +1,249 @@
+"""Which saved model variable is which one here.
+
+Names decide where they agree. Keras numbers layers through the life of a process, so they
+often do not; then variables are taken in order, if every one has the saved one's last name
+and shape. The values of the weights decide between several possibilities, and show a mix-up.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_keras_optim.engine.fingerprints import fingerprint
+
+Pairs = dict[int, int]  # places among the saved variables, and the places here
+
+_NUMBERS = re.compile(r"(_\d+)+$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A model variable as it was saved.
+
+    Attributes:
+      path: its name then.
+      weight: its fingerprint then, `None` if it is not known.
+    """
+
+    path: str
+    weight: Mapping[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Here:
+    """A model variable of this process.
+
+    Attributes:
+      path: its name.
+      shape: its shape.
+      value: returns its value.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    value: Callable[[], np.ndarray]
+
+
+@dataclasses.dataclass
+class Match:
+    """What was found.
+
+    Attributes:
+      paths: saved paths and the path here, `None` where there is none.
+      doubts: lines of text, where the values of the weights speak against it.
+    """
+
+    paths: dict[str, str | None]
+    doubts: list[str] = dataclasses.field(default_factory=list)
+
+
+def match(saved: Sequence[Saved], here: Sequence[Here], compare_values: bool = True) -> Match:
+    """Returns which saved variable is which one here.
+
+    One side may have variables that the other has not: layers that were frozen or added.
+
+    Args:
+      saved: the saved variables, in model order.
+      here: the variables here, in model order.
+      compare_values: whether the values here may be looked at.
+
+    Returns:
+      match: where nothing else can be told, a variable is the one of the same path.
+    """
+    pairs = _by_path(saved, here)
+    if pairs is not None and len(saved) == len(here) and _keeps_order(pairs):
+        return Match(_paths(pairs, saved, here))
+    if pairs is None:
+        pairs = _by_end_of_path(saved, here)
+    if pairs is None:
+        pairs = _in_order(saved, here)
+    values = _Values(saved, here) if compare_values else None
+    if pairs is not None and values is None:
+        return Match(_paths(pairs, saved, here))
+    doubts = values.doubts(pairs) if pairs is not None and values is not None else []
+    if values is not None and (pairs is None or doubts):
+        by_value = values.pairs()
+        if by_value is not None:
+            return Match(_paths(by_value, saved, here))
+    if pairs is None:
+        known = {variable.path for variable in here}
+        return Match({s.path: s.path if s.path in known else None for s in saved})
+    return Match(_paths(pairs, saved, here), doubts)
+
+
+def _paths(pairs: Pairs, saved: Sequence[Saved], here: Sequence[Here]) -> dict[str, str | None]:
+    found = {saved[i].path: here[j].path for i, j in pairs.items()}
+    return {s.path: found.get(s.path) for s in saved}
+
+
+def _keeps_order(pairs: Pairs) -> bool:
+    order = [pairs[i] for i in sorted(pairs)]
+    return order == sorted(order)
+
+
+def _fits(saved: Saved, here: Here) -> bool:
+    return saved.weight is None or tuple(saved.weight["shape"]) == tuple(here.shape)
+
+
+def _whole(pairs: Pairs, saved: Sequence[Saved], here: Sequence[Here]) -> Pairs | None:
+    """Returns the pairs if every variable of one side has one and the shapes agree."""
+    enough = len(pairs) == min(len(saved), len(here))
+    same = all(_fits(saved[i], here[j]) for i, j in pairs.items())
+    return pairs if enough and same else None
+
+
+def _by_path(saved: Sequence[Saved], here: Sequence[Here]) -> Pairs | None:
+    places = {variable.path: j for j, variable in enumerate(here)}
+    pairs = {i: places[s.path] for i, s in enumerate(saved) if s.path in places}
+    return _whole(pairs, saved, here)
+
+
+def _by_end_of_path(saved: Sequence[Saved], here: Sequence[Here]) -> Pairs | None:
+    """Compares the paths without what stands in front: the model may have another name."""
+    sides = [[v.path.split("/") for v in side] for side in (saved, here)]
+    deepest = max((len(path) for side in sides for path in side), default=0)
+    for depth in range(deepest - 1, 1, -1):
+        ends = [[tuple(path[-depth:]) for path in side] for side in sides]
+        if any(len(set(side)) != len(side) for side in ends):
+            return None
+        places = {end: j for j, end in enumerate(ends[1])}
+        pairs = {i: places[end] for i, end in enumerate(ends[0]) if end in places}
+        found = _whole(pairs, saved, here)
+        # What only one side has could be what was numbered anew.
+        if found is not None and len(saved) == len(here):
+            return found
+    return None
+
+
+def _in_order(saved: Sequence[Saved], here: Sequence[Here]) -> Pairs | None:
+    """Pairs variables in order, if there is only one way to do so."""
+
+    def fits(i: int, j: int) -> bool:
+        ends = [_without_number(v.path.split("/")[-1]) for v in (saved[i], here[j])]
+        return ends[0] == ends[1] and _fits(saved[i], here[j])
+
+    if len(saved) <= len(here):
+        pairs = _only_embedding(len(saved), len(here), fits)
+    else:
+        found = _only_embedding(len(here), len(saved), lambda j, i: fits(i, j))
+        pairs = None if found is None else {i: j for j, i in found.items()}
+    if pairs is None:
+        return None
+    # Names that are here too, but elsewhere, must have come about by other numbers.
+    known = {variable.path for variable in here}
+    moved = [(saved[i].path, here[j].path) for i, j in pairs.items()]
+    numbered = all(_unnumbered(one) == _unnumbered(other) for one, other in moved)
+    return pairs if numbered or not any(one in known for one, _ in moved) else None
+
+
+def _without_number(name: str) -> str:
+    return _NUMBERS.sub("", name)
+
+
+def _unnumbered(path: str) -> list[str]:
+    return [_without_number(name) for name in path.split("/")]
+
+
+def _only_embedding(few: int, many: int, fits: Callable[[int, int], bool]) -> Pairs | None:
+    """Pairs each of the few, in order, with one of the many, if one way alone is possible."""
+    first = _embedded(range(few), range(many), fits)
+    last = _embedded(range(few)[::-1], range(many)[::-1], fits)
+    return first if first == last else None
+
+
+def _embedded(
+    few: Sequence[int], many: Sequence[int], fits: Callable[[int, int], bool]
+) -> Pairs | None:
+    """Returns for each of the few the next of the many that fits."""
+    pairs: Pairs = {}
+    rest = iter(many)
+    for one in few:
+        found = next((other for other in rest if fits(one, other)), None)
+        if found is None:
+            return None
+        pairs[one] = found
+    return pairs
+
+
+class _Values:
+    """What the values of the weights say about who is who.
+
+    Args:
+      saved: the saved variables.
+      here: the variables here.
+    """
+
+    def __init__(self, saved: Sequence[Saved], here: Sequence[Here]):
+        self._saved, self._here = saved, here
+        self._equal: dict[tuple, list[int]] = {}
+        self._telling: set[int] = set()
+        if not any(variable.weight for variable in saved):
+            return
+        for j, variable in enumerate(here):
+            value = variable.value()
+            self._equal.setdefault(_mark(fingerprint(value)), []).append(j)
+            # What is still as an initializer made it, all zeros say, tells nothing.
+            if value.size > 1 and not (value == value.flat[0]).all():
+                self._telling.add(j)
+
+    def _candidates(self, saved: Saved) -> list[int]:
+        return [] if saved.weight is None else self._equal.get(_mark(saved.weight), [])
+
+    def doubts(self, pairs: Pairs) -> list[str]:
+        """Returns a line for each saved weight that another variable here has."""
+        lines = []
+        for i, j in pairs.items():
+            others = self._candidates(self._saved[i])
+            if others and j not in others and self._telling.issuperset(others):
+                names = " or ".join(self._here[k].path for k in others)
+                lines.append(
+                    f"{self._saved[i].path}: the saved weight is that of {names} here, while "
+                    f"names and order say {self._here[j].path}"
+                )
+        return lines
+
+    def pairs(self) -> Pairs | None:
+        """Returns the pairs of equal weights, if every saved one has one of its own."""
+        found = [self._candidates(saved) for saved in self._saved]
+        pairs = {i: equal[0] for i, equal in enumerate(found) if len(equal) == 1}
+        layers = {
+            _layer(self._saved[i].path): _layer(self._here[j].path) for i, j in pairs.items()
+        }
+        for i, equal in enumerate(found):
+            if len(equal) > 1:  # several layers have it; it goes with the rest of its own
+                layer = layers.get(_layer(self._saved[i].path))
+                near = [j for j in equal if _layer(self._here[j].path) == layer]
+                pairs |= {i: near[0]} if len(near) == 1 else {}
+        distinct = len(set(pairs.values())) == len(pairs) == len(self._saved)
+        return pairs if distinct and self._telling.intersection(pairs.values()) else None
+
+
+def _layer(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _mark(found: Mapping[str, Any]) -> tuple:
+    return (tuple(found["shape"]), found["dtype"], found["crc32"])
