@@ -19,9 +19,11 @@ def local(variable: tf.Variable) -> tf.Variable:
     primary one. Plain variables come back unchanged. Assigning to a component
     needs no call across replicas.
     """
-    if isinstance(variable, tf.distribute.DistributedValues):
-        return variable._get()
-    return variable
+    if not isinstance(variable, tf.distribute.DistributedValues):
+        return variable
+    if tf.distribute.in_cross_replica_context():
+        return variable._get_on_device_or_primary()  # `_get` may give a copy of the value
+    return variable._get()
 
 
 def container(variable: tf.Variable) -> tf.Variable:

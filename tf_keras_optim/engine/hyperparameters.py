@@ -184,7 +184,8 @@ class LearningRate(Hyperparameter):
     """The learning rate: a number kept in a variable, a schedule or a callable.
 
     Declaring it again in a subclass changes its default:
-    `learning_rate = tko.LearningRate(0.01)`.
+    `learning_rate = tko.LearningRate(0.01)`. A callable is asked at every eager step and at
+    every call of a traced function.
     """
 
     def __init__(self, default: float = 0.001):
@@ -197,8 +198,10 @@ class LearningRate(Hyperparameter):
         instance._set_learning_rate(value)
 
     def check(self, value: Any, owner: str) -> Any:
-        """Returns a float, or the schedule or callable that was given."""
+        """Returns a float, or what was given: a schedule, a callable, a tensor of a graph."""
         if callable(value) and not isinstance(value, tf.Variable):
+            return value
+        if tf.is_tensor(value) and not hasattr(value, "numpy") and value.shape.rank == 0:
             return value
         number = plain_number(value)
         is_number = isinstance(number, numbers.Real) and not isinstance(number, bool)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, explain, hyperparameters
+from tf_keras_optim.engine import distribution, explain, hyperparameters, late_rates
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.applying import Applying
 from tf_keras_optim.engine.explain import VariableReport
@@ -52,6 +52,8 @@ class Engine(Algorithm, Applying):
         self.name = name or self._default_name()
         self.trace_count = 0
         self._traced_in_graph = False
+        self._outside = ()
+        self._rate_supply = self._no_dependency(late_rates.RateSupply(self))
         self._is_built = False
         self._store = Store()
         self._exclusions = DecayExclusions()
@@ -162,16 +164,23 @@ class Engine(Algorithm, Applying):
         return tf.stack([tf.constant(own, tf.int32), tf.cast(updates, tf.int32)])
 
     def _dynamic_scalars(
-        self, dtype: tf.DType, rate: Any, updates: tf.Tensor
+        self,
+        dtype: tf.DType,
+        rate: Any,
+        updates: tf.Tensor,
+        asked: Mapping[str, tf.Tensor] | None = None,
     ) -> dict[str, tf.Tensor]:
         """Returns what varies from step to step, as 0-d tensors of a dtype."""
+        asked = asked or {}
         scalars = {
             "learning_rate": tf.cast(rate, dtype),
             "step": tf.cast(updates + 1, dtype),
         }
         for name, value in self._values().items():
             if self._is_schedule(value):
-                scalars[name] = tf.cast(value(updates), dtype)
+                if name not in asked:
+                    value = late_rates.value_of(value, updates, name, self._title())
+                scalars[name] = tf.cast(asked.get(name, value), dtype)
         for name, variable in self._store.step_slots.items():
             scalars[name] = tf.cast(distribution.local(variable).read_value(), dtype)
         further = self.prepare(Scalars(self._static_scalars(), scalars))
@@ -192,8 +201,8 @@ class Engine(Algorithm, Applying):
         if self.skip_nonfinite or self._guard is not None:
             self._guard_steps()
         self._make_executors()
-        self._steps.clear()
-        self._lookups.clear()
+        self._outside = tuple(n for n in self._outside if n != name)
+        self._forget_steps()
         for entry in self._store.tracked:
             self._make_slots(entry)
 

@@ -1,10 +1,11 @@
 """The learning rate (number, schedule or callable) and the counter it goes by."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, guard, hyperparameters
+from tf_keras_optim.engine import distribution, guard, hyperparameters, late_rates
 from tf_keras_optim.engine.contract import Contract
 
 
@@ -12,9 +13,15 @@ class Rates(Contract):
     """The part of an optimizer that knows the learning rate and counts."""
 
     _parameters: ClassVar[dict[str, hyperparameters.Hyperparameter]]
+    _outside: tuple[str, ...]  # hyperparameters that steps of its own are given from outside
+    _rate_supply: late_rates.RateSupply
 
     def _is_schedule(self, value: Any) -> bool:
         """Says whether a value is one of this Keras' learning-rate schedules."""
+        raise NotImplementedError
+
+    def _float_type(self) -> str:
+        """Returns the dtype in which this Keras keeps numbers, e.g. "float32"."""
         raise NotImplementedError
 
     def _get_learning_rate(self) -> Any:
@@ -28,11 +35,18 @@ class Rates(Contract):
     def _set_learning_rate(self, value: Any) -> None:
         value = self._parameters["learning_rate"].check(value, type(self).__name__)
         store = self._store
+        is_symbolic = tf.is_tensor(value)
+        if is_symbolic and not self._rate_can_be_set():
+            raise ValueError(
+                f"{type(self).__name__}: argument `learning_rate` is a tensor of a graph that "
+                f"is being traced, {value!r}. It can be assigned where the rate is a number or "
+                "follows a schedule. Create the optimizer outside the function, with a number."
+            )
         if not callable(value) and store.rate is not None:
-            store.rate.assign(value)
+            self._assign_learning_rate(value) if is_symbolic else store.rate.assign(value)
             return
         if not callable(value) and store.multiplier is not None:
-            self._scale_schedule(value)
+            self._assign_learning_rate(value) if is_symbolic else self._scale_schedule(value)
             return
         if callable(value) and not self._is_schedule(value):
             hyperparameters.check_callable_rate(value, type(self).__name__)
@@ -47,18 +61,31 @@ class Rates(Contract):
             store.rate = self._make_rate("learning_rate", value)
         if self._is_schedule(value):
             store.multiplier = self._make_rate("learning_rate_multiplier", 1.0)
+        is_called = callable(value) and not self._is_schedule(value)
+        self._forget_steps()
+        self._outside = ("learning_rate",) if is_called else ()
+
+    def _forget_steps(self) -> None:
+        """Drops the steps that were traced; the next call traces anew."""
         self._steps.clear()
         self._lookups.clear()
 
     def _make_rate(self, name: str, value: float) -> tf.Variable:
-        variable = self._make(name, lambda: tf.constant(value, tf.float32), aggregated=True)
+        wide = self._float_type() == "float64"
+        dtype = tf.float64 if wide else tf.float32
+        variable = self._make(name, lambda: tf.constant(value, dtype), aggregated=True)
         self._publish(f"_{name}", variable)
         return variable
 
     def _scale_schedule(self, rate: float) -> None:
         """Sets the multiplier so that the rate of the next update is a given number."""
         with tf.init_scope():
-            scheduled = float(self._store.rate_source(self._updates()))
+            updates = self._updates()
+            scheduled = self._scheduled_rate(updates)
+            current = self._learning_rate_at(updates)
+            if tf.cast(rate, current.dtype) == current:
+                return  # the factor need not change, whatever the schedule is at this step
+            scheduled = float(scheduled)
         if scheduled == 0.0:
             raise ValueError(
                 f"{self._title()} follows {self._store.rate_source!r}, which is 0 at this "
@@ -103,7 +130,7 @@ class Rates(Contract):
         return self._store.rate is not None or self._store.multiplier is not None
 
     def _assign_learning_rate(self, rate: tf.Tensor) -> None:
-        """Sets the rate of the next update to a 0-d float32 tensor, in a graph."""
+        """Sets the rate of the next update to a 0-d tensor, in a graph."""
         store = self._store
         valid = tf.math.is_finite(rate) & (rate >= 0.0)
         message = "`learning_rate` must be a finite number of at least 0. Received:"
@@ -111,12 +138,20 @@ class Rates(Contract):
         target: Any = store.rate
         value = rate
         if target is None:
-            scheduled = tf.cast(store.rate_source(self._updates()), tf.float32)
+            target = store.multiplier
+            updates = self._updates()
+            scheduled = self._scheduled_rate(updates)
+            rate = tf.cast(rate, scheduled.dtype)
+            keeps = tf.equal(rate, self._learning_rate_at(updates))
             message = "The schedule is 0 at this step: no factor on it gives the learning rate"
-            checks.append(tf.debugging.Assert(scheduled != 0.0, [message, rate]))
-            target, value = store.multiplier, rate / scheduled
+            possible = keeps | (scheduled != 0.0)
+            checks.append(tf.debugging.Assert(possible, [message, rate]))
+            before = tf.cast(distribution.local(target).read_value(), rate.dtype)
+            value = tf.where(keeps, before, tf.math.divide_no_nan(rate, scheduled))
+        if not tf.distribute.in_cross_replica_context():
+            target = distribution.local(target)
         with tf.control_dependencies(checks):
-            target.assign(tf.identity(value))
+            target.assign(tf.cast(tf.identity(value), target.dtype))
 
     @property
     def current_learning_rate(self) -> Any:
@@ -138,22 +173,71 @@ class Rates(Contract):
     def lr(self, value: Any) -> None:
         self.learning_rate = value
 
-    def _rate_from_callable(self) -> tf.Tensor | None:
-        """Asks a callable for the rate now; `None` where the step finds it itself."""
+    def _scheduled_rate(self, updates: tf.Tensor) -> tf.Tensor:
+        """Returns what the schedule gives after a number of updates, a 0-d tensor."""
+        title = self._title()
         source = self._store.rate_source
-        if source is None or self._is_schedule(source):
-            return None
-        return tf.cast(source(), tf.float32)
+        return late_rates.number(
+            late_rates.value_of(source, updates, "learning_rate", title), title
+        )
 
-    def _learning_rate_at(self, updates: tf.Tensor) -> tf.Tensor:
-        """Returns the rate, a 0-d float32 tensor, after a number of updates."""
+    def _learning_rate_at(self, updates: Any) -> tf.Tensor:
+        """Returns the rate, a 0-d float32 or float64 tensor, after a number of updates."""
         store = self._store
         if store.rate is not None:
             return distribution.local(store.rate).read_value()
         if self._is_schedule(store.rate_source):
-            rate = tf.cast(store.rate_source(updates), tf.float32)
-            return rate * distribution.local(store.multiplier).read_value()
-        return self._rate_from_callable()
+            rate = self._scheduled_rate(updates)
+            factor = distribution.local(store.multiplier).read_value()
+            return rate * tf.cast(factor, rate.dtype)
+        return late_rates.number(store.rate_source(), self._title())
+
+    def _asked(self) -> dict[str, tf.Tensor]:
+        """Returns now, outside of functions, what steps of its own cannot compute.
+
+        That is the value of a callable, and of a schedule that cannot be traced.
+        """
+        found = {}
+        for name in self._outside:
+            if name == "learning_rate":
+                found[name] = self._learning_rate_at(self._updates())
+            else:
+                found[name] = tf.convert_to_tensor(getattr(self, name)(self._updates()))
+        return found
+
+    def _ask_from_now_on(self, name: str) -> None:
+        """Has a hyperparameter computed outside of functions from the next call on."""
+        self._outside = (*self._outside, name)
+
+    def _rate_of_step(
+        self, updates: tf.Tensor, asked: Mapping[str, tf.Tensor] | None
+    ) -> tf.Tensor:
+        """Returns the rate of a step, a 0-d tensor.
+
+        Args:
+          updates: number of updates so far.
+          asked: what `_asked` returned, in a step of its own; `None` in other functions.
+        """
+        if asked is not None:
+            given = asked.get("learning_rate")
+            return self._learning_rate_at(updates) if given is None else given
+        store, traced, failed = self._store, None, None
+        is_called = store.rate is None and not self._is_schedule(store.rate_source)
+        if is_called:
+            value = store.rate_source()
+            if not late_rates.is_of_this_moment(value):
+                traced = late_rates.number(value, self._title())
+        else:
+            try:
+                traced = self._learning_rate_at(updates)
+            except late_rates.UntraceableError as error:
+                failed = error
+        late = late_rates.captured(self, self._rate_supply, traced is not None)
+        if late is not None:
+            return late_rates.chosen(late, updates, traced)
+        if failed is not None:
+            raise failed
+        return self._learning_rate_at(updates) if traced is None else traced
 
     def _updates(self) -> tf.Tensor:
         """Returns the number of real updates so far, a 0-d int64 tensor."""
@@ -188,8 +272,7 @@ class Rates(Contract):
         policy = self._guard.policy
         self._guard.active = self.skip_nonfinite or policy is not None
         self._guard.limit = (policy or self).max_consecutive_skips
-        self._steps.clear()
-        self._lookups.clear()
+        self._forget_steps()
 
     @property
     def skipped_steps(self) -> Any:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import distribution, formulas, loops, rows
 from tf_keras_optim.engine.guard import Verdict
 from tf_keras_optim.engine.kernels import average_only
+from tf_keras_optim.engine.late_rates import UntraceableError
 from tf_keras_optim.engine.store import Tracked
 
 
@@ -40,35 +41,50 @@ class Step:
           gradients: the gradients.
           bad_elsewhere: 0-d bool tensor: another replica found its gradients not finite.
         """
-        rate = self.optimizer._rate_from_callable()
         if not tf.executing_eagerly():
             self.optimizer._traced_in_graph = True
-            self._body(gradients, rate, bad_elsewhere)
+            try:
+                self._body(gradients, None, bad_elsewhere)
+            except UntraceableError as error:
+                raise TypeError(str(error)) from error
             return
         with tf.init_scope():  # outside any gradient tape
-            self._call(gradients, rate, bad_elsewhere)
+            while True:
+                try:
+                    self._call(gradients, self.optimizer._asked(), bad_elsewhere)
+                    return
+                except UntraceableError as error:
+                    self.optimizer._ask_from_now_on(error.name)
 
     def _call(
-        self, gradients: list[Any], rate: tf.Tensor | None, bad_elsewhere: tf.Tensor | None
+        self,
+        gradients: list[Any],
+        asked: dict[str, tf.Tensor],
+        bad_elsewhere: tf.Tensor | None,
     ) -> None:
         """Calls the traced step, dense ones without what `tf.function` does for each argument.
 
         With hundreds of variables that takes longer than the step itself.
         """
         if any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients):
-            self._function(gradients, rate, bad_elsewhere)
+            self._function(gradients, asked, bad_elsewhere)
             return
-        tensors = [*gradients, *(t for t in (rate, bad_elsewhere) if t is not None)]
-        key = (rate is None, *[(tensor._shape_tuple(), tensor.dtype) for tensor in tensors])
+        tensors = [*gradients, *(asked[name] for name in sorted(asked))]
+        if bad_elsewhere is not None:
+            tensors.append(bad_elsewhere)
+        key = (*asked, *[(tensor._shape_tuple(), tensor.dtype) for tensor in tensors])
         found = self._traced.get(key)
         if found is None:
-            traced = self._function.get_concrete_function(gradients, rate, bad_elsewhere)
+            traced = self._function.get_concrete_function(gradients, asked, bad_elsewhere)
             found = self._traced[key] = (traced, traced.captured_inputs)
         traced, captured = found
         traced._call_flat(tensors, captured)
 
     def _body(
-        self, gradients: list[Any], rate: tf.Tensor | None, bad_elsewhere: tf.Tensor | None
+        self,
+        gradients: list[Any],
+        asked: Mapping[str, tf.Tensor] | None,
+        bad_elsewhere: tf.Tensor | None,
     ) -> None:
         for entry, gradient in zip(self.entries, gradients):
             _check_gradient(entry, gradient)
@@ -76,7 +92,7 @@ class Step:
         pairs = [(entry, self._taken(entry, g)) for entry, g in zip(self.entries, gradients)]
         guard = self.optimizer._guard
         if guard is None or not guard.active:
-            self._count(pairs, rate, None)
+            self._count(pairs, asked, None)
             return
         learned = [(entry, _given(entry, g)) for entry, g in pairs if not entry.overwrite]
         values = [gradient for _, gradient in learned]
@@ -89,7 +105,7 @@ class Step:
             finite = tf.logical_and(finite, tf.logical_not(bad_elsewhere))
 
         def proceed() -> None:
-            self._count(pairs, rate, verdict)
+            self._count(pairs, asked, verdict)
             guard.passed()
 
         def skip() -> None:
@@ -100,7 +116,7 @@ class Step:
     def _count(
         self,
         pairs: Sequence[tuple[Tracked, Any]],
-        rate: tf.Tensor | None,
+        asked: Mapping[str, tf.Tensor] | None,
         verdict: Verdict | None,
     ) -> None:
         """One call with good gradients: updates or accumulates, and counts."""
@@ -109,12 +125,12 @@ class Step:
         steps = optimizer.gradient_accumulation_steps or 1
         updates = optimizer._updates()
         if steps == 1:
-            self._update(pairs, updates, rate, verdict)
+            self._update(pairs, updates, asked, verdict)
         else:
             for entry, gradient in pairs:
                 _accumulate(entry, gradient, verdict)
             due = tf.equal((iterations.read_value() + 1) % steps, 0)
-            loops.choose(due, lambda: self._update(self._waiting(), updates, rate))
+            loops.choose(due, lambda: self._update(self._waiting(), updates, asked))
         iterations.assign_add(1)
 
     def _waiting(self) -> list[tuple[Tracked, tf.Tensor | None]]:
@@ -140,7 +156,7 @@ class Step:
         self,
         pairs: Sequence[tuple[Tracked, tf.Tensor | None]],
         updates: tf.Tensor,
-        rate: tf.Tensor | None,
+        asked: Mapping[str, tf.Tensor] | None,
         verdict: Verdict | None = None,
     ) -> None:
         """One real update. A gradient of `None` stands for the accumulated one."""
@@ -150,13 +166,14 @@ class Step:
             if entry.overwrite:
                 _overwrite(entry, gradient)
         scales = self._scales([_given(e, g) for e, g in learned], verdict)
-        if rate is None:
-            rate = optimizer._learning_rate_at(updates)
+        rate = optimizer._rate_of_step(updates, asked)
         averaging = self._averaging(updates)
         scalars: dict[tf.DType, Mapping[str, tf.Tensor]] = {}
         for (entry, gradient), scale in zip(learned, scales):
             if entry.dtype not in scalars:
-                scalars[entry.dtype] = optimizer._dynamic_scalars(entry.dtype, rate, updates)
+                scalars[entry.dtype] = optimizer._dynamic_scalars(
+                    entry.dtype, rate, updates, asked
+                )
             options = dict(averaging)
             if scale is not None:
                 options["scale"] = tf.cast(scale, entry.dtype)

@@ -58,13 +58,17 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
     def _default_name(self) -> str:
         return type(self).__name__
 
+    def _float_type(self) -> str:
+        return tf_keras.backend.floatx()
+
     def _is_schedule(self, value: Any) -> bool:
         return isinstance(value, schedules.LearningRateSchedule)
 
     def _get_learning_rate(self) -> Any:
         rate = super()._get_learning_rate()
-        if self._store.multiplier is not None:
+        if self._store.rate is None:
             # Callbacks assign to what they read, which would be a variable in Keras.
+            rate = tf.identity(rate)
             rate.assign = self._set_learning_rate
         return rate
 

@@ -57,6 +57,9 @@ class Keras3Optimizer(Engine, keras.optimizers.Optimizer):
     def _default_name(self) -> str:
         return naming.snake_case(type(self).__name__)
 
+    def _float_type(self) -> str:
+        return keras.backend.floatx()
+
     def _is_schedule(self, value: Any) -> bool:
         return isinstance(value, keras.optimizers.schedules.LearningRateSchedule)
 

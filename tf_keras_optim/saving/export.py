@@ -11,7 +11,7 @@ import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
 import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.signature as signature
-from tf_keras_optim.engine import kernels
+from tf_keras_optim.engine import kernels, late_rates
 from tf_keras_optim.engine.store import by_path
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
@@ -111,7 +111,8 @@ def _tracing(optimizer: Any, compiled: bool) -> Iterator[None]:
     """Traces without kernels if asked to, and leaves no trace of it in the optimizer."""
     inner = _inner(optimizer)
     before = inner._traced_in_graph
-    with contextlib.nullcontext() if compiled else kernels.uncompiled():
+    uncompiled = contextlib.nullcontext() if compiled else kernels.uncompiled()
+    with uncompiled, late_rates.fixed():
         try:
             yield
         finally:

@@ -1,0 +1,251 @@
+"""Learning rates that a traced function is given when it is called.
+
+A traced function holds the schedule that it was traced with. Therefore it takes in one more
+array at every call: as a rule one that says nothing, but the rates of the next updates where
+the optimizer follows another schedule by now, or one that cannot be traced.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.saved_model import save_context
+
+from tf_keras_optim.engine import distribution
+
+AHEAD = 1024  # updates that are computed at a time; twice as many as one call may make, or more
+
+_fixed = contextvars.ContextVar("fixed", default=False)
+_NOTHING = -np.inf
+
+# What a schedule in plain Python raises when its step is no number yet.
+_NOT_TRACEABLE = (TypeError, ValueError, AttributeError, NotImplementedError)
+
+
+class UntraceableError(TypeError):
+    """A schedule cannot be traced into a graph.
+
+    Attributes:
+      name: the hyperparameter that follows it.
+    """
+
+    def __init__(self, name: str, source: Any, title: str):
+        super().__init__(
+            f"{title}: `{name}` follows {source!r}, which fails inside a traced function, "
+            "where the step is a tensor without a value. Write the schedule with TensorFlow's "
+            "operations (`tf.where(step < 10, 0.1, 0.01)` instead of `if step < 10`), or take "
+            "the steps outside of `tf.function`."
+        )
+        self.name = name
+
+
+@contextlib.contextmanager
+def fixed() -> Iterator[None]:
+    """What is traced in this block keeps its schedule: it will run without Python."""
+    token = _fixed.set(True)
+    try:
+        yield
+    finally:
+        _fixed.reset(token)
+
+
+def is_of_this_moment(value: Any) -> bool:
+    """Says whether a graph would keep a value as it is now: a number or an eager tensor."""
+    if isinstance(value, (bool, int, float, np.generic, np.ndarray)):
+        return True
+    is_variable = isinstance(value, tf.Variable)
+    return tf.is_tensor(value) and not is_variable and hasattr(value, "numpy")
+
+
+def number(value: Any, title: str) -> tf.Tensor:
+    """Returns a learning rate that a schedule or callable gave, as a 0-d tensor.
+
+    Args:
+      value: a number, tensor or variable.
+      title: the optimizer, for the message.
+
+    Returns:
+      A tensor of dtype float64 where the value is one, or a Python number; else float32.
+
+    Raises:
+      ValueError: it has a shape.
+    """
+    if isinstance(value, (bool, int, float, np.generic, np.ndarray)):
+        value = np.asarray(value, np.float64)
+    tensor = tf.convert_to_tensor(value)
+    if tensor.shape.rank not in (0, None):
+        raise ValueError(
+            f"{title}: a schedule or callable for `learning_rate` must return one number. "
+            f"Received: a value of shape {tensor.shape}."
+        )
+    return tensor if tensor.dtype == tf.float64 else tf.cast(tensor, tf.float32)
+
+
+def value_of(source: Any, updates: tf.Tensor, name: str, title: str) -> Any:
+    """Returns what a schedule gives after a number of updates.
+
+    Raises:
+      UntraceableError: it raises in a graph; outside of one its own error goes through.
+    """
+    if tf.is_tensor(updates) and not hasattr(updates, "numpy"):
+        try:
+            return source(updates)
+        except _NOT_TRACEABLE as error:
+            raise UntraceableError(name, source, title) from error
+    return source(updates)
+
+
+class RateSupply:
+    """Computes the rates of the next updates outside of functions.
+
+    Args:
+      optimizer: the engine whose learning rate it is.
+    """
+
+    def __init__(self, optimizer: Any):
+        self._optimizer = optimizer
+        self._nothing: tf.Tensor | None = None
+        self._source: Any = None
+        self._start = self._last = 0
+        self._table: tf.Tensor | None = None
+
+    def nothing(self) -> tf.Tensor:
+        """Returns the array that leaves a function with the rate it was traced with."""
+        if self._nothing is None:
+            with tf.init_scope():
+                self._nothing = tf.constant([_NOTHING], tf.float64)
+        return self._nothing
+
+    def rates(self) -> tf.Tensor:
+        """Returns rates, float64 [n]: that of update u stands at place u modulo n."""
+        optimizer = self._optimizer
+        store, source = optimizer._store, optimizer._store.rate_source
+        if store.multiplier is None:
+            rate = optimizer._learning_rate_at(None)
+            return tf.reshape(tf.cast(rate, tf.float64), [1])
+        first = int(optimizer._updates())
+        if self._source is not source or not self._start <= first <= self._start + AHEAD // 2:
+            self._check_progress(source, first)
+            self._compute(source, first)
+        self._last = first
+        assert self._table is not None
+        factor = distribution.local(store.multiplier).read_value()
+        return self._table * tf.cast(factor, tf.float64)
+
+    def _check_progress(self, source: Any, first: int) -> None:
+        """Raises if the call before made more updates than it had rates for."""
+        if self._source is source and first > self._start + AHEAD and first > self._last:
+            raise RuntimeError(
+                f"{self._optimizer._title()}: one call of a function made {first - self._last} "
+                f"updates. Where a schedule was assigned after that function had been traced, "
+                f"or cannot be traced, a call may make {AHEAD // 2}. Make the function anew, "
+                "e.g. by `model.compile`, or let it take fewer steps."
+            )
+
+    def _compute(self, source: Any, first: int) -> None:
+        title = self._optimizer._title()
+
+        def at(step: tf.Tensor) -> tf.Tensor:
+            value = value_of(source, step, "learning_rate", title)
+            return tf.cast(number(value, title), tf.float64)
+
+        steps = np.arange(first, first + AHEAD, dtype=np.int64)
+        one = tf.function(at, autograph=False)
+        together = tf.function(
+            lambda: tf.map_fn(one, tf.constant(steps), fn_output_signature=tf.float64),
+            autograph=False,
+        )
+        try:
+            one.get_concrete_function(tf.TensorSpec([], tf.int64))  # `map_fn` must not fail
+            values = together()
+        except (UntraceableError, tf.errors.OpError):
+            values = _one_by_one(at, steps)
+        self._table = tf.roll(values, first % AHEAD, axis=0)
+        self._source, self._start, self._last = source, first, first
+
+
+def _one_by_one(at: Callable[[tf.Tensor], tf.Tensor], steps: np.ndarray) -> tf.Tensor:
+    """Returns the rates of steps, NaN from the first on that has none, as a table may end."""
+    values = [at(tf.constant(steps[0]))]
+    for step in steps[1:]:
+        try:
+            values.append(at(tf.constant(step)))
+        except Exception:  # raised again when the training comes to this step
+            break
+    return tf.stack(values + [tf.constant(np.nan, tf.float64)] * (len(steps) - len(values)))
+
+
+def captured(optimizer: Any, supply: RateSupply, traced: bool) -> tf.Tensor | None:
+    """Returns in a graph the array that it is given at every call; `None` if it cannot be.
+
+    Args:
+      optimizer: the engine.
+      supply: what computes the array.
+      traced: whether the graph holds the rate itself, so that as a rule nothing is to be given.
+    """
+    graph = _function_graph()
+    if graph is None or _fixed.get() or save_context.in_save_context():
+        return None
+    store = optimizer._store
+    rate, source = store.rate, store.rate_source
+
+    def value() -> tf.Tensor:
+        same = store.rate is rate and store.rate_source is source
+        return supply.nothing() if traced and same else supply.rates()
+
+    key = ("learning rate", id(optimizer), id(rate), id(source), traced)
+    return _captured_in(graph, key, value, supply.nothing() if traced else None)
+
+
+def _function_graph() -> Any:
+    """Returns the graph of the function that is traced now, around loops and conditions.
+
+    `None` in a graph whose captures cannot be computed at each call (one of TensorFlow 1).
+    """
+    graph = tf.compat.v1.get_default_graph()
+    while getattr(graph, "is_control_flow_graph", False):
+        graph = graph.outer_graph
+    return graph if hasattr(graph, "capture_call_time_value") else None
+
+
+def _captured_in(graph: Any, key: tuple, value: Callable[[], tf.Tensor], default: Any) -> Any:
+    """Returns a tensor of a function's graph that is `value()` at every call of it.
+
+    A function that calls that one takes the value in likewise. TensorFlow does this for calls
+    that stand in a function itself; calls in its loops and conditions are cared for here.
+    """
+    captures = graph.function_captures
+    if key in captures.by_ref_internal:
+        return captures.by_ref_internal[key]
+    with graph.as_default():
+        inside = graph.capture_call_time_value(
+            value, tf.TensorSpec([None], tf.float64), key=key, default_value=default
+        )
+    plain = captures.by_ref_external[key]
+
+    def at_call() -> Any:
+        outer = None if tf.executing_eagerly() else _function_graph()
+        return plain() if outer is None else [_captured_in(outer, key, value, default)]
+
+    at_call.output_spec = plain.output_spec  # type: ignore[attr-defined]
+    captures.add_or_replace(
+        key, at_call, inside, tracetype=captures.by_ref_tracetype[key], is_by_ref=True
+    )
+    return inside
+
+
+def chosen(given: tf.Tensor, updates: tf.Tensor, traced: tf.Tensor | None) -> tf.Tensor:
+    """Returns the rate of the next update: that of `captured`, or else the traced one.
+
+    Args:
+      given: what `captured` returned.
+      updates: number of updates so far, 0-d int64.
+      traced: the rate of the graph, or `None` if it has none.
+    """
+    late = tf.gather(given, tf.math.floormod(updates, tf.size(given, tf.int64)))
+    if traced is None:
+        return late
+    return tf.where(late == _NOTHING, tf.cast(traced, tf.float64), late)
