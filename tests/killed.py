@@ -131,10 +131,10 @@ def main():
             sys.exit(f"a process ended with status {status} before it was killed")
         os.close(reading)
         os.close(writing)
-        leftovers += len(list(options.directory.glob(".state.npz*")))
+        leftovers += len(list(options.directory.glob(".*")))
         print("killed at random", flush=True)
     finish(forked(resumed, options.directory, expected, True, os.pipe()[1], 5))
-    if list(options.directory.glob(".state.npz*")):
+    if list(options.directory.glob(".*")):
         sys.exit("what a killed process left behind was not removed")
     print(f"{leftovers} of {options.kills} were killed while writing the state file")
 

@@ -16,6 +16,9 @@ from tf_keras_optim.engine.store import by_path
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.saving.training_steps import Steps
+from tf_keras_optim.saving.turns import TURN
+
+_MARK = "saved_model.pb"  # a directory that has it may be replaced
 
 
 def export_training(
@@ -49,7 +52,8 @@ def export_training(
 
     Args:
       model: a compiled model with an optimizer of this package, built, with one replica.
-      path: the directory to write; an exported model that is there is replaced.
+      path: the directory to write; an exported model that is there, or an empty directory,
+        is replaced in one operation where the system has one.
       loss: function of labels and outputs that returns a tensor of losses, to be used in
         place of the compiled loss and metrics. Its mean, and the model's own
         regularization, are minimized.
@@ -65,8 +69,9 @@ def export_training(
         be told, or `path` is something else.
     """
     _check(model)
+    atomic.check_directory(path, _MARK)
     specs = signature.specs_of(model, input_signature)
-    with _tracing(model.optimizer, compiled=jit_compile is not False):
+    with TURN, _tracing(model.optimizer, compiled=jit_compile is not False):
         module = _module(model, specs, loss, jit_compile)
         write_directory(module, module.traced, path)
 
@@ -79,7 +84,7 @@ def write_directory(module: Any, signatures: dict[str, Any], path: str | os.Path
       signatures: its functions by name.
       path: the directory to write, or to replace if it has a SavedModel.
     """
-    with atomic.replaced_directory(path, "saved_model.pb") as directory:
+    with atomic.replaced_directory(path, _MARK) as directory:
         tf.saved_model.save(module, str(directory), signatures=signatures)
         checksums.write(directory)
 

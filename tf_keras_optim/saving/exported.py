@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.damage as damage
 from tf_keras_optim.faces.running import keras
@@ -30,11 +31,7 @@ def load_training(path: str | os.PathLike) -> "ExportedModel":
       FileNotFoundError: there is no SavedModel.
       ValueError: it is damaged, or was not written by `export_training`.
     """
-    if not os.path.isfile(os.path.join(path, "saved_model.pb")):
-        raise FileNotFoundError(f"There is no SavedModel at {str(path)!r}.")
-    with damage.explained(path, "as an exported model"):
-        checksums.verify(pathlib.Path(path))
-        loaded = tf.saved_model.load(str(path))
+    loaded = _loaded(path)
     missing = [name for name in _NEEDED if name not in loaded.signatures]
     if missing:
         raise ValueError(
@@ -42,6 +39,40 @@ def load_training(path: str | os.PathLike) -> "ExportedModel":
             f"{', '.join(missing)}, but {sorted(loaded.signatures)}."
         )
     return ExportedModel(loaded)
+
+
+def _loaded(path: str | os.PathLike) -> Any:
+    """Reads a directory, from its start if another process has replaced it meanwhile."""
+    while True:
+        before = _identity(path)
+        if before is None:
+            raise FileNotFoundError(f"There is no SavedModel at {str(path)!r}.")
+        try:
+            loaded = _checked(path)
+        except (OSError, ValueError):
+            if before == _identity(path):
+                raise
+        else:
+            if before == _identity(path):
+                return loaded
+
+
+def _identity(path: str | os.PathLike) -> tuple[int, ...] | None:
+    """Returns what tells a SavedModel from another one that takes its place."""
+    directory = atomic.present(path)
+    try:
+        (directory / "saved_model.pb").stat()
+        found = directory.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
+
+
+def _checked(path: str | os.PathLike) -> Any:
+    """Reads a directory after checking its files."""
+    with damage.explained(path, "as an exported model"):
+        checksums.verify(pathlib.Path(path))
+        return tf.saved_model.load(str(path))
 
 
 class ExportedModel:

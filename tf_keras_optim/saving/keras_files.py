@@ -7,8 +7,6 @@ damaged, and may crash on it.
 
 import os
 import pathlib
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,8 +18,7 @@ import tf_keras_optim.saving.damage as damage
 import tf_keras_optim.saving.model_configs as model_configs
 import tf_keras_optim.saving.rollback as rollback
 from tf_keras_optim.faces.running import keras
-
-_CHUNK = 1 << 20
+from tf_keras_optim.saving.turns import TURN
 
 
 def save_model(model: Any, path: str | os.PathLike) -> None:
@@ -104,14 +101,12 @@ def _check_suffix(path: pathlib.Path, suffix: str) -> None:
 def _save(save: Any, path: str | os.PathLike, suffix: str) -> None:
     path = pathlib.Path(path)
     _check_suffix(path, suffix)
-    # Beside the target, as that disk has the room; Keras wants a name with its suffix.
-    with tempfile.TemporaryDirectory(prefix=".saving_", dir=path.parent) as directory:
-        written = pathlib.Path(directory) / f"model{suffix}"
-        save(str(written))
-        with open(written, "rb") as source, atomic.replaced(path) as target:
-            shutil.copyfileobj(source, target, _CHUNK)
-            source.seek(0)
-            target.write(checksums.MARK + checksums.of_file(source).encode())
+    with atomic.written_aside(path, f"model{suffix}") as written:  # Keras wants its suffix
+        with TURN:
+            save(str(written))
+        with open(written, "rb+") as file:
+            found = checksums.of_file(file)
+            file.write(checksums.MARK + found.encode())
 
 
 def _checked(path: str | os.PathLike, suffix: str, plain: str) -> pathlib.Path:

@@ -35,7 +35,7 @@ def export_tflite(
       FileNotFoundError: there is no SavedModel.
       ValueError: it has no such signature, or compiled functions, which cannot be converted.
     """
-    if not os.path.isfile(os.path.join(path, "saved_model.pb")):
+    if not (atomic.present(path) / "saved_model.pb").is_file():
         raise FileNotFoundError(f"There is no SavedModel at {str(path)!r}.")
     _check(path, signatures)
     converter = tf.lite.TFLiteConverter.from_saved_model(
