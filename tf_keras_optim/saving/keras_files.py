@@ -5,6 +5,7 @@ the readers of HDF5 and zip archives do not look at. HDF5 itself notices little 
 damaged, and may crash on it.
 """
 
+import functools
 import os
 import pathlib
 import zipfile
@@ -31,7 +32,9 @@ def save_model(model: Any, path: str | os.PathLike) -> None:
     Raises:
       ValueError: `path` ends in something else.
     """
-    _save(model.save, path, ".keras")
+    # Keras 2 takes the format from the name in the main thread only.
+    options = {"save_format": "keras_v3"} if keras.__name__.startswith("tf_keras") else {}
+    _save(functools.partial(model.save, **options), path, ".keras")
 
 
 def load_model(path: str | os.PathLike, **options: Any) -> Any:
