@@ -249,7 +249,7 @@ def test_no_pairs_at_all_change_nothing():
 
 def test_integer_variables_are_refused_by_path():
     with pytest.raises(ValueError, match="'count' has dtype int32"):
-        tko.SGD().build([tf.Variable([1], name="count")])
+        tko.SGD().apply_gradients([(tf.constant([1.0]), tf.Variable([1], name="count"))])
 
 
 def test_gradients_may_be_arrays():

@@ -10,7 +10,7 @@ from tf_keras_optim.engine import distribution, rows
 from tf_keras_optim.engine.guard import not_finite
 from tf_keras_optim.engine.rates import Rates
 from tf_keras_optim.engine.step import Step
-from tf_keras_optim.engine.store import Tracked
+from tf_keras_optim.engine.store import Tracked, compute_dtype, path_of
 
 _MOST_LOOKUPS = 64  # sets of variables remembered by identity
 
@@ -64,7 +64,7 @@ class Applying(Rates):
         """Returns the variables of gradients: those given, or those of `build`."""
         if trainable_variables is not None:
             return list(trainable_variables)
-        variables = self._trainable_variables
+        variables = self._store.given
         if len(grads) != len(variables):
             raise ValueError(
                 f"{self._title()} got {len(grads)} gradients without variables, but was "
@@ -90,10 +90,10 @@ class Applying(Rates):
         """
         if not variables:
             return
-        if not self.built:
-            with tf.init_scope():
-                self.build(variables)
-        if distribution.across_replicas():
+        across = distribution.across_replicas()
+        if across or not self.built or self._waiting is not None:
+            self._admit(gradients, variables)
+        if across:
             self._apply_across(gradients, variables, aggregate, scaled)
             return
         self._load_waiting(force=True)
@@ -159,29 +159,54 @@ class Applying(Rates):
 
     def _entries_of(self, gradients: list[Any], variables: list[Any]) -> list[Tracked]:
         """Returns the entries that have a gradient, after checking all of them."""
-        entries = [self._entry(variable) for variable in variables]
-        seen: set[int] = set()
-        for entry in entries:
-            if id(entry) in seen:
-                raise ValueError(
-                    f"{self._title()}: variable {entry.path!r} was given twice in one "
-                    "call. Add its gradients up and give it once."
-                )
-            seen.add(id(entry))
-        missing = [e.path for e, g in zip(entries, gradients) if g is None]
-        if len(missing) == len(entries):
-            raise ValueError(
-                f"{self._title()}: no gradient for any variable. Variables: "
-                f"{', '.join(missing)}. Check that the loss depends on them and that it "
-                "was computed under the tape."
-            )
+        self._admit(gradients, variables)
+        pairs = list(zip(gradients, variables))
+        missing = [path_of(variable) for gradient, variable in pairs if gradient is None]
         if missing:
             warnings.warn(
                 f"{self._title()}: no gradient for {', '.join(missing)}; they stay as "
                 "they are.",
                 stacklevel=4,
             )
-        return [e for e, g in zip(entries, gradients) if g is not None]
+        return [self._entry(variable) for gradient, variable in pairs if gradient is not None]
+
+    def _admit(self, gradients: list[Any], variables: list[Any]) -> None:
+        """Checks what was given, and makes slots of variables that have none yet."""
+        natives = [distribution.container(self._unwrap(variable)) for variable in variables]
+        seen: set[int] = set()
+        for variable, native, gradient in zip(variables, natives, gradients):
+            if id(native) in seen:
+                raise ValueError(
+                    f"{self._title()}: variable {path_of(variable)!r} was given twice in one "
+                    "call. Add its gradients up and give it once."
+                )
+            seen.add(id(native))
+            if gradient is not None:
+                compute_dtype(native, path_of(variable))
+        if all(gradient is None for gradient in gradients):
+            raise ValueError(
+                f"{self._title()}: no gradient for any variable. Variables: "
+                f"{', '.join(map(path_of, variables))}. Check that the loss depends on them "
+                "and that it was computed under the tape."
+            )
+        if not self.built:
+            with tf.init_scope():
+                self.build(variables)
+        elif any(self._store.place(native) is None for native in natives):
+            self._extend(variables, natives)
+        self._store.awaited.take(distribution.local(self._store.iterations))
+
+    def _extend(self, variables: list[Any], natives: list[tf.Variable]) -> None:
+        """Makes slots of variables that came after `build`; all others keep theirs."""
+        known = self._store.given
+        new = [v for v, n in zip(variables, natives) if self._store.place(n) is None]
+        with tf.init_scope():
+            self.build(variables if len(variables) == len(known) + len(new) else [*known, *new])
+        tf.get_logger().info(
+            "%s: %d of the %d variables that got gradients are new, the first is %r. Their "
+            "slots start fresh; those of the %d others it knows stay as they are.",
+            *(self._title(), len(new), len(variables), path_of(new[0]), len(known)),
+        )
 
 
 def _tensor(gradient: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, quantization
+from tf_keras_optim.engine import distribution, quantization, starts
 from tf_keras_optim.engine.options import (
     EIGHT_BIT,
     CommonOptions,
@@ -18,13 +18,15 @@ from tf_keras_optim.engine.store import (
     Slot,
     Store,
     Tracked,
+    can_learn,
     compute_dtype,
     path_of,
     slot_declarations,
 )
+from tf_keras_optim.engine.views import Views
 
 
-class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
+class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackable):
     """The part of an optimizer that makes variables."""
 
     name: str
@@ -67,8 +69,6 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         """Returns a state variable as this Keras wants to see it."""
         raise NotImplementedError
 
-    _rate_is_state = True  # whether `variables` lists the learning rate
-
     def _initial_value(self, initializer: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
         """Returns the tensor that a Keras initializer gives."""
         raise NotImplementedError
@@ -90,22 +90,24 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         exists stays as it is, what is new starts fresh.
 
         Args:
-          variables: the trainable variables, in model order.
+          variables: the trainable variables, in model order. One of no floating-point
+            dtype (a layer's counter) is passed over: no gradient can belong to it.
 
         Raises:
-          ValueError: a variable is of no floating-point dtype, has no static
-            shape, or belongs to another distribution strategy.
+          ValueError: a variable has no static shape, or belongs to another distribution
+            strategy.
         """
         variables = list(variables)
         distribution.check_scope(self._distribution_strategy, self.name)
         fresh: dict[int, Tracked] = {}
         for variable in variables:
             native = distribution.container(self._unwrap(variable))
-            if self._store.find(native) is None and id(native) not in fresh:
+            is_new = self._store.find(native) is None and id(native) not in fresh
+            if is_new and can_learn(native):
                 fresh[id(native)] = self._new_entry(variable, native)
         self._store.new_build()
         self._store.add(fresh.values())
-        self._store.arrange([self._unwrap(variable) for variable in variables])
+        self._store.arrange(variables, [self._unwrap(variable) for variable in variables])
         for slot in self.step_slots:
             self._make_step_slot(slot)
         for entry in self._store.tracked:
@@ -134,8 +136,9 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         native, shape = entry.variable, entry.variable.shape
         if self.use_ema and not entry.overwrite and entry.average is None:
             entry.average = self._make_for(
-                entry, "average", lambda: tf.cast(native.read_value(), entry.dtype)
+                entry, "average", lambda: tf.cast(native.read_value(), entry.dtype), reads=True
             )
+            entry.averages_from = self._calls()
         if (self.gradient_accumulation_steps or 1) > 1 and entry.accumulator is None:
             entry.accumulator = self._make_for(
                 entry, "gradient_accumulator", lambda: tf.zeros(shape, entry.dtype)
@@ -220,7 +223,7 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         wanted = bool(self.master_weights) and not self.stochastic_rounding and self._is_pure()
         if narrow and wanted and entry.master is None:
             entry.master = self._make_for(
-                entry, "master", lambda: tf.cast(native.read_value(), entry.dtype)
+                entry, "master", lambda: tf.cast(native.read_value(), entry.dtype), reads=True
             )
         if entry.master is not None and not wanted:
             raise ValueError(
@@ -238,10 +241,24 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
             self._store.step_slots[slot.name] = variable
             self._publish(slot.name, variable)
 
-    def _make_for(self, entry: Tracked, name: str, start: Callable) -> tf.Variable:
-        """Makes and publishes a state variable that belongs to a model variable."""
+    def _make_for(
+        self, entry: Tracked, name: str, start: Callable, reads: bool = False
+    ) -> tf.Variable:
+        """Makes and publishes a state variable that belongs to a model variable.
+
+        Args:
+          entry: the model variable.
+          name: what the quantity is called.
+          start: gives its first value.
+          reads: whether that is the model variable's value.
+        """
         flat = f"{entry.path.replace('/', '_')}_{name}"
-        variable = self._make(flat, start, beside=entry.variable, kind=name)
+        waits = reads and not starts.has_value(entry.variable)
+        shape = entry.variable.shape
+        first = (lambda: tf.zeros(shape, entry.dtype)) if waits else start
+        variable = self._make(flat, first, beside=entry.variable, kind=name)
+        if waits:
+            self._await(variable, entry.variable, start, required=False)
         self._publish(f"{entry.path}/{name}", variable, flat)
         return variable
 
@@ -291,6 +308,19 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         self._store.starts[id(variable)] = start
         return variable
 
+    def _await(
+        self, variable: tf.Variable, beside: tf.Variable, start: Callable, required: bool
+    ) -> None:
+        """Lets a state variable wait for a first value that cannot be read yet."""
+        self._store.starts[id(variable)] = start
+        self._store.awaited.add(variable, beside, start, self._calls(), required)
+
+    def _calls(self) -> int:
+        """Returns the number of steps so far, read outside functions."""
+        with tf.init_scope():
+            counter = distribution.local(self._store.iterations)
+            return int(counter.numpy()) if tf.executing_eagerly() else 0
+
     def _publish(self, name: str, variable: tf.Variable, flat: str | None = None) -> Any:
         """Gives a state variable its name in checkpoints and its public form.
 
@@ -313,54 +343,16 @@ class Building(CommonOptions, State, tf.__internal__.tracking.AutoTrackable):
         self._delete_tracking(name)
 
     def _entry(self, variable: Any) -> Tracked:
-        entry = self._store.find(self._unwrap(variable))
+        native = self._unwrap(variable)
+        entry = self._store.find(native)
         if entry is None:
+            compute_dtype(native, path_of(variable))
             raise ValueError(
                 f"{self._title()} does not know the variable {path_of(variable)!r} (shape "
                 f"{variable.shape}). Call `optimizer.build(variables)` with it and all the "
                 "others first; the state of those already known is kept."
             )
         return entry
-
-    # Views of the state under the names that Keras' callbacks read.
-
-    def _state_variables(self) -> list[tf.Variable]:
-        rate = [] if self._store.rate is None or not self._rate_is_state else [self._store.rate]
-        return [self._store.iterations, *rate, *self._store.state()]
-
-    def _named_state(self) -> dict[str, tf.Variable]:
-        return self._store.by_name()
-
-    @property
-    def _variables(self) -> list[Any]:
-        return [self._public[id(variable)] for variable in self._state_variables()]
-
-    @property
-    def variables(self) -> list[Any]:
-        """The state: the counter, the learning rate (Keras 3), then the slots."""
-        return self._variables
-
-    @property
-    def _trainable_variables(self) -> list[Any]:
-        return [entry.public for entry in self._store.tracked]
-
-    def _views(self, kind: str) -> list[Any]:
-        kept = [getattr(entry, kind) for entry in self._store.tracked]
-        return [None if v is None else self._public[id(v)] for v in kept]
-
-    @property
-    def _model_variables_moving_average(self) -> list[Any]:
-        if not (self.use_ema and self.built):
-            raise AttributeError(
-                "There are no averages: `use_ema` is off, or `build` not done."
-            )
-        return self._views("average")
-
-    @property
-    def _accumulated_gradients(self) -> list[Any]:
-        if (self.gradient_accumulation_steps or 1) == 1 or not self.built:
-            raise AttributeError("There are no accumulators.")
-        return self._views("accumulator")
 
 
 def _is_made_plainly() -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine import distribution, starts
 from tf_keras_optim.engine.building import Building
 from tf_keras_optim.engine.store import path_of
 
@@ -75,16 +75,24 @@ class Contract(Building):
         dtype: tf.DType,
         **where: Any,
     ) -> Any:
-        flat = name.replace("/", "_")
+        flat, beside = name.replace("/", "_"), where.get("beside")
+        # A plain function may read the model variable, what Keras makes from a config not.
+        reads = callable(initializer) and not hasattr(initializer, "get_config")
+        waits = reads and beside is not None and not starts.has_value(beside)
+
+        def start() -> tf.Tensor:
+            return self._initial_value(initializer, shape, dtype)
+
+        def make() -> tf.Variable:
+            first = (lambda: tf.zeros(shape, dtype)) if waits else start
+            return self._make(flat, first, **where)
+
         variable, is_new = self._store.request(
-            key,
-            lambda: self._make(
-                flat, lambda: self._initial_value(initializer, shape, dtype), **where
-            ),
-            owner=where.get("beside"),
-            slot=name.rpartition("/")[2],
+            key, make, owner=beside, slot=name.rpartition("/")[2]
         )
         if is_new:
+            if waits:
+                self._await(variable, beside, start, required=True)
             self._publish(name, variable, flat)
             self._load_waiting()
         return self._public[id(variable)]
@@ -143,4 +151,5 @@ class Contract(Building):
 
     def _get_variable_index(self, variable: Any) -> int:
         """Returns a model variable's place in the list given to `build`."""
-        return self._store.index(self._entry(variable))
+        place = self._store.place(self._unwrap(variable))
+        return self._store.index(self._entry(variable)) if place is None else place

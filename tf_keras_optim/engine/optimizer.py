@@ -303,17 +303,27 @@ class Engine(Algorithm, Applying):
 
     @tf.autograph.experimental.do_not_convert
     def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
-        """Gives variables the value of their average, where `use_ema` is set."""
+        """Gives variables the value of their average, where `use_ema` is set.
+
+        An average begins with the first update after it was made; before that, and where
+        a variable has none, the variable stays as it is.
+        """
         if not self.use_ema:
             return
+        updates, steps = self._updates(), self.gradient_accumulation_steps or 1
         for variable in var_list:
-            entry = self._entry(variable)
-            if entry.average is not None:
-                self._distribution_strategy.extended.update(
-                    entry.variable,
-                    lambda target, average: target.assign(tf.cast(average, target.dtype)),
-                    args=(entry.average,),
-                )
+            entry = self._store.find(self._unwrap(variable))
+            if entry is None or entry.average is None:
+                continue
+            begun = (updates > 0) & tf.not_equal(updates, entry.averages_from // steps)
+
+            def put(target: tf.Variable, average: tf.Variable, begun: tf.Tensor) -> None:
+                now = target.read_value()
+                target.assign(tf.where(begun, tf.cast(average, target.dtype), now))
+
+            self._distribution_strategy.extended.update(
+                entry.variable, put, args=(entry.average, begun)
+            )
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
         """Excludes variables from weight decay. Must be called before `build`.

@@ -99,6 +99,7 @@ class State:
         for variable in self._state_variables():
             if variable is not store.rate and variable is not store.multiplier:
                 variable.assign(store.starts[id(variable)]())
+        store.was_set(self._state_variables())
 
     # By name.
 
@@ -205,6 +206,7 @@ class State:
         with tf.init_scope():
             for variable, value in assignments:
                 variable.assign(np.asarray(value))
+        self._store.was_set(variable for variable, _ in assignments)  # type: ignore[attr-defined]
 
     # As Keras numbers it.
 

@@ -89,6 +89,7 @@ class Step:
         for entry, gradient in zip(self.entries, gradients):
             _check_gradient(entry, gradient)
         self.optimizer.trace_count += 1
+        self.optimizer._store.awaited.check(self.optimizer._title())
         pairs = [(entry, self._taken(entry, g)) for entry, g in zip(self.entries, gradients)]
         guard = self.optimizer._guard
         if guard is None or not guard.active:
@@ -174,14 +175,14 @@ class Step:
                 scalars[entry.dtype] = optimizer._dynamic_scalars(
                     entry.dtype, rate, updates, asked
                 )
-            options = dict(averaging)
+            options = self._begun(averaging, entry, updates)
             if scale is not None:
                 options["scale"] = tf.cast(scale, entry.dtype)
             if entry.rounds:
                 options["rounding"] = optimizer._rounding(entry, updates)
             optimizer._execute(entry, gradient, scalars[entry.dtype], options)
         self._carry(scalars)
-        self._average_others(learned, averaging)
+        self._average_others(learned, averaging, updates)
         for entry, _ in learned:
             _constrain(entry)
 
@@ -208,13 +209,26 @@ class Step:
         self,
         learned: Sequence[tuple[Tracked, Any]],
         averaging: Mapping[str, tf.Tensor],
+        updates: tf.Tensor,
     ) -> None:
         """Averages go on for variables that got no gradient in this step."""
         if averaging:
             done = {id(entry) for entry, _ in learned}
             for entry in self.optimizer._store.tracked:
                 if id(entry) not in done:
-                    average_only(entry, averaging)
+                    average_only(entry, self._begun(averaging, entry, updates))
+
+    def _begun(
+        self, averaging: Mapping[str, tf.Tensor], entry: Tracked, updates: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Returns the options of one variable's average, which may have no value yet."""
+        options = dict(averaging)
+        optimizer = self.optimizer
+        calls = optimizer._store.awaited.calls_before(entry.average) if averaging else None
+        if calls is not None:
+            begins = tf.equal(updates, calls // (optimizer.gradient_accumulation_steps or 1))
+            options["ema_momentum"] = tf.where(begins, 0.0, options["ema_momentum"])
+        return options
 
     def _scales(
         self, gradients: list[tf.Tensor], verdict: Verdict | None

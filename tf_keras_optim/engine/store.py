@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, quantization
+from tf_keras_optim.engine.starts import Starts
 
 _COMPUTE_DTYPES = {
     tf.float16: tf.float32,
@@ -87,6 +88,11 @@ def by_path(variables: Iterable[Any] | None) -> dict[str, Any]:
     return dict(zip(unique_paths(map(path_of, found)), found))
 
 
+def can_learn(variable: tf.Variable) -> bool:
+    """Says whether a variable's dtype is one that an optimizer can update."""
+    return variable.dtype in _COMPUTE_DTYPES
+
+
 def compute_dtype(variable: tf.Variable, path: str) -> tf.DType:
     """Returns the dtype of a variable's slots and arithmetic.
 
@@ -99,8 +105,7 @@ def compute_dtype(variable: tf.Variable, path: str) -> tf.DType:
     if dtype is None:
         raise ValueError(
             f"Variable {path!r} has dtype {variable.dtype.name}, which no optimizer can "
-            "update. Expected float16, bfloat16, float32 or float64. Leave it out of "
-            "the list of trainable variables."
+            "update. Expected float16, bfloat16, float32 or float64. Give it no gradient."
         )
     return dtype
 
@@ -120,6 +125,7 @@ class Tracked:
       slots: state variables by slot name.
       scales: scales of the blocks of those slots that are kept in 8 bits, by slot name.
       average: moving average of its values, or `None`.
+      averages_from: the number of steps before the average was made.
       accumulator: sum of gradients since the last update, or `None`.
       master: the weight with all its digits, where the variable is narrow, or `None`.
       rounds: whether an update rounds something by chance.
@@ -135,6 +141,7 @@ class Tracked:
     slots: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
     scales: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
     average: tf.Variable | None = None
+    averages_from: int = 0
     accumulator: tf.Variable | None = None
     master: tf.Variable | None = None
     rounds: bool = False
@@ -159,6 +166,7 @@ class Store:
         there is one, and the name of the slot.
       guard: counters of skipped steps, and the loss scale, by name.
       starts: by the id of a state variable, what returns its first value.
+      awaited: the state variables that wait for their first value.
     """
 
     iterations: tf.Variable
@@ -174,7 +182,10 @@ class Store:
         self.owners: dict[int, tuple[tf.Variable, str]] = {}
         self.guard: dict[str, tf.Variable] = {}
         self.starts: dict[int, Callable[[], tf.Tensor]] = {}
+        self.awaited = Starts()
         self._by_id: dict[int, Tracked] = {}
+        self._given: dict[int, Any] = {}  # as `build` was given them, some without an entry
+        self._places: dict[int, int] = {}
         self._index: dict[int, int] = {}
         self._made: dict[tuple, tf.Variable] = {}
         self._requests: collections.Counter[tuple] = collections.Counter()
@@ -199,16 +210,39 @@ class Store:
         """Returns an entry's place in model order."""
         return self._index[id(entry)]
 
-    def arrange(self, variables: list[tf.Variable]) -> None:
+    def place(self, variable: tf.Variable) -> int | None:
+        """Returns a variable's place among all that `build` was given, `None` if unknown."""
+        return self._places.get(id(distribution.container(variable)))
+
+    @property
+    def given(self) -> list[Any]:
+        """The model variables as `build` was given them.
+
+        With those that no gradient can belong to (counters), which have no entry.
+        """
+        return list(self._given.values())
+
+    def arrange(self, given: list[Any], natives: list[tf.Variable]) -> None:
         """Takes the given order over if it names every known variable.
 
         Otherwise the known order stays, and what was added follows it. So a model
         whose lower layers were unfrozen gets its state in model order.
+
+        Args:
+          given: the variables as `build` was given them.
+          natives: the TensorFlow variables behind them.
         """
-        order = [self.find(variable) for variable in variables]
-        if {id(entry) for entry in order} == {id(entry) for entry in self.tracked}:
-            self.tracked = [entry for entry in order if entry is not None]
+        found = [self.find(variable) for variable in natives]
+        order = list(dict.fromkeys(entry for entry in found if entry is not None))
+        keys = [id(distribution.container(native)) for native in natives]
+        listed = dict(zip(keys, given))
+        if len(order) == len(self.tracked):
+            self.tracked = order
             self._index = {id(entry): i for i, entry in enumerate(self.tracked)}
+            self._given = listed | {k: v for k, v in self._given.items() if k not in listed}
+        else:
+            self._given = self._given | listed
+        self._places = {key: place for place, key in enumerate(self._given)}
 
     def new_build(self) -> None:
         """Starts another build: requests are counted from the beginning again."""
@@ -248,6 +282,13 @@ class Store:
             self.owners[id(variable)] = (owner, name)
         self.extra.append(variable)
         return variable, True
+
+    def was_set(self, variables: Iterable[tf.Variable]) -> None:
+        """Takes note that state variables have been given values from elsewhere."""
+        for variable in variables:
+            self.awaited.drop(variable)
+        for entry in self.tracked:
+            entry.averages_from = 0
 
     def unique_name(self, name: str) -> str:
         """Returns the name, numbered if a state variable has it already."""
