@@ -29,7 +29,7 @@ def main():
     """Lives the lives of the command line; returns 1 if one differs."""
     arguments = _arguments()
     if arguments.child:
-        run.make_devices()
+        run.prepare()
         run.child(arguments.child)
         return 0
     if arguments.life:
@@ -40,7 +40,7 @@ def main():
     if arguments.list:
         print(*(life.line for life in lives), sep="\n")
         return 0
-    run.make_devices()
+    run.prepare()
 
     def report(outcome):
         if outcome.differences:

@@ -31,6 +31,7 @@ class Format:
       in_memory: only the same process can load it.
       partly: whether `load` must be told that other variables are trainable now than when
         the optimizer was last compiled.
+      hdf5: whether the arrays are in an HDF5 file.
       callback: what writes it while `fit` runs, given the directory; `save` is not called.
       keras: the generations that have it.
     """
@@ -41,6 +42,7 @@ class Format:
     keeps_mode: bool = True
     in_memory: bool = False
     partly: bool = False
+    hdf5: bool = False
     callback: Callable | None = None
     keras: tuple[int, ...] = (2, 3)
 
@@ -155,20 +157,24 @@ def _model_format(**further):
 FORMATS = {
     "none": Format(None, None),
     "keras": _model_format(
+        hdf5=True,
         save=lambda model, directory: model.save(path(directory, MODEL)),
         load=lambda make, directory, kept: keras.models.load_model(path(directory, MODEL)),
     ),
     "tko_model": _model_format(
+        hdf5=True,
         save=lambda model, directory: tko.save_model(model, path(directory, MODEL)),
         load=lambda make, directory, kept: tko.load_model(path(directory, MODEL)),
     ),
     "weights": Format(
+        hdf5=True,
         save=lambda model, directory: model.save_weights(path(directory, WEIGHTS)),
         load=lambda make, directory, kept, partly=False: _load_weights(
             directory, make, partly=partly
         ),
     ),
     "tko_weights": Format(
+        hdf5=True,
         save=lambda model, directory: tko.save_weights(model, path(directory, WEIGHTS)),
         load=lambda make, directory, kept: _load_weights(
             directory, make, load=tko.load_weights
@@ -194,13 +200,15 @@ FORMATS = {
         in_memory=True,
         partly=True,
     ),
-    "pickle": _model_format(save=_pickle, load=_unpickle),
+    "pickle": _model_format(hdf5=True, save=_pickle, load=_unpickle),
     "deepcopy": _model_format(
+        hdf5=True,
         save=lambda model, directory: copy.deepcopy(model),
         load=lambda make, directory, kept: kept,
         in_memory=True,
     ),
     "h5": _model_format(
+        hdf5=True,
         save=lambda model, directory: model.save(path(directory, "model.h5")),
         load=lambda make, directory, kept: keras.models.load_model(path(directory, "model.h5")),
         keeps_mode=False,
@@ -213,6 +221,7 @@ FORMATS = {
         keras=(2,),
     ),
     "callback_model": _model_format(
+        hdf5=True,
         save=None,
         load=lambda make, directory, kept: keras.models.load_model(
             path(directory, f"model_{kept}.keras")

@@ -54,18 +54,16 @@ class Twins(keras.layers.Layer):
         self.seed = seed
 
     def build(self, shape):
-        self.pair = [
-            self.add_weight(
-                name="w",
-                shape=(int(shape[-1]), 3),
-                initializer=keras.initializers.GlorotUniform(seed=self.seed * 100 + i),
-            )
-            for i in range(2)
-        ]
+        # Not in a list, which Keras 3 leaves out of TensorFlow's checkpoints.
+        self.first, self.second = (self._one(int(shape[-1]), i) for i in range(2))
+
+    def _one(self, rows, index):
+        initializer = keras.initializers.GlorotUniform(seed=self.seed * 100 + index)
+        return self.add_weight(name="w", shape=(rows, 3), initializer=initializer)
 
     def call(self, x):
-        first, second = (tf.tanh(tf.matmul(x, tf.convert_to_tensor(w))) for w in self.pair)
-        return tf.concat([first, second], axis=-1)
+        products = [tf.matmul(x, tf.convert_to_tensor(w)) for w in (self.first, self.second)]
+        return tf.tanh(tf.concat(products, axis=-1))
 
     def compute_output_shape(self, shape):
         return (*shape[:-1], 6)

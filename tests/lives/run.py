@@ -46,14 +46,6 @@ class Outcome:
         return "\n".join([*lines, f"  again: {again}"])
 
 
-def make_devices():
-    """Two logical CPUs; before TensorFlow is used."""
-    tf.get_logger().setLevel("ERROR")
-    device = tf.config.list_physical_devices("CPU")[0]
-    logical = tf.config.LogicalDeviceConfiguration()
-    tf.config.set_logical_device_configuration(device, [logical, logical])
-
-
 def _guarded(work):
     """Returns what a call returns, and a line for what it raises: a life may end so."""
     try:
@@ -65,9 +57,14 @@ def _guarded(work):
         return None, [f"{type(error).__name__}: {text} ({' < '.join(reversed(places))})"]
 
 
-def _forget():
-    tf.keras.backend.clear_session()
+def prepare():
+    """What a process of lives begins with: two logical CPUs, before TensorFlow is used."""
+    tf.get_logger().setLevel("ERROR")
+    device = tf.config.list_physical_devices("CPU")[0]
+    logical = tf.config.LogicalDeviceConfiguration()
+    tf.config.set_logical_device_configuration(device, [logical, logical])
     gc.collect()
+    gc.freeze()  # collections, one after each life, need not look at what the imports made
 
 
 def live(lives, directory, peer=False, report=None):
@@ -91,7 +88,7 @@ def live(lives, directory, peer=False, report=None):
             ended = _begin(outcome, place, peer)
         if ended is not None:
             waiting.append((number, *ended))
-        _forget()
+        tf.keras.backend.clear_session()
         outcome.seconds = time.perf_counter() - begun
         if report and not (waiting and waiting[-1][0] == number):
             report(outcome)
@@ -178,7 +175,7 @@ def child(directory):
             results[number] = _guarded(
                 lambda life=life, place=place, kept=kept: story.resumed(life, place, kept, peer)
             )
-        _forget()
+        tf.keras.backend.clear_session()
         (directory / _RESULTS).write_bytes(pickle.dumps(results))
 
 

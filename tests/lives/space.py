@@ -247,6 +247,13 @@ _OTHER_READERS = [
         ),
         "variables come and go between two updates",
     ),
+    (
+        lambda life: (
+            life.event in ("freeze", *models.UNCOMPILED)
+            and _has("slots_bfloat16", "slots_int8", "rounding")(life)
+        ),
+        "rounding by chance goes by a variable's place among those that are kept",
+    ),
 ]
 
 # What Keras itself cannot, with any optimizer.
@@ -256,8 +263,20 @@ _KERAS = [
         "the other Keras has this format",
     ),
     (
+        lambda life: (
+            life.policy == "bfloat16"
+            and not settings.IS_KERAS_3
+            and files.FORMATS[life.save].hdf5
+        ),
+        "Keras 2 cannot read bfloat16 from HDF5",
+    ),
+    (
         lambda life: life.event == "lora" and not settings.IS_KERAS_3,
         "Keras 2 has no LoRA",
+    ),
+    (
+        lambda life: life.event == "lora" and life.policy == "float64",
+        "Keras makes LoRA's factors in float32, and cannot sum both over replicas",
     ),
     (
         lambda life: life.event == "lora" and life.model == "twins",

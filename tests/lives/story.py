@@ -141,7 +141,8 @@ def snapshot(model):
     state = inner.state_dict()
     found |= {f"scalar {name}": _array(v) for name, v in state["scalars"].items()}
     if optimizer is not inner and not isinstance(optimizer, settings.tko.LossScaleOptimizer):
-        found["scalar dynamic_scale"] = _array(optimizer.dynamic_scale)
+        scale = optimizer.dynamic_scale if settings.IS_KERAS_3 else optimizer.loss_scale
+        found["scalar loss_scale"] = _array(scale)
     slots = state["variables"]
     paths = [files.path_of(v) for v in model.trainable_variables]
     if len(slots) == len(paths):

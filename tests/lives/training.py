@@ -89,7 +89,8 @@ class Trainer:
         self._x, self._y = models.data(life, outputs)
         self._strategy = strategy_of(life.strategy)
         if not is_fit(life) and not model.built:
-            models.build(life, model)
+            with scope(life):
+                models.build(life, model)
         step = self._everywhere if self._strategy else self._step
         if life.loop in ("own_function", "own_xla"):
             made = {}
