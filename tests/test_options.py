@@ -112,6 +112,28 @@ def test_average_overwrites_the_weights_at_its_frequency(jit):
     assert seen == pytest.approx([0.0, -0.5, -1.5])  # second: (0 + -1) / 2
 
 
+@pytest.mark.parametrize("regime", harness.REGIMES)
+def test_average_does_not_overwrite_what_got_no_gradient(regime):
+    frozen, trained = tf.Variable([1.0]), tf.Variable([1.0])
+    optimizer = tko.SGD(1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2)
+    optimizer.build([frozen, trained])
+    gradient = tf.constant([1.0])
+    optimizer.apply_gradients([(gradient, frozen), (gradient, trained)])
+
+    def step():
+        optimizer.apply_gradients([(gradient, trained)])
+
+    if regime != "eager":
+        step = tf.function(step, jit_compile=regime == "xla", autograph=False)
+    frozen.assign([3.0])
+    for _ in range(3):
+        step()
+    assert float(frozen.numpy()[0]) == 3.0
+    assert float(trained.numpy()[0]) == pytest.approx(-1.75)  # -0.5 at 2, -1.5, (-1 - 2.5) / 2
+    average = optimizer._model_variables_moving_average[0]
+    assert float(average.numpy()[0]) == pytest.approx(2.625)  # 0, 1.5, 2.25, 2.625
+
+
 @pytest.mark.parametrize("jit", JIT)
 @pytest.mark.parametrize("regime", harness.REGIMES)
 def test_accumulated_micro_batches_equal_one_batch(jit, regime):

@@ -115,7 +115,7 @@ class Reference:
             scaled = loss * scale
         found = []
         for i, gradient in enumerate(tape.gradient(scaled, variables)):
-            if training.is_missing(self.life, i, batch):
+            if gradient is None or training.is_missing(self.life, i, batch):
                 found.append((None, None))
                 continue
             rows = None
@@ -163,6 +163,8 @@ class Reference:
             tracked.history.append(self._defaults | chosen | {"learning_rate": rate})
             tracked.gathered = None
             if gradient is None:
+                if values.get("use_ema"):
+                    self._average(tracked, values)
                 continue
             before = tracked.weight, dict(tracked.slots), tracked.average
             if values.get("decoupled_weight_decay", True):
@@ -179,8 +181,9 @@ class Reference:
         self.updates += 1
         every = values.get("ema_overwrite_frequency")
         if every and self.updates % every == 0:
-            for tracked in known:
-                if tracked.average is not None:
+            # What got no gradient stays as it is, a frozen variable say.
+            for tracked, gradient in zip(known, gradients):
+                if gradient is not None:
                     tracked.weight = tracked.average
                     tracked.write()
 

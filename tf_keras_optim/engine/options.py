@@ -246,8 +246,8 @@ COMMON_ARGUMENTS = """
     replicas and averaged over accumulated steps.
   use_ema: keep an exponential moving average of the weights.
   ema_momentum: decay of that average, in [0, 1].
-  ema_overwrite_frequency: every so many updates the weights take the average
-    over; `None` leaves that to `finalize_variable_values` (which `fit` calls).
+  ema_overwrite_frequency: every so many updates the weights that got a gradient take
+    the average over; `None` leaves that to `finalize_variable_values` (which `fit` calls).
   loss_scale_factor: constant that `scale_loss` multiplies the loss with and that
     gradients are divided by, or `None`. By name only.
   gradient_accumulation_steps: number of calls whose mean gradient makes one

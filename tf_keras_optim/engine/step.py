@@ -211,8 +211,12 @@ class Step:
         averaging: Mapping[str, tf.Tensor],
         updates: tf.Tensor,
     ) -> None:
-        """Averages go on for variables that got no gradient in this step."""
+        """Averages go on for variables that got no gradient in this step.
+
+        Their weights stay as they are, those of a layer that was frozen since, say.
+        """
         if averaging:
+            averaging = {"ema_momentum": averaging["ema_momentum"]}
             done = {id(entry) for entry, _ in learned}
             for entry in self.optimizer._store.tracked:
                 if id(entry) not in done:
