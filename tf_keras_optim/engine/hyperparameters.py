@@ -205,11 +205,11 @@ class LearningRate(Hyperparameter):
             return value
         number = plain_number(value)
         is_number = isinstance(number, numbers.Real) and not isinstance(number, bool)
-        if is_number and math.isfinite(number):
+        if is_number and math.isfinite(number) and number >= 0.0:
             return float(number)
         raise ValueError(
-            f"{owner}: argument `learning_rate` must be a finite number, a 0-d "
-            "tensor, a learning-rate schedule or a callable without arguments. "
+            f"{owner}: argument `learning_rate` must be a finite number of at "
+            "least 0, a 0-d tensor, a learning-rate schedule or a callable without arguments. "
             f"Received: learning_rate={value!r} (of type {type(value).__name__})."
         )
 

@@ -121,7 +121,7 @@ class Rates(Contract):
                 "`learning_rate`."
             )
         number = hyperparameters.plain_number(value)
-        checked = hyperparameters.Hyperparameter(1.0)
+        checked = hyperparameters.Hyperparameter(1.0, minimum=0.0)
         checked.name = "learning_rate_multiplier"
         self._store.multiplier.assign(checked.check(number, type(self).__name__))
 

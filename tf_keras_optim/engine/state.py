@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import layout, named_state
+from tf_keras_optim.engine import layout, named_state, scalar_checks
 from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.named_state import LoadReport
 
@@ -180,6 +180,8 @@ class State:
           patient: wait for the next use if it would fit other values of the weights.
         """
         assert given.state is not None
+        keep_rates = bool(given.options.get("keep_hyperparameters"))
+        scalar_checks.check(self, given.state["scalars"], keep_rates)
         if not (self.built or named_state.was_not_built(given.state)):
             self._let_wait(given)
             return LoadReport(waiting=True)
@@ -277,6 +279,7 @@ class State:
         """Loads arrays that nothing is known about but their numbers."""
         named = self._named_state()
         factor = values.get(_MULTIPLIER, np.float32(1.0))
+        scalar_checks.check(self, {_MULTIPLIER: factor})
         if _MULTIPLIER not in named and factor != 1.0:
             raise ValueError(
                 f"{self._title()} follows no schedule, but the saved one did, with the factor "
@@ -377,6 +380,9 @@ class State:
                     f"{tuple(value.shape)}. The optimizer's options and trainable "
                     "variables must be those of the saved one."
                 )
+        keys = {id(v): key for key, v in named_state.collect(self).items()}
+        named = [(keys[id(v)], value) for v, value in zip(variables, values) if id(v) in keys]
+        scalar_checks.check(self, {key[1]: v for key, v in named if key[0] == "scalars"})
         dtypes = [variable.dtype.as_numpy_dtype for variable in variables]
         self._set([(v, a.astype(dtype)) for v, a, dtype in zip(variables, values, dtypes)])
 

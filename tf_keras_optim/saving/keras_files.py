@@ -5,9 +5,11 @@ the readers of HDF5 and zip archives do not look at. HDF5 itself notices little 
 damaged, and may crash on it.
 """
 
+import contextlib
 import functools
 import os
 import pathlib
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,7 +21,11 @@ import tf_keras_optim.saving.damage as damage
 import tf_keras_optim.saving.model_configs as model_configs
 import tf_keras_optim.saving.rollback as rollback
 from tf_keras_optim.faces.running import keras
+from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.saving.turns import TURN
+
+_IS_KERAS_3 = not keras.__name__.startswith("tf_keras")
+_MEMBERS = ["config.json", "metadata.json", "model.weights.h5"]
 
 
 def save_model(model: Any, path: str | os.PathLike) -> None:
@@ -55,9 +61,8 @@ def load_model(path: str | os.PathLike, **options: Any) -> Any:
       ValueError: the file is damaged, or was not written by `save_model`.
     """
     path = _checked(path, ".keras", "keras.models.load_model")
-    with damage.explained(path, "as a model"):
-        check_archive(path, options)
-        return keras.models.load_model(str(path), **options)
+    with damage.explained(path, "as a model"), _unpacked(path, options) as source:
+        return keras.models.load_model(source, **options)
 
 
 def save_weights(model: Any, path: str | os.PathLike) -> None:
@@ -92,6 +97,7 @@ def load_weights(model: Any, path: str | os.PathLike) -> None:
     with (
         damage.explained(path, "as weights of this model"),
         rollback.unless_complete(_variables_of(model)),
+        _without_waiting_state(getattr(model, "optimizer", None)),
     ):
         model.load_weights(str(path))
 
@@ -150,6 +156,38 @@ def check_archive(path: pathlib.Path, options: Mapping[str, Any]) -> None:
         config = damage.json_object(content, "config.json")
     if options.get("safe_mode", True):
         model_configs.check(config, repr(str(path)), options.get("custom_objects"))
+
+
+@contextlib.contextmanager
+def _unpacked(path: pathlib.Path, options: Mapping[str, Any]) -> Iterator[str]:
+    """Yields where Keras reads a model from: for Keras 3, where it can be, a directory.
+
+    From an archive Keras 3 takes all weights into memory before it makes variables of them.
+    """
+    check_archive(path, options)
+    with contextlib.ExitStack() as stack:
+        archive = stack.enter_context(zipfile.ZipFile(path))
+        if not _IS_KERAS_3 or sorted(archive.namelist()) != _MEMBERS:
+            yield str(path)
+            return
+        directory = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for name in _MEMBERS:
+            with open(directory / name, "wb") as file:
+                archives.copy(archive, name, file)
+        yield str(directory)
+
+
+@contextlib.contextmanager
+def _without_waiting_state(optimizer: Any) -> Iterator[None]:
+    """Lets an optimizer of ours wait for what it waited for before, if the block raises."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    before = getattr(optimizer, "_waiting", None)
+    try:
+        yield
+    except BaseException:
+        if isinstance(optimizer, Optimizer):
+            optimizer._waiting = optimizer._no_dependency(before)
+        raise
 
 
 def _variables_of(model: Any) -> Iterator[Any]:
