@@ -439,6 +439,6 @@ def test_readers_take_one_array_at_a_time(tmp_path):
     convert = lambda: made.append(  # noqa: E731
         tko.convert(tmp_path / "x.weights.h5", chosen, optimizer=tko.Adam())
     )
-    assert peak(convert) < 3 * one
+    assert peak(convert) < 5 * one
     assert made[0].state_dict()["variables"]["v1"]["velocity"][0] == 3.0
     assert json.dumps(int(made[0].iterations.numpy())) == "3"
