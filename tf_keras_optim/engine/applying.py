@@ -110,7 +110,19 @@ class Applying(Rates):
             given = [g / replicas if entry.overwrite else g for entry, g in pairs]
         elif replicas > 1 and self._guard is not None:
             bad = distribution.any_replica(not_finite(given))
-        step.run(given, bad)
+        if replicas == 1 or self._updates_here():
+            step.run(given, bad)
+
+    def _updates_here(self) -> bool:
+        """Whether this replica updates variables: its own, or those that all share."""
+        shared = distribution.is_shared(self._store.iterations)
+        if shared and self.gradient_reducer is not None:
+            raise ValueError(
+                f"{self._title()}: `gradient_reducer` is not possible where all replicas "
+                "share the variables, as under CentralStorageStrategy. Use MirroredStrategy, "
+                "or leave the sum over replicas to the optimizer."
+            )
+        return not shared or distribution.is_first_replica()
 
     def _apply_across(
         self, gradients: list[Any], variables: list[Any], aggregate: bool, scaled: bool
@@ -144,7 +156,7 @@ class Applying(Rates):
         if not tf.executing_eagerly():
             return Step(self, self._entries_of(gradients, variables), scaled)
         missing = tuple(gradient is None for gradient in gradients)
-        kind = (distribution.replica_key(), scaled)
+        kind = (distribution.place(), scaled)
         by_identity = (tuple(map(id, variables)), missing, kind)
         found = self._lookups.get(by_identity)
         if found is not None:
@@ -172,6 +184,7 @@ class Applying(Rates):
 
     def _admit(self, gradients: list[Any], variables: list[Any]) -> None:
         """Checks what was given, and makes slots of variables that have none yet."""
+        distribution.check_place(self._distribution_strategy, self.name)
         natives = [distribution.container(self._unwrap(variable)) for variable in variables]
         seen: set[int] = set()
         for variable, native, gradient in zip(variables, natives, gradients):

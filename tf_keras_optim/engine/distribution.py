@@ -3,6 +3,7 @@
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.distribute import ps_values
 from tensorflow.python.ops import control_flow_util
 
 
@@ -16,9 +17,12 @@ def local(variable: tf.Variable) -> tf.Variable:
     """Returns the part of a distributed variable that this replica updates.
 
     In a replica this is the component on the replica's own device, elsewhere the
-    primary one. Plain variables come back unchanged. Assigning to a component
-    needs no call across replicas.
+    primary one; where all replicas have one variable (central storage), it is that.
+    Plain variables come back unchanged. Assigning to a component needs no call across
+    replicas.
     """
+    if is_shared(variable):
+        return variable.get()
     if not isinstance(variable, tf.distribute.DistributedValues):
         return variable
     if tf.distribute.in_cross_replica_context():
@@ -31,17 +35,30 @@ def container(variable: tf.Variable) -> tf.Variable:
     if isinstance(variable, tf.distribute.DistributedValues):
         return variable
     for holder in (variable, getattr(variable, "handle", None)):
-        owner = getattr(holder, "_distributed_container", None)
-        if owner is not None:
-            return owner()
+        for name in ("_distributed_container", "_aggregating_container"):
+            owner = getattr(holder, name, None)
+            if owner is not None:
+                return owner()
     return variable
 
 
-def replica_key() -> int:
-    """Returns this replica's number in eager replica code, else 0."""
-    if number_of_replicas() == 1:
-        return 0
-    return int(tf.distribute.get_replica_context().replica_id_in_sync_group)
+def is_shared(variable: tf.Variable) -> bool:
+    """Says whether all replicas have this one variable, as in central storage."""
+    return isinstance(variable, ps_values.AggregatingVariable)
+
+
+def is_first_replica() -> bool:
+    """Says whether this is the replica that updates what all replicas share."""
+    number = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return not tf.get_static_value(number)
+
+
+def place() -> tuple[tf.distribute.Strategy, int]:
+    """Returns the active strategy and, in eager replica code, this replica's number."""
+    strategy = tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync == 1:
+        return strategy, 0
+    return strategy, int(tf.distribute.get_replica_context().replica_id_in_sync_group)
 
 
 def across_replicas() -> bool:
@@ -110,9 +127,37 @@ def check_scope(strategy: tf.distribute.Strategy, name: str) -> None:
     if tf.distribute.has_strategy() and active is not strategy:
         raise ValueError(
             f"Optimizer {name!r} was created outside the scope of the active "
-            f"{type(active).__name__}, so its variables would be updated once per "
-            "replica. Create it inside `with strategy.scope():`."
+            f"{_described(active)}: it belongs to {_described(strategy)}, so its variables "
+            "would not be updated alike in each replica. Create it inside "
+            "`with strategy.scope():`, with the strategy that trains."
         )
+
+
+def check_place(strategy: tf.distribute.Strategy, name: str) -> None:
+    """Refuses a step that is taken elsewhere than where the optimizer's replicas are.
+
+    Raises:
+      ValueError: the active strategy is not the one the optimizer belongs to, and one of
+        them has several replicas.
+    """
+    active = tf.distribute.get_strategy()
+    if active is strategy or active.num_replicas_in_sync == strategy.num_replicas_in_sync == 1:
+        return
+    check_scope(strategy, name)
+    raise ValueError(
+        f"Optimizer {name!r} was created in the scope of {_described(strategy)}, but this "
+        f"step is taken outside every scope, under {_described(active)}: it would move the "
+        "weights of one replica only. Call `strategy.run(step)` with that strategy, or make "
+        "the step inside `with strategy.scope():`."
+    )
+
+
+def _described(strategy: tf.distribute.Strategy) -> str:
+    """Returns a strategy's class and its devices."""
+    if strategy.num_replicas_in_sync == 1:
+        return f"{type(strategy).__name__} (one replica)"
+    devices = ", ".join(strategy.extended.worker_devices)
+    return f"{type(strategy).__name__} ({strategy.num_replicas_in_sync} replicas: {devices})"
 
 
 def check_variable_scope(
