@@ -97,6 +97,7 @@ def _arguments(optimizer: Any, title: str) -> dict[str, Any]:
                 f"{title}: `{name}`={config[name]!r} has no counterpart in {keras.__name__}; "
                 f"only {value!r} can be converted."
             )
+    config.pop("exclude_from_weight_decay", None)  # carried by variable
     rate = optimizer._store.rate_source
     arguments = {k: v for k, v in config.items() if k not in _ONLY and k not in _HOW}
     arguments["learning_rate"] = config["learning_rate"] if rate is None else rate
@@ -127,7 +128,7 @@ def _carry_patterns(optimizer: Any, made: Any, excluded: list[Any], title: str) 
     if optimizer.built:
         if excluded:
             made.exclude_from_weight_decay(var_list=excluded)
-    elif exclusions._variables or exclusions._pattern is not None:
+    elif exclusions:
         raise ValueError(
             f"{title}: it is not built, so its exclusions from weight decay cannot be carried "
             "over. Call `optimizer.build(variables)` first."

@@ -2,17 +2,13 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, quantization, starts
-from tf_keras_optim.engine.options import (
-    EIGHT_BIT,
-    CommonOptions,
-    DecayExclusions,
-    by_pattern,
-)
+from tf_keras_optim.engine import distribution, patterns, quantization, starts, unused
+from tf_keras_optim.engine.hyperparameters import Hyperparameter
+from tf_keras_optim.engine.options import EIGHT_BIT, CommonOptions
 from tf_keras_optim.engine.state import State
 from tf_keras_optim.engine.store import (
     Slot,
@@ -30,8 +26,9 @@ class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackab
     """The part of an optimizer that makes variables."""
 
     name: str
+    _parameters: ClassVar[dict[str, Hyperparameter]]
     _store: Store
-    _exclusions: DecayExclusions
+    _exclusions: patterns.DecayExclusions
     _public: dict[int, Any]
     _steps: dict[tuple, Any]
     _lookups: dict[tuple, Any]
@@ -94,11 +91,13 @@ class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackab
             dtype (a layer's counter) is passed over: no gradient can belong to it.
 
         Raises:
+          TypeError: `variables` is no list of variables.
           ValueError: a variable has no static shape, or belongs to another distribution
-            strategy.
+            strategy; or a pattern in an argument matches no variable.
         """
-        variables = list(variables)
+        variables = self._listed_variables(variables)
         distribution.check_scope(self._distribution_strategy, self.name)
+        self._check_patterns(variables)
         fresh: dict[int, Tracked] = {}
         for variable in variables:
             native = distribution.container(self._unwrap(variable))
@@ -117,6 +116,20 @@ class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackab
         self._lookups.clear()
         self._load_waiting(force=type(self).build is Building.build)
 
+    def _listed_variables(self, given: Any) -> list[Any]:
+        """Returns variables as a list, after refusing what is none."""
+        is_model = hasattr(given, "trainable_variables")
+        is_variable = isinstance(given, tf.Variable) or (
+            hasattr(given, "path") and not is_model
+        )
+        if is_model or is_variable or not isinstance(given, Iterable):
+            remedy = "`[variable]`" if is_variable else "`model.trainable_variables`"
+            raise TypeError(
+                f"{self._title()}: `build` takes a list of variables. Received: {given!r} (of "
+                f"type {type(given).__name__}). Give {remedy}."
+            )
+        return list(given)
+
     def _new_entry(self, variable: Any, native: tf.Variable) -> Tracked:
         path = path_of(variable)
         dtype = compute_dtype(native, path)
@@ -132,27 +145,56 @@ class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackab
         self._slot_dtypes(entry)
         return entry
 
+    def _check_patterns(self, variables: Iterable[Any] = ()) -> None:
+        """Refuses patterns of paths that match none of the variables, known and new.
+
+        Raises:
+          ValueError: a pattern matches none; the nearest path is named.
+        """
+        known = {id(entry.variable): entry.public for entry in self._store.tracked}
+        for variable in variables:
+            native = distribution.container(self._unwrap(variable))
+            if can_learn(native):
+                known.setdefault(id(native), variable)
+        paths = [path_of(variable) for variable in known.values()]
+        for name, parameter in self._parameters.items():
+            given = parameter.patterns(getattr(self, name)) if name != "learning_rate" else ()
+            patterns.check_matches(self._title(), name, given, paths)
+        self._exclusions.check(self._title(), paths)
+
+    def _check_slots(self) -> None:
+        """Refuses options that the slots, which exist already, do not agree with.
+
+        Raises:
+          ValueError: a slot or master copy is of another kind, or a pattern matches nothing.
+        """
+        self._check_patterns()
+        for entry in self._store.tracked:
+            self._slot_dtypes(entry)
+            if entry.master is not None and not self._wants_master(entry):
+                raise ValueError(
+                    f"{self._title()}: variable {entry.path!r} has a master copy already. "
+                    "Create a new optimizer for one without."
+                )
+
     def _make_slots(self, entry: Tracked) -> None:
         native, shape = entry.variable, entry.variable.shape
-        if self.use_ema and not entry.overwrite and entry.average is None:
+        averages = self.use_ema and not entry.overwrite
+        accumulates = (self.gradient_accumulation_steps or 1) > 1
+        declared = () if entry.overwrite else slot_declarations(self.slots_of(tuple(shape)))
+        names = [slot.name for slot in declared]
+        unused.put_away(entry, names, average=averages, accumulator=accumulates)
+        if averages and entry.average is None:
             entry.average = self._make_for(
                 entry, "average", lambda: tf.cast(native.read_value(), entry.dtype), reads=True
             )
             entry.averages_from = self._calls()
-        if (self.gradient_accumulation_steps or 1) > 1 and entry.accumulator is None:
+        if accumulates and entry.accumulator is None:
             entry.accumulator = self._make_for(
                 entry, "gradient_accumulator", lambda: tf.zeros(shape, entry.dtype)
             )
         if entry.overwrite:
             return
-        declared = slot_declarations(self.slots_of(tuple(shape)))
-        surplus = set(entry.slots) - {slot.name for slot in declared}
-        if surplus:
-            raise ValueError(
-                f"{self._title()} no longer declares the slots {sorted(surplus)}, which "
-                f"variable {entry.path!r} already has. Create a new optimizer for an "
-                "option that takes slots away."
-            )
         dtypes = self._slot_dtypes(entry)
         for slot in declared:
             if slot.name not in entry.slots:
@@ -192,7 +234,7 @@ class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackab
           ValueError: a slot has another dtype already, or 8 bits are asked for where rows
             are updated one by one.
         """
-        wanted = by_pattern(self.slot_dtype, entry.path)
+        wanted = patterns.by_pattern(self.slot_dtype, entry.path)
         narrow = wanted == EIGHT_BIT
         wide = entry.dtype if narrow or wanted is None else tf.as_dtype(wanted)
         shape, dtypes = tuple(entry.variable.shape), {}
@@ -200,7 +242,7 @@ class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackab
             fits = narrow and quantization.applies(slot.shape or shape)
             kind = slot.eight_bit if fits else None
             dtypes[slot.name] = quantization.CODES[kind] if kind else wide
-        for name, slot in entry.slots.items():
+        for name, slot in (entry.unused | entry.slots).items():
             if slot.dtype != dtypes.get(name, slot.dtype):
                 raise ValueError(
                     f"{self._title()}: slot {name!r} of variable {entry.path!r} is "
@@ -216,19 +258,18 @@ class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackab
             )
         return dtypes
 
+    def _wants_master(self, entry: Tracked) -> bool:
+        narrow = entry.variable.dtype.size < entry.dtype.size
+        wanted = bool(self.master_weights) and not self.stochastic_rounding and self._is_pure()
+        return narrow and wanted
+
     def _make_master(self, entry: Tracked) -> None:
         """Makes the master copy of a narrow variable, and says what is rounded by chance."""
         native = entry.variable
         narrow = native.dtype.size < entry.dtype.size
-        wanted = bool(self.master_weights) and not self.stochastic_rounding and self._is_pure()
-        if narrow and wanted and entry.master is None:
+        if self._wants_master(entry) and entry.master is None:
             entry.master = self._make_for(
                 entry, "master", lambda: tf.cast(native.read_value(), entry.dtype), reads=True
-            )
-        if entry.master is not None and not wanted:
-            raise ValueError(
-                f"{self._title()}: variable {entry.path!r} has a master copy already. Create "
-                "a new optimizer for one without."
             )
         slots_round = any(slot.dtype.size < 4 for slot in entry.slots.values())
         entry.rounds = slots_round or (narrow and self.stochastic_rounding)

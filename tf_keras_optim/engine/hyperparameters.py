@@ -9,6 +9,7 @@ import difflib
 import inspect
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,17 @@ def plain_number(value: Any) -> Any:
     return value
 
 
+def plain_copy(value: Any) -> Any:
+    """Returns Python's own dicts, lists and tuples for those that TensorFlow tracks."""
+    if isinstance(value, dict):
+        return {key: plain_copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain_copy(item) for item in value]
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return tuple(plain_copy(item) for item in value)
+    return value
+
+
 def nearest(name: str, known: Any) -> str:
     """Returns " Did you mean 'x'?" for the closest known name, or an empty text."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
@@ -57,7 +69,8 @@ class Hyperparameter:
 
     Args:
       default: value when the argument is not given; `REQUIRED` for none.
-      kind: `float`, `int`, `bool` or `str`. Taken from `default` if omitted.
+      kind: `float`, `int`, `bool`, `str`, `dict`, `list`, `tuple` or another class. Taken from
+        `default` if omitted.
       minimum: smallest value allowed (inclusive), or `None`.
       maximum: largest value allowed (inclusive), or `None`.
       above: bound that the value must exceed (exclusive), or `None`.
@@ -118,11 +131,24 @@ class Hyperparameter:
                 self.check(value(0), owner)
         else:
             value = self.check(value, owner)
-        known = self.name in instance.__dict__
-        changed = known and instance.__dict__[self.name] != value
-        instance.__dict__[self.name] = value
-        if changed:
-            instance._hyperparameter_changed(self.name)
+        values = instance.__dict__
+        changed = self.name in values and values[self.name] != value
+        before = values.get(self.name)
+        values[self.name] = value
+        if not changed:
+            return
+        accepted = False
+        try:
+            instance._check_change()
+            accepted = True
+        finally:
+            if not accepted:
+                values[self.name] = before
+        instance._hyperparameter_changed(self.name)
+
+    def patterns(self, value: Any) -> Sequence[str]:
+        """Returns regular expressions in a value that must each be found in some path."""
+        return ()
 
     def _expectation(self) -> str:
         if self.choices is not None:
@@ -150,7 +176,8 @@ class Hyperparameter:
             return float(value) if math.isfinite(value) else None
         if self.kind is int and isinstance(value, numbers.Real) and not is_bool:
             return int(float(value)) if float(value).is_integer() else None
-        return value if type(value) is self.kind else None
+        same = isinstance(value, self.kind) and (self.kind is bool or not is_bool)
+        return plain_copy(value) if same else None
 
     def check(self, value: Any, owner: str) -> Any:
         """Returns `value` converted to the declared kind.
@@ -282,6 +309,13 @@ def bind(
             raise TypeError(f"{owner}() got `lr` beside `learning_rate`, which it stands for.")
         kwargs = {**kwargs, "learning_rate": kwargs["lr"]}
         del kwargs["lr"]
+    if "decay" in kwargs and "decay" not in known:
+        raise TypeError(
+            f"{owner}() takes no argument `decay`, which in older versions of Keras lowered "
+            "the learning rate from step to step and has nothing to do with `weight_decay`. "
+            "Give a schedule that does the same: `learning_rate=tko.schedules.InverseTimeDecay("
+            f"learning_rate, decay_steps=1, decay_rate={kwargs['decay']!r})`."
+        )
     for name in kwargs:
         if name not in known:
             raise TypeError(

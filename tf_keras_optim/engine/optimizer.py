@@ -13,10 +13,11 @@ from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.applying import Applying
 from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.kernels import Kernels, Scalars
-from tf_keras_optim.engine.options import DecayExclusions, Reducer
+from tf_keras_optim.engine.options import Reducer
+from tf_keras_optim.engine.patterns import DecayExclusions, problem_of
 from tf_keras_optim.engine.rows import Rows
 from tf_keras_optim.engine.stateful import UpdateSteps
-from tf_keras_optim.engine.store import Store, Tracked
+from tf_keras_optim.engine.store import Store, Tracked, path_of
 
 
 class Engine(Algorithm, Applying):
@@ -45,6 +46,7 @@ class Engine(Algorithm, Applying):
                 f"{owner} has no algorithm. Override `update(gradient, value, slots, "
                 "scalars)`, or `update_step(gradient, variable, learning_rate)`."
             )
+        excluded = kwargs.pop("exclude_from_weight_decay", None)  # as `get_config` gives it
         values = hyperparameters.bind(owner, self._signature, args, kwargs)
         name = values.pop("name")
         if name is not None and not isinstance(name, str):
@@ -57,6 +59,7 @@ class Engine(Algorithm, Applying):
         self._is_built = False
         self._store = Store()
         self._exclusions = DecayExclusions()
+        self._exclusions.load(excluded)
         self._public = self._no_dependency({})
         self._steps = self._no_dependency({})
         self._lookups = self._no_dependency({})
@@ -65,6 +68,7 @@ class Engine(Algorithm, Applying):
         for key, value in values.items():
             setattr(self, key, value)
         self._check_options()
+        self._check_averaging()
         self._make_executors()
         self._store.iterations = self._make(
             "iteration", lambda: tf.zeros([], tf.int64), aggregated=True
@@ -186,6 +190,12 @@ class Engine(Algorithm, Applying):
         further = self.prepare(Scalars(self._static_scalars(), scalars))
         return scalars | {name: tf.cast(value, dtype) for name, value in further.items()}
 
+    def _check_change(self) -> None:
+        """Refuses hyperparameters, one of which was just changed, that do not go together."""
+        if hasattr(self, "_executor"):
+            self._check_options()
+            self._check_slots()
+
     def _hyperparameter_changed(self, name: str) -> None:
         """Drops the traces that hold the old value and makes slots that it calls for."""
         if not hasattr(self, "_executor"):
@@ -197,7 +207,6 @@ class Engine(Algorithm, Applying):
                 "`model.compile`. Eager calls use the new value.",
                 stacklevel=5,
             )
-        self._check_options()
         if self.skip_nonfinite or self._guard is not None:
             self._guard_steps()
         self._make_executors()
@@ -330,10 +339,12 @@ class Engine(Algorithm, Applying):
 
         Args:
           var_list: variables.
-          var_names: regular expressions, searched in each variable's path.
+          var_names: regular expressions, searched in each variable's path; or one such
+            string.
 
         Raises:
-          ValueError: the optimizer is built already.
+          ValueError: the optimizer is built already, or a regular expression is none. `build`
+            raises where a name or variable is none of the optimizer's.
         """
         if self.built:
             raise ValueError(
@@ -341,8 +352,20 @@ class Engine(Algorithm, Applying):
                 "have no effect. Call it right after creating the optimizer, before the "
                 "first step and before `build`."
             )
-        variables = [distribution.container(self._unwrap(v)) for v in var_list or ()]
-        self._exclusions.set(variables, list(var_names or ()))
+        names = [var_names] if isinstance(var_names, str) else list(var_names or ())
+        problem = problem_of(names)
+        if problem:
+            raise ValueError(
+                f"{self._title()}: `exclude_from_weight_decay` takes regular expressions, "
+                f"searched in a variable's path. Received: var_names={var_names!r} ({problem})."
+            )
+        if var_list is None:
+            variables = []
+        else:
+            single = isinstance(var_list, tf.Variable) or hasattr(var_list, "path")
+            variables = [var_list] if single else list(var_list)
+        natives = [distribution.container(self._unwrap(variable)) for variable in variables]
+        self._exclusions.set(list(zip(natives, map(path_of, variables))), names)
 
     # Configuration.
 
@@ -356,7 +379,11 @@ class Engine(Algorithm, Applying):
             config["learning_rate"] = float(self._store.rate.numpy())
         for name, value in self._values().items():
             needs_keras = self._is_schedule(value) or callable(value)
-            config[name] = self._serialize(value) if needs_keras else value
+            plain = hyperparameters.plain_copy(value)
+            config[name] = self._serialize(value) if needs_keras else plain
+        if self._exclusions:
+            paths = [path_of(entry.public) for entry in self._store.tracked]
+            config["exclude_from_weight_decay"] = self._exclusions.get_config(paths)
         return config
 
     @classmethod
@@ -372,4 +399,13 @@ class Engine(Algorithm, Applying):
             )
             if from_keras and isinstance(value, dict):
                 config[name] = cls._deserialize(value, custom_objects)
-        return cls(**config)
+        excluded = config.pop("exclude_from_weight_decay", None)
+        later = {}
+        if not config.get("use_ema"):  # kept, although they have no effect now
+            names = ("ema_momentum", "ema_overwrite_frequency")
+            later = {name: config.pop(name) for name in names if name in config}
+        optimizer = cls(**config)
+        for name, value in later.items():
+            setattr(optimizer, name, value)
+        optimizer._exclusions.load(excluded)
+        return optimizer

@@ -1,78 +1,12 @@
 """The options that every optimizer has, declared once."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.patterns import ByPattern, all_of, by_pattern
 
 EIGHT_BIT = "int8"
-
-
-class Patterns(Hyperparameter):
-    """A list of regular expressions, searched in a variable's path."""
-
-    def __init__(self) -> None:
-        super().__init__([], kind=list, keyword_only=True)
-
-    def check(self, value: Any, owner: str) -> list[str]:
-        """Returns the expressions as a list."""
-        valid = isinstance(value, (list, tuple)) and all(map(_is_pattern, value))
-        if not valid:
-            raise ValueError(
-                f"{owner}: argument `{self.name}` must be a list of regular expressions, "
-                f"searched in a variable's path. Received: {self.name}={value!r}."
-            )
-        return list(value)
-
-
-def _is_pattern(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and bool(re.compile(value))
-    except re.error:
-        return False
-
-
-class ByPattern(Hyperparameter):
-    """One of some choices for all variables, or a dict from patterns of paths to them.
-
-    Args:
-      default: value when the argument is not given.
-      choices: the allowed strings.
-    """
-
-    def __init__(self, default: str | None, choices: tuple[str, ...]):
-        super().__init__(default, kind=str, keyword_only=True)
-        self.values = choices
-
-    def check(self, value: Any, owner: str) -> Any:
-        """Returns a choice, or a dict from regular expressions to choices."""
-        if value is None and self.optional:
-            return None
-        is_dict = isinstance(value, Mapping)
-        value = dict(value) if is_dict else value
-        given = _all_of(value)
-        known = all(isinstance(choice, str) and choice in self.values for choice in given)
-        if not known or (is_dict and not all(map(_is_pattern, value))):
-            raise ValueError(
-                f"{owner}: argument `{self.name}` must be "
-                f"{', '.join(map(repr, self.values))}, or a dict from regular expressions, "
-                f"searched in a variable's path, to these{', or None' * self.optional}. "
-                f"Received: {self.name}={value!r}."
-            )
-        return value
-
-
-def by_pattern(value: Any, path: str) -> Any:
-    """Returns what a `ByPattern` argument says for a path; `None` where nothing matches."""
-    if not isinstance(value, dict):
-        return value
-    return next((v for pattern, v in value.items() if re.search(pattern, path)), None)
-
-
-def _all_of(value: Any) -> list[Any]:
-    """Returns every choice in a `ByPattern` argument."""
-    return list(value.values()) if isinstance(value, dict) else [value]
 
 
 class Reducer(Hyperparameter):
@@ -151,7 +85,8 @@ class CommonOptions:
                 f"{type(self).__name__}: at most one of `clipnorm`, `clipvalue` and "
                 f"`global_clipnorm` can be set. Received: {given}. Keep one of them."
             )
-        if self.max_consecutive_skips is not None and not (self.skip_nonfinite or self._guard):
+        self._check_loss_scale()
+        if self.max_consecutive_skips is not None and not self.skip_nonfinite:
             raise ValueError(
                 f"{type(self).__name__}: argument `max_consecutive_skips`="
                 f"{self.max_consecutive_skips} needs `skip_nonfinite=True`."
@@ -177,10 +112,47 @@ class CommonOptions:
                 "two options out."
             )
         self._check_reducer()
-        if EIGHT_BIT in _all_of(self.slot_dtype):
+        if EIGHT_BIT in all_of(self.slot_dtype):
             self._check_eight_bit()
-        if "lazy" in _all_of(self.sparse):
+        if "lazy" in all_of(self.sparse):
             self._check_lazy()
+
+    def _check_loss_scale(self) -> None:
+        """Refuses what a wrapper with a loss scale does in place of this optimizer.
+
+        Raises:
+          ValueError: an option of the wrapper was set on the optimizer inside.
+        """
+        if self._guard is None or self._guard.scale is None:
+            return
+        defaults = {
+            "loss_scale_factor": None,
+            "skip_nonfinite": False,
+            "max_consecutive_skips": None,
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"{type(self).__name__}: `{name}`={getattr(self, name)!r} is not possible "
+                    "inside a LossScaleOptimizer, which scales losses, skips steps and counts "
+                    "them itself. Give the option to the LossScaleOptimizer, or leave it out."
+                )
+
+    def _check_averaging(self) -> None:
+        """Refuses options of the moving average where there is none.
+
+        Raises:
+          ValueError: one was given without `use_ema`.
+        """
+        declared = {
+            n: getattr(type(self), n) for n in ("ema_momentum", "ema_overwrite_frequency")
+        }
+        for name, parameter in declared.items():
+            value = getattr(self, name)
+            if value != parameter.default and not self.use_ema:
+                raise ValueError(
+                    f"{type(self).__name__}: argument `{name}`={value} needs `use_ema=True`."
+                )
 
     def _check_reducer(self) -> None:
         """Refuses a reducer where workers would disagree on which calls count.
@@ -290,28 +262,3 @@ COMMON_ARGUMENTS = """
     used stands in `jit_compile_used`. By name only.
   name: name of the optimizer. By name only.
 """.strip("\n")
-
-
-class DecayExclusions:
-    """Which variables weight decay leaves alone."""
-
-    def __init__(self) -> None:
-        self._ids: set[int] = set()
-        self._variables: list[Any] = []  # keeps the ids valid
-        self._pattern: re.Pattern | None = None
-
-    def set(self, variables: list[Any], names: list[str]) -> None:
-        """Replaces the exclusions.
-
-        Args:
-          variables: TensorFlow variables.
-          names: regular expressions, searched in a variable's path.
-        """
-        self._variables = list(variables)
-        self._ids = {id(variable) for variable in variables}
-        self._pattern = re.compile("|".join(names)) if names else None
-
-    def excludes(self, variable: Any, path: str) -> bool:
-        """Says whether a variable is excluded, by identity or by its path."""
-        by_name = self._pattern is not None and self._pattern.search(path) is not None
-        return by_name or id(variable) in self._ids

@@ -1,7 +1,7 @@
 """The learning rate (number, schedule or callable) and the counter it goes by."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,7 +12,6 @@ from tf_keras_optim.engine.contract import Contract
 class Rates(Contract):
     """The part of an optimizer that knows the learning rate and counts."""
 
-    _parameters: ClassVar[dict[str, hyperparameters.Hyperparameter]]
     _outside: tuple[str, ...]  # hyperparameters that steps of its own are given from outside
     _rate_supply: late_rates.RateSupply
 

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -53,8 +53,20 @@ class Slot:
 
 
 def slot_declarations(slots: Iterable[Any]) -> tuple[Slot, ...]:
-    """Returns declarations where plain names stand for slots that start at zero."""
-    return tuple(slot if isinstance(slot, Slot) else Slot(slot) for slot in slots)
+    """Returns declarations where plain names stand for slots that start at zero.
+
+    Raises:
+      TypeError: it is no list of names and declarations.
+    """
+    valid = isinstance(slots, Iterable) and not isinstance(slots, (str, Mapping))
+    listed = list(slots) if valid else []
+    if not valid or not all(isinstance(slot, (str, Slot)) for slot in listed):
+        hint = f" For one slot write `slots = ({slots!r},)`." if isinstance(slots, str) else ""
+        raise TypeError(
+            "`slots` must be a tuple of names and of `tko.Slot` objects. Received: "
+            f"{slots!r} (of type {type(slots).__name__}).{hint}"
+        )
+    return tuple(slot if isinstance(slot, Slot) else Slot(slot) for slot in listed)
 
 
 def path_of(variable: Any) -> str:
@@ -129,6 +141,7 @@ class Tracked:
       accumulator: sum of gradients since the last update, or `None`.
       master: the weight with all its digits, where the variable is narrow, or `None`.
       rounds: whether an update rounds something by chance.
+      unused: state variables that an option has put out of use, by name.
     """
 
     public: Any
@@ -145,6 +158,7 @@ class Tracked:
     accumulator: tf.Variable | None = None
     master: tf.Variable | None = None
     rounds: bool = False
+    unused: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
 
 
 class Store:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import formulas, loops
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
-from tf_keras_optim.engine.options import Patterns
+from tf_keras_optim.engine.patterns import Patterns
 from tf_keras_optim.engine.store import Slot
 from tf_keras_optim.optimizers.base import Optimizer, documented
 
