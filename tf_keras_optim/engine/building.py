@@ -16,6 +16,7 @@ from tf_keras_optim.engine.store import (
     Tracked,
     can_learn,
     compute_dtype,
+    listed,
     path_of,
     slot_declarations,
 )
@@ -95,7 +96,7 @@ class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackab
           ValueError: a variable has no static shape, or belongs to another distribution
             strategy; or a pattern in an argument matches no variable.
         """
-        variables = self._listed_variables(variables)
+        variables = listed(variables, self._title())
         distribution.check_scope(self._distribution_strategy, self.name)
         self._check_patterns(variables)
         fresh: dict[int, Tracked] = {}
@@ -115,20 +116,6 @@ class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackab
         self._steps.clear()
         self._lookups.clear()
         self._load_waiting(force=type(self).build is Building.build)
-
-    def _listed_variables(self, given: Any) -> list[Any]:
-        """Returns variables as a list, after refusing what is none."""
-        is_model = hasattr(given, "trainable_variables")
-        is_variable = isinstance(given, tf.Variable) or (
-            hasattr(given, "path") and not is_model
-        )
-        if is_model or is_variable or not isinstance(given, Iterable):
-            remedy = "`[variable]`" if is_variable else "`model.trainable_variables`"
-            raise TypeError(
-                f"{self._title()}: `build` takes a list of variables. Received: {given!r} (of "
-                f"type {type(given).__name__}). Give {remedy}."
-            )
-        return list(given)
 
     def _new_entry(self, variable: Any, native: tf.Variable) -> Tracked:
         path = path_of(variable)

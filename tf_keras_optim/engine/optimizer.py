@@ -11,16 +11,16 @@ import tensorflow as tf
 from tf_keras_optim.engine import distribution, explain, hyperparameters, late_rates
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.applying import Applying
+from tf_keras_optim.engine.configuration import Configuration
 from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.kernels import Kernels, Scalars
-from tf_keras_optim.engine.options import Reducer
-from tf_keras_optim.engine.patterns import DecayExclusions, problem_of
+from tf_keras_optim.engine.patterns import DecayExclusions
 from tf_keras_optim.engine.rows import Rows
 from tf_keras_optim.engine.stateful import UpdateSteps
-from tf_keras_optim.engine.store import Store, Tracked, path_of
+from tf_keras_optim.engine.store import Store, Tracked
 
 
-class Engine(Algorithm, Applying):
+class Engine(Algorithm, Applying, Configuration):
     """Slots, kernels and the step. A face adds what one Keras generation expects.
 
     An algorithm overrides `slots` and `update` (and `prepare`, if it has scalars
@@ -103,15 +103,6 @@ class Engine(Algorithm, Applying):
         """Returns the name this Keras gives to an optimizer without one."""
         raise NotImplementedError
 
-    def _serialize(self, value: Any) -> Any:
-        """Returns a schedule or callable as this Keras writes it into a config."""
-        raise NotImplementedError
-
-    @classmethod
-    def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
-        """Returns the schedule or callable that a config describes."""
-        raise NotImplementedError
-
     # Running the algorithm.
 
     def _is_pure(self) -> bool:
@@ -150,12 +141,6 @@ class Engine(Algorithm, Applying):
         whatever this says.
         """
         return all(self._executor.used) if self._executor.used else None
-
-    def _values(self) -> dict[str, Any]:
-        """Returns every hyperparameter but the learning rate: numbers and schedules."""
-        return {
-            name: getattr(self, name) for name in self._parameters if name != "learning_rate"
-        }
 
     def _static_scalars(self) -> dict[str, Any]:
         return {k: v for k, v in self._values().items() if not self._is_schedule(v)}
@@ -308,7 +293,7 @@ class Engine(Algorithm, Applying):
         average = ["ema_momentum"] if self.use_ema else []
         return [*scale, *average, *(["rounding"] if entry.rounds else [])]
 
-    # Averages and exclusions.
+    # Averages.
 
     @tf.autograph.experimental.do_not_convert
     def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
@@ -333,79 +318,3 @@ class Engine(Algorithm, Applying):
             self._distribution_strategy.extended.update(
                 entry.variable, put, args=(entry.average, begun)
             )
-
-    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
-        """Excludes variables from weight decay. Must be called before `build`.
-
-        Args:
-          var_list: variables.
-          var_names: regular expressions, searched in each variable's path; or one such
-            string.
-
-        Raises:
-          ValueError: the optimizer is built already, or a regular expression is none. `build`
-            raises where a name or variable is none of the optimizer's.
-        """
-        if self.built:
-            raise ValueError(
-                f"{self._title()} is built already, so `exclude_from_weight_decay` would "
-                "have no effect. Call it right after creating the optimizer, before the "
-                "first step and before `build`."
-            )
-        names = [var_names] if isinstance(var_names, str) else list(var_names or ())
-        problem = problem_of(names)
-        if problem:
-            raise ValueError(
-                f"{self._title()}: `exclude_from_weight_decay` takes regular expressions, "
-                f"searched in a variable's path. Received: var_names={var_names!r} ({problem})."
-            )
-        if var_list is None:
-            variables = []
-        else:
-            single = isinstance(var_list, tf.Variable) or hasattr(var_list, "path")
-            variables = [var_list] if single else list(var_list)
-        natives = [distribution.container(self._unwrap(variable)) for variable in variables]
-        self._exclusions.set(list(zip(natives, map(path_of, variables))), names)
-
-    # Configuration.
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns every argument by name; `from_config` makes an equal optimizer."""
-        config: dict[str, Any] = {"name": self.name}
-        source = self._store.rate_source
-        if self._store.rate is None:
-            config["learning_rate"] = self._serialize(source)
-        else:
-            config["learning_rate"] = float(self._store.rate.numpy())
-        for name, value in self._values().items():
-            needs_keras = self._is_schedule(value) or callable(value)
-            plain = hyperparameters.plain_copy(value)
-            config[name] = self._serialize(value) if needs_keras else plain
-        if self._exclusions:
-            paths = [path_of(entry.public) for entry in self._store.tracked]
-            config["exclude_from_weight_decay"] = self._exclusions.get_config(paths)
-        return config
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """Makes an optimizer from what `get_config` returned."""
-        config = dict(config)
-        if config.get("is_legacy_optimizer") is False:  # as Keras 2 writes it
-            del config["is_legacy_optimizer"]
-        for name, value in config.items():
-            parameter = cls._parameters.get(name)
-            from_keras = isinstance(parameter, (hyperparameters.LearningRate, Reducer)) or (
-                parameter is not None and parameter.schedulable
-            )
-            if from_keras and isinstance(value, dict):
-                config[name] = cls._deserialize(value, custom_objects)
-        excluded = config.pop("exclude_from_weight_decay", None)
-        later = {}
-        if not config.get("use_ema"):  # kept, although they have no effect now
-            names = ("ema_momentum", "ema_overwrite_frequency")
-            later = {name: config.pop(name) for name in names if name in config}
-        optimizer = cls(**config)
-        for name, value in later.items():
-            setattr(optimizer, name, value)
-        optimizer._exclusions.load(excluded)
-        return optimizer

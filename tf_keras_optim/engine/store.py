@@ -69,6 +69,25 @@ def slot_declarations(slots: Iterable[Any]) -> tuple[Slot, ...]:
     return tuple(slot if isinstance(slot, Slot) else Slot(slot) for slot in listed)
 
 
+def listed(variables: Any, title: str) -> list[Any]:
+    """Returns the variables that were given to `build` as a list.
+
+    Raises:
+      TypeError: a model, one variable or something else was given.
+    """
+    is_model = hasattr(variables, "trainable_variables")
+    is_variable = not is_model and (
+        isinstance(variables, tf.Variable) or hasattr(variables, "path")
+    )
+    if is_model or is_variable or not isinstance(variables, Iterable):
+        remedy = "`[variable]`" if is_variable else "`model.trainable_variables`"
+        raise TypeError(
+            f"{title}: `build` takes a list of variables. Received: {variables!r} (of type "
+            f"{type(variables).__name__}). Give {remedy}."
+        )
+    return list(variables)
+
+
 def path_of(variable: Any) -> str:
     """Returns a variable's path, e.g. "dense/kernel", without TensorFlow's ":0"."""
     path = getattr(variable, "path", None) or variable.name
