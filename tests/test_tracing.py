@@ -1,5 +1,8 @@
 """How often a step is traced: once, whatever changes from step to step."""
 
+import gc
+import itertools
+
 import harness
 import numpy as np
 import tensorflow as tf
@@ -76,6 +79,40 @@ def test_one_optimizer_serves_two_sets_of_variables():
         optimizer.apply_gradients([(tf.constant([2.0]), b)])
     assert optimizer.trace_count == 2
     assert (a.numpy(), b.numpy()) == ([-2.0], [-5.0])
+
+
+def functions_in_memory():
+    """Returns how many traced functions there are."""
+    kind = type(tf.function(lambda: tf.constant(0)).get_concrete_function())
+    gc.collect()
+    return sum(type(thing) is kind for thing in gc.get_objects())
+
+
+def test_steps_of_many_sets_of_variables_are_not_all_kept():
+    """As with stochastic depth or experts: each call has gradients for other variables."""
+    variables = [tf.Variable([0.0]) for _ in range(8)]
+    optimizer = tko.SGD(1.0)
+    optimizer.build(variables)
+    one = tf.constant([1.0])
+    before = functions_in_memory()
+    sets = [s for n in (3, 4) for s in itertools.combinations(range(8), n)]
+    assert len(sets) == 126
+    usual = list(range(8))
+    for chosen in sets:
+        optimizer.apply_gradients([(one, variables[i]) for i in chosen])
+        optimizer.apply_gradients([(one, variables[i]) for i in usual])
+    kept = functions_in_memory() - before
+    assert 30 <= kept <= 80
+    # The set that comes again and again is traced once.
+    assert optimizer.trace_count == 127
+    expected = [126.0 + sum(i in chosen for chosen in sets) for i in range(8)]
+    assert [-v.numpy()[0] for v in variables] == expected
+    # Sets that come in turns are all kept.
+    before = optimizer.trace_count
+    for _ in range(2):
+        for chosen in sets[:30]:
+            optimizer.apply_gradients([(one, variables[i]) for i in chosen])
+    assert optimizer.trace_count == before + 30
 
 
 def test_a_tape_does_not_see_the_step():

@@ -12,8 +12,6 @@ from tf_keras_optim.engine.rates import Rates
 from tf_keras_optim.engine.step import Step
 from tf_keras_optim.engine.store import Tracked, compute_dtype, path_of
 
-_MOST_LOOKUPS = 64  # sets of variables remembered by identity
-
 
 class Applying(Rates):
     """The part of an optimizer that gradients are given to."""
@@ -158,15 +156,17 @@ class Applying(Rates):
         missing = tuple(gradient is None for gradient in gradients)
         kind = (distribution.place(), scaled)
         by_identity = (tuple(map(id, variables)), missing, kind)
-        found = self._lookups.get(by_identity)
+        found = self._lookups.get(by_identity) or self._lookups.recall(by_identity)
         if found is not None:
             return found[0]
         entries = self._entries_of(gradients, variables)
         key = (tuple(map(id, entries)), kind)
-        step = self._steps.setdefault(key, Step(self, entries, scaled))
-        if len(self._lookups) >= _MOST_LOOKUPS:
-            self._lookups.clear()
-        self._lookups[by_identity] = (step, variables)  # holding them keeps the ids valid
+        step = self._steps.recall(key)
+        if step is None:
+            step = Step(self, entries, scaled)
+            self._steps.keep(key, step)
+        # Holding the variables keeps their ids valid.
+        self._lookups.keep(by_identity, (step, variables))
         return step
 
     def _entries_of(self, gradients: list[Any], variables: list[Any]) -> list[Tracked]:

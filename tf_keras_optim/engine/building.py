@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import distribution, patterns, quantization, starts, unused
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.options import EIGHT_BIT, CommonOptions
+from tf_keras_optim.engine.recent import Recent
 from tf_keras_optim.engine.state import State
 from tf_keras_optim.engine.store import (
     Slot,
@@ -31,8 +32,8 @@ class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackab
     _store: Store
     _exclusions: patterns.DecayExclusions
     _public: dict[int, Any]
-    _steps: dict[tuple, Any]
-    _lookups: dict[tuple, Any]
+    _steps: Recent
+    _lookups: Recent
     _is_built: bool
     _distribution_strategy: tf.distribute.Strategy
 

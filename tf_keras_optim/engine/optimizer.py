@@ -15,9 +15,12 @@ from tf_keras_optim.engine.configuration import Configuration
 from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.kernels import Kernels, Scalars
 from tf_keras_optim.engine.patterns import DecayExclusions
+from tf_keras_optim.engine.recent import Recent
 from tf_keras_optim.engine.rows import Rows
 from tf_keras_optim.engine.stateful import UpdateSteps
 from tf_keras_optim.engine.store import Store, Tracked
+
+_STEPS = 32  # sets of variables whose steps are kept, and as many older ones; each is traced
 
 
 class Engine(Algorithm, Applying, Configuration):
@@ -61,8 +64,8 @@ class Engine(Algorithm, Applying, Configuration):
         self._exclusions = DecayExclusions()
         self._exclusions.load(excluded)
         self._public = self._no_dependency({})
-        self._steps = self._no_dependency({})
-        self._lookups = self._no_dependency({})
+        self._steps = self._no_dependency(Recent(_STEPS))
+        self._lookups = self._no_dependency(Recent(_STEPS))
         self._distribution_strategy = tf.distribute.get_strategy()
         rate = values.pop("learning_rate")
         for key, value in values.items():
