@@ -1,14 +1,17 @@
 """Taking gradients in: checks, the sum over replicas, and the choice of the step."""
 
+import dataclasses
+import functools
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, rows
+from tf_keras_optim.engine import distribution, loops, received, rows
 from tf_keras_optim.engine.guard import not_finite
 from tf_keras_optim.engine.rates import Rates
+from tf_keras_optim.engine.received import Received
 from tf_keras_optim.engine.step import Step
 from tf_keras_optim.engine.store import Tracked, compute_dtype, path_of
 
@@ -40,28 +43,52 @@ class Applying(Rates):
           ValueError: no gradient at all, an unknown variable, a variable given
             twice, or a gradient of the wrong shape or dtype. Nothing is changed.
         """
-        pairs = list(grads_and_vars)
-        self._apply(
-            [pair[0] for pair in pairs],
-            [pair[1] for pair in pairs],
-            not skip_gradients_aggregation,
-        )
+        self._apply_pairs(grads_and_vars, not skip_gradients_aggregation)
         return self._public[id(self._store.iterations)]
 
     @tf.autograph.experimental.do_not_convert
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Updates variables by their gradients, given as two lists.
 
+        `apply_gradients`, and so `minimize` and `fit`, calls it, as in Keras 3: what a
+        subclass makes of it acts in all of them.
+
         Args:
           grads: gradients.
           trainable_variables: their variables; those of `build` by default.
         """
-        self._apply(list(grads), self._variables_for(grads, trainable_variables))
+        variables = self._variables_for(grads, trainable_variables)
+        self._apply(list(grads), variables, received.now(self))
+
+    def _apply_pairs(self, grads_and_vars: Iterable[tuple[Any, Any]], aggregate: bool) -> None:
+        """Gives pairs to `apply`, in each replica."""
+        pairs = list(grads_and_vars)
+        gradients, variables = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        given = received.now(self)
+        if not aggregate:
+            given = dataclasses.replace(given, aggregate=False)
+        if variables and distribution.across_replicas():
+            self._prepare_for(gradients, variables)
+
+            def replica(values: list[Any], _: list[Any], given: Received) -> None:
+                with received.known(self, given):
+                    self.apply(values, variables)
+
+            self._in_each_replica(replica, gradients, variables, given)
+            return
+        with received.known(self, given):
+            self.apply(gradients, variables)
 
     def _variables_for(self, grads: Sequence[Any], trainable_variables: Any) -> list[Any]:
         """Returns the variables of gradients: those given, or those of `build`."""
         if trainable_variables is not None:
-            return list(trainable_variables)
+            variables = list(trainable_variables)
+            if len(grads) != len(variables):
+                raise ValueError(
+                    f"{self._title()} got {len(grads)} gradients for {len(variables)} "
+                    "variables. Give one gradient for each; `None` where there is none."
+                )
+            return variables
         variables = self._store.given
         if len(grads) != len(variables):
             raise ValueError(
@@ -71,45 +98,25 @@ class Applying(Rates):
             )
         return variables
 
-    def _apply(
-        self,
-        gradients: list[Any],
-        variables: list[Any],
-        aggregate: bool = True,
-        scaled: bool = True,
-    ) -> None:
+    def _apply(self, gradients: list[Any], variables: list[Any], given: Received) -> None:
         """Applies gradients.
 
         Args:
           gradients: tensors, slices, or `None`.
           variables: their variables.
-          aggregate: whether they are still to be summed over the replicas.
-          scaled: whether they carry the dynamic loss scale, if there is one.
+          given: what is known about the gradients.
         """
         if not variables:
             return
-        across = distribution.across_replicas()
-        if across or not self.built or self._waiting is not None:
-            self._admit(gradients, variables)
-        if across:
-            self._apply_across(gradients, variables, aggregate, scaled)
+        self._prepare_for(gradients, variables)
+        if distribution.across_replicas():
+            self._in_each_replica(self._apply, gradients, variables, given)
             return
-        self._load_waiting(force=True)
-        step = self._step_for(gradients, variables, scaled)
-        given = [_tensor(gradient) for gradient in gradients if gradient is not None]
-        replicas, bad = distribution.number_of_replicas(), None
-        if self.gradient_reducer is not None and aggregate:
-            if (self.gradient_accumulation_steps or 1) == 1:
-                given = self._reduced(given)
-        elif aggregate and replicas > 1:
-            given = distribution.sum_over_replicas(given, self.aggregation_dtype)
-            # What takes its gradient as its value gets their mean.
-            pairs = zip(step.entries, given)
-            given = [g / replicas if entry.overwrite else g for entry, g in pairs]
-        elif replicas > 1 and self._guard is not None:
-            bad = distribution.any_replica(not_finite(given))
-        if replicas == 1 or self._updates_here():
-            step.run(given, bad)
+        step = self._step_for(gradients, variables, given)
+        tensors = [rows.tensors(gradient) for gradient in gradients if gradient is not None]
+        summed, bad = self._summed(step.entries, tensors, given)
+        if distribution.number_of_replicas() == 1 or self._updates_here():
+            step.run(summed, bad)
 
     def _updates_here(self) -> bool:
         """Whether this replica updates variables: its own, or those that all share."""
@@ -122,10 +129,43 @@ class Applying(Rates):
             )
         return not shared or distribution.is_first_replica()
 
-    def _apply_across(
-        self, gradients: list[Any], variables: list[Any], aggregate: bool, scaled: bool
+    def _prepare_for(self, gradients: list[Any], variables: list[Any]) -> None:
+        """Makes the slots if there are none, and loads state that waits for them."""
+        if not self.built or self._waiting is not None or distribution.across_replicas():
+            self._admit(gradients, variables)
+        self._load_waiting(force=True)
+
+    def _summed(
+        self, entries: Sequence[Tracked], gradients: list[Any], given: Received
+    ) -> tuple[list[Any], tf.Tensor | None]:
+        """Sums gradients over the replicas where that is still to be done.
+
+        Returns:
+          gradients: the sums.
+          bad: 0-d bool tensor: a replica found gradients that somebody else summed not
+            finite; `None` where every replica has the same ones.
+        """
+        replicas = distribution.number_of_replicas()
+        if self.gradient_reducer is not None and given.aggregate:
+            if (self.gradient_accumulation_steps or 1) == 1:
+                gradients = self._reduced(gradients)
+        elif given.aggregate and replicas > 1:
+            gradients = distribution.sum_over_replicas(gradients, self.aggregation_dtype)
+            # What takes its gradient as its value gets their mean.
+            pairs = zip(entries, gradients)
+            gradients = [g / replicas if entry.overwrite else g for entry, g in pairs]
+        elif replicas > 1 and self._guard is not None and not given.examined:
+            return gradients, distribution.any_replica(not_finite(gradients))
+        return gradients, None
+
+    def _in_each_replica(
+        self,
+        method: Callable[[list[Any], list[Any], Received], None],
+        gradients: list[Any],
+        variables: list[Any],
+        given: Received,
     ) -> None:
-        """Applies gradients from outside the replicas, by going into each of them."""
+        """Calls a method in each replica, from outside of them."""
         kinds = {distribution.is_per_replica(g) for g in gradients if g is not None}
         if len(kinds) > 1:
             raise ValueError(
@@ -133,11 +173,60 @@ class Applying(Rates):
                 "plain tensors. Across replicas give all of them as `strategy.run` returns "
                 "them, or all of them as sums."
             )
+        given = dataclasses.replace(given, aggregate=given.aggregate and True in kinds)
 
         def replica(values: tuple[Any, ...]) -> None:
-            self._apply(list(values), variables, aggregate and True in kinds, scaled)
+            method(list(values), variables, given)
 
         tf.distribute.get_strategy().run(replica, args=(tuple(gradients),))
+
+    def _apply_examined(
+        self,
+        method: Callable[[list[Any], list[Any]], None],
+        gradients: list[Any],
+        variables: list[Any],
+        given: Received,
+    ) -> None:
+        """Calls a method with summed, unscaled gradients, if all of them are finite.
+
+        For a method that a subclass overrides: as inside Keras' own LossScaleOptimizer, it
+        sees no scale and is not called in a step that is skipped.
+
+        Args:
+          method: what leads to `apply`.
+          gradients: tensors, slices, or `None`.
+          variables: their variables.
+          given: what is known about the gradients.
+        """
+        self._prepare_for(gradients, variables)
+        if distribution.across_replicas():
+            self._in_each_replica(
+                functools.partial(self._apply_examined, method), gradients, variables, given
+            )
+            return
+        entries = self._entries_of(gradients, variables)
+        tensors = [rows.tensors(gradient) for gradient in gradients if gradient is not None]
+        summed, bad = self._summed(entries, tensors, given)
+        learned = [(e, _values(g)) for e, g in zip(entries, summed) if not e.overwrite]
+        values = [gradient for _, gradient in learned]
+        verdict = self._guard.examine(values, given.scaled, norms=False)
+        finite = verdict.finite if bad is None else tf.logical_and(verdict.finite, ~bad)
+
+        def proceed() -> None:
+            unscaled = iter([
+                g if e.overwrite or verdict.inverse is None else rows.times(g, verdict.inverse)
+                for e, g in zip(entries, summed)
+            ])  # fmt: skip
+            whole = [None if g is None else next(unscaled) for g in gradients]
+            with received.known(self, Received(aggregate=False, scaled=False, examined=True)):
+                method(whole, variables)
+            self._guard.passed()
+
+        def skip() -> None:
+            self._guard.skip(values, [entry.path for entry, _ in learned], verdict.inverse)
+
+        if distribution.number_of_replicas() == 1 or self._updates_here():
+            loops.choose(finite, proceed, skip)
 
     def _reduced(self, gradients: list[Any]) -> list[Any]:
         """Returns what the user's reducer makes of gradients."""
@@ -149,12 +238,12 @@ class Applying(Rates):
             )
         return reduced
 
-    def _step_for(self, gradients: list[Any], variables: list[Any], scaled: bool) -> Step:
+    def _step_for(self, gradients: list[Any], variables: list[Any], given: Received) -> Step:
         """Returns the step of these variables; in eager code always the same one."""
         if not tf.executing_eagerly():
-            return Step(self, self._entries_of(gradients, variables), scaled)
+            return Step(self, self._entries_of(gradients, variables), given)
         missing = tuple(gradient is None for gradient in gradients)
-        kind = (distribution.place(), scaled)
+        kind = (distribution.place(), given.scaled, given.examined)
         by_identity = (tuple(map(id, variables)), missing, kind)
         found = self._lookups.get(by_identity) or self._lookups.recall(by_identity)
         if found is not None:
@@ -163,7 +252,7 @@ class Applying(Rates):
         key = (tuple(map(id, entries)), kind)
         step = self._steps.recall(key)
         if step is None:
-            step = Step(self, entries, scaled)
+            step = Step(self, entries, given)
             self._steps.keep(key, step)
         # Holding the variables keeps their ids valid.
         self._lookups.keep(by_identity, (step, variables))
@@ -222,9 +311,5 @@ class Applying(Rates):
         )
 
 
-def _tensor(gradient: Any) -> Any:
-    if isinstance(gradient, tf.Tensor):
-        return gradient
-    if isinstance(gradient, tf.IndexedSlices):
-        return rows.slices(gradient)
-    return tf.convert_to_tensor(gradient)
+def _values(gradient: Any) -> tf.Tensor:
+    return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient

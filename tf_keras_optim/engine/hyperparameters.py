@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 REQUIRED: Any = inspect.Parameter.empty  # the default of an argument that must be given
+_NOT_SET = object()
 
 
 def plain_number(value: Any) -> Any:
@@ -108,17 +109,20 @@ class Hyperparameter:
         self.position = position
         self.keyword_only = keyword_only
         self.schedulable = schedulable
-        self.name = ""
+        self.name = self._kept_as = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
+        # An attribute of its own, as a class may have any descriptor named `__dict__`: one
+        # that was made from the `__dict__` of another class has that class' descriptor.
+        self._kept_as = f"_tko_{name}"
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
         try:
-            return instance.__dict__[self.name]
-        except KeyError:
+            return object.__getattribute__(instance, self._kept_as)
+        except AttributeError:
             raise AttributeError(
                 f"{type(instance).__name__}.{self.name} is not set yet: call "
                 "`super().__init__(...)` first in your `__init__`."
@@ -131,11 +135,9 @@ class Hyperparameter:
                 self.check(value(0), owner)
         else:
             value = self.check(value, owner)
-        values = instance.__dict__
-        changed = self.name in values and values[self.name] != value
-        before = values.get(self.name)
-        values[self.name] = value
-        if not changed:
+        before = getattr(instance, self._kept_as, _NOT_SET)
+        object.__setattr__(instance, self._kept_as, value)
+        if before is _NOT_SET or before == value:
             return
         accepted = False
         try:
@@ -143,7 +145,7 @@ class Hyperparameter:
             accepted = True
         finally:
             if not accepted:
-                values[self.name] = before
+                object.__setattr__(instance, self._kept_as, before)
         instance._hyperparameter_changed(self.name)
 
     def patterns(self, value: Any) -> Sequence[str]:

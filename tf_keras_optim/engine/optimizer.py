@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, explain, hyperparameters, late_rates
+from tf_keras_optim.engine import distribution, explain, hyperparameters, late_rates, rows
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.applying import Applying
 from tf_keras_optim.engine.configuration import Configuration
@@ -95,7 +95,7 @@ class Engine(Algorithm, Applying, Configuration):
         entry = self._entry(variable)
         updates = self._updates()
         scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates)
-        gradient = tf.convert_to_tensor(gradient)
+        gradient = tf.convert_to_tensor(rows.tensors(gradient))
         options = {"rounding": self._rounding(entry, updates)} if entry.rounds else {}
         traits = self.traits_of(entry.path, False)
         self._kernels.run(entry, gradient, scalars, options, traits=traits)
@@ -220,7 +220,7 @@ class Engine(Algorithm, Applying, Configuration):
             return loss
         if callable(loss):
             return lambda: self.scale_loss(loss())
-        return loss * tf.cast(factor, loss.dtype)
+        return loss * (tf.cast(factor, loss.dtype) if hasattr(loss, "dtype") else factor)
 
     @tf.autograph.experimental.do_not_convert
     def compute_gradients(self, loss: Any, var_list: Any, tape: Any = None) -> list[tuple]:

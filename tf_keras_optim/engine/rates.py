@@ -257,21 +257,52 @@ class Rates(Contract):
         return self._public[id(self._store.iterations)]
 
     def _guard_steps(self, policy: guard.ScalePolicy | None = None) -> None:
-        """Starts to skip steps that are not finite, with or without a loss scale."""
+        """Starts to skip steps that are not finite, with or without a loss scale.
+
+        A policy for an optimizer that has a loss scale already gives it another one.
+        """
 
         def make(name: str, start: tf.Tensor) -> tf.Variable:
             variable = self._make(name, lambda: start, aggregated=True)
             self._publish(f"_{name}", variable)
             return variable
 
-        if self._guard is None:
+        if self._guard is None or policy is not None:
+            self._hide_guard()
             made = guard.Guard(make, policy)
             self._guard = self._no_dependency(made)
             self._store.guard = made.variables
         policy = self._guard.policy
         self._guard.active = self.skip_nonfinite or policy is not None
-        self._guard.limit = (policy or self).max_consecutive_skips
+        limits = [policy.max_consecutive_skips] if policy is not None else []
+        self._guard.limit = next(
+            (limit for limit in limits if limit is not None), self.max_consecutive_skips
+        )
         self._forget_steps()
+
+    def _hide_guard(self) -> None:
+        """Takes the counters and the scale that are in force out of the state."""
+        for name, variable in self._store.guard.items():
+            self._store.named.pop(f"_{name}")
+            self._public.pop(id(variable))
+            self._delete_tracking(f"_{name}")
+
+    def _use_guard(self, chosen: guard.Guard) -> None:
+        """Puts the counters and the scale of one of several wrappers in force."""
+        if chosen is self._guard:
+            return
+        self._hide_guard()
+        self._guard = self._no_dependency(chosen)
+        self._store.guard = chosen.variables
+        for name, variable in chosen.variables.items():
+            self._publish(f"_{name}", variable)
+        self._forget_steps()
+
+    def _public_form(self, variable: tf.Variable) -> Any:
+        """Returns a state variable as this Keras sees it, also one that is not in force."""
+        if id(variable) in self._public:
+            return self._public[id(variable)]
+        return self._wrap(variable, variable.name.split(":")[0])
 
     @property
     def skipped_steps(self) -> Any:

@@ -5,31 +5,57 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, precision
+from tf_keras_optim.engine import distribution, loops, precision
 from tf_keras_optim.engine.kernels import Scalars, advanced, kept_values
 from tf_keras_optim.engine.store import Tracked
 
 
-def slices(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
-    """Returns the same slices with indices of shape [n] and values of shape [n, ...].
+def tensors(gradient: Any) -> Any:
+    """Returns a gradient as a tensor, or as slices with indices of shape [n].
 
     Args:
-      gradient: slices whose indices are a tensor of any rank, or a tuple of numbers.
+      gradient: tensor, array or number; or slices with indices of any rank, whose parts
+        are tensors, arrays, lists or tuples, as `tf.IndexedSlices` takes them.
     """
-    indices, values = tf.convert_to_tensor(gradient.indices), gradient.values
-    values = tf.convert_to_tensor(values)
+    if isinstance(gradient, tf.Tensor):
+        return gradient
+    if not isinstance(gradient, tf.IndexedSlices):
+        return tf.convert_to_tensor(gradient)
+    shape = gradient.dense_shape
+    indices, values = _integers(gradient.indices), tf.convert_to_tensor(gradient.values)
     if indices.shape.rank != 1:
         inner = tf.shape(values)[tf.rank(indices) :]
         values = tf.reshape(values, tf.concat([[-1], inner], 0))
         indices = tf.reshape(indices, [-1])
-    return tf.IndexedSlices(values, indices, gradient.dense_shape)
+    return tf.IndexedSlices(values, indices, None if shape is None else _integers(shape))
+
+
+def _integers(values: Any) -> tf.Tensor:
+    """Returns a tensor; an empty list without a dtype becomes one of integers."""
+    hint = None if hasattr(values, "dtype") else tf.int32
+    return tf.convert_to_tensor(values, dtype_hint=hint)
+
+
+def times(gradient: Any, factor: Any) -> Any:
+    """Multiplies a gradient by a number or 0-d tensor, in float32 at least.
+
+    Args:
+      gradient: as for `tensors`.
+      factor: the factor.
+    """
+    gradient = tensors(gradient)
+    if isinstance(gradient, tf.IndexedSlices):
+        product = times(gradient.values, factor)
+        return tf.IndexedSlices(product, gradient.indices, gradient.dense_shape)
+    gradient = loops.widened(gradient)
+    return gradient * tf.cast(factor, gradient.dtype)
 
 
 def dense(gradient: tf.IndexedSlices, rows: int) -> tf.Tensor:
     """Adds repeated rows up; rows that are not given have a gradient of zero.
 
     Args:
-      gradient: what `slices` returned.
+      gradient: what `tensors` returned.
       rows: the variable's first dimension.
 
     Returns:
@@ -42,7 +68,7 @@ def summed(gradient: tf.IndexedSlices, rows: int) -> tf.IndexedSlices:
     """Adds repeated rows up.
 
     Args:
-      gradient: what `slices` returned, with n rows.
+      gradient: what `tensors` returned, with n rows.
       rows: the variable's first dimension.
 
     Returns:

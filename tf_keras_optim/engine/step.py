@@ -15,6 +15,7 @@ from tf_keras_optim.engine import distribution, formulas, loops, rows
 from tf_keras_optim.engine.guard import Verdict
 from tf_keras_optim.engine.kernels import average_only
 from tf_keras_optim.engine.late_rates import UntraceableError
+from tf_keras_optim.engine.received import Received
 from tf_keras_optim.engine.store import Tracked
 
 
@@ -24,13 +25,13 @@ class Step:
     Args:
       optimizer: the engine that the variables belong to.
       entries: the variables that get a gradient, in the order of the gradients.
-      scaled: whether the gradients carry the dynamic loss scale, if there is one.
+      given: what is known about the gradients.
     """
 
-    def __init__(self, optimizer: Any, entries: Sequence[Tracked], scaled: bool = True):
+    def __init__(self, optimizer: Any, entries: Sequence[Tracked], given: Received):
         self.optimizer = optimizer
         self.entries = list(entries)
-        self.scaled = scaled
+        self.given = given
         self._function = tf.function(self._body, autograph=False, reduce_retracing=True)
         self._traced: dict[tuple, Any] = {}
 
@@ -92,7 +93,7 @@ class Step:
         self.optimizer._store.awaited.check(self.optimizer._title())
         pairs = [(entry, self._taken(entry, g)) for entry, g in zip(self.entries, gradients)]
         guard = self.optimizer._guard
-        if guard is None or not guard.active:
+        if guard is None or not guard.active or self.given.examined:
             self._count(pairs, asked, None)
             return
         learned = [(entry, _given(entry, g)) for entry, g in pairs if not entry.overwrite]
@@ -100,7 +101,7 @@ class Step:
         optimizer = self.optimizer
         clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
         accumulates = (optimizer.gradient_accumulation_steps or 1) > 1
-        verdict = guard.examine(values, self.scaled, norms=clips and not accumulates)
+        verdict = guard.examine(values, self.given.scaled, norms=clips and not accumulates)
         finite = verdict.finite
         if bad_elsewhere is not None:
             finite = tf.logical_and(finite, tf.logical_not(bad_elsewhere))

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine import distribution, rows
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.faces import described, naming
 
@@ -137,19 +137,15 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
         Returns:
           The variable `iterations`.
         """
-        pairs = list(grads_and_vars)
-        self._apply(
-            [pair[0] for pair in pairs],
-            [pair[1] for pair in pairs],
-            experimental_aggregate_gradients and not skip_gradients_aggregation,
-        )
+        aggregate = experimental_aggregate_gradients and not skip_gradients_aggregation
+        self._apply_pairs(grads_and_vars, aggregate)
         return self._iterations
 
     @tf.autograph.experimental.do_not_convert
     def aggregate_gradients(self, grads_and_vars: Any) -> list[tuple]:
         """Returns the pairs with each gradient summed over the replicas."""
         pairs = [(gradient, v) for gradient, v in grads_and_vars if gradient is not None]
-        summed = distribution.sum_over_replicas([gradient for gradient, _ in pairs])
+        summed = distribution.sum_over_replicas([rows.tensors(g) for g, _ in pairs])
         return [(gradient, v) for gradient, (_, v) in zip(summed, pairs)]
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict:

@@ -11,6 +11,13 @@ from tf_keras_optim.faces import described, naming
 AutoTrackable = tf.__internal__.tracking.AutoTrackable
 
 
+def automatic_name(class_name: str) -> str:
+    """Returns a name that no other object has: "adam", "adam_1", counted with Keras' own."""
+    name = naming.snake_case(class_name)
+    number = keras.backend.get_uid(name)
+    return f"{name}_{number - 1}" if number > 1 else name
+
+
 class Keras3Optimizer(Engine, keras.optimizers.Optimizer):
     """The engine, as an instance of `keras.optimizers.Optimizer`.
 
@@ -55,7 +62,7 @@ class Keras3Optimizer(Engine, keras.optimizers.Optimizer):
         return public
 
     def _default_name(self) -> str:
-        return naming.snake_case(type(self).__name__)
+        return automatic_name(type(self).__name__)
 
     def _float_type(self) -> str:
         return keras.backend.floatx()

@@ -1,14 +1,15 @@
 """What LossScaleOptimizer is under both Keras generations."""
 
-import threading
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine import distribution, rows
 from tf_keras_optim.engine.guard import ScalePolicy
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, bind, signature_of
+from tf_keras_optim.engine.received import Received
 from tf_keras_optim.optimizers.base import Optimizer
 
 DOCUMENTATION = """Scales the loss, so that small float16 gradients do not become zero.
@@ -24,6 +25,9 @@ policy "mixed_float16" takes it as it is; after `tko.install()` that is also wha
 wraps our optimizers in by itself.
 
 {contract}
+
+What is set here and is not listed below (`weight_decay`, `learning_rate_multiplier`, ...)
+is set on the inner optimizer.
 
 Args:
   inner_optimizer: an optimizer of this package.
@@ -59,6 +63,9 @@ Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018.
 """
 
 
+AutoTrackable = tf.__internal__.tracking.AutoTrackable
+
+
 class Arguments:
     """The declarations, in the order of the arguments after `inner_optimizer`."""
 
@@ -77,43 +84,67 @@ DECLARED = {n: p for n, p in vars(Arguments).items() if isinstance(p, Hyperparam
 SIGNATURE = signature_of(DECLARED)
 
 
+# What older Kerases wrote into the wrapper's config, where it never had an effect.
+_WITHOUT_EFFECT = {
+    "weight_decay": None,
+    "clipnorm": None,
+    "global_clipnorm": None,
+    "clipvalue": None,
+    "use_ema": False,
+    "ema_momentum": 0.99,
+    "ema_overwrite_frequency": None,
+    "loss_scale_factor": None,
+    "gradient_accumulation_steps": None,
+}
+_NONE_IS_DEFAULT = ("initial_scale", "dynamic_growth_steps")
+_OWNER = "LossScaleOptimizer"
+
+
 def checked(args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Returns every argument after `inner_optimizer`, checked, and `name`.
 
     Raises:
       TypeError: an argument is unknown.
-      ValueError: a value is of another kind, out of range, or does not go with others.
+      ValueError: a value is of another kind, out of range, or does not go with others; or
+        an argument is one of the inner optimizer's.
     """
-    owner = "LossScaleOptimizer"
     # Keras 2 writes None for its defaults.
     kwargs = {k: v for k, v in kwargs.items() if v is not None or k not in _NONE_IS_DEFAULT}
-    values = bind(owner, SIGNATURE, tuple(args), kwargs)
+    for key in kwargs.keys() & _WITHOUT_EFFECT.keys():
+        value = kwargs.pop(key)
+        if value != _WITHOUT_EFFECT[key]:
+            raise ValueError(
+                f"{_OWNER}: argument `{key}`={value!r} belongs to the inner optimizer. Give "
+                f"it to that one: {_OWNER}(Adam({key}={value!r}))."
+            )
+    values = bind(_OWNER, SIGNATURE, tuple(args), kwargs)
     name = values.pop("name")
-    values = {key: DECLARED[key].check(value, owner) for key, value in values.items()}
-    scales = [values[key] for key in ("min_scale", "initial_scale", "max_scale")]
-    if scales != sorted(scales):
-        raise ValueError(
-            f"{owner}: arguments must satisfy min_scale <= initial_scale <= max_scale. "
-            f"Received: min_scale={scales[0]}, initial_scale={scales[1]}, "
-            f"max_scale={scales[2]}."
-        )
+    values = {key: DECLARED[key].check(value, _OWNER) for key, value in values.items()}
+    _check_bounds(values)
     return values | {"name": name}
 
 
-_NONE_IS_DEFAULT = ("initial_scale", "dynamic_growth_steps")
+def _check_bounds(values: dict[str, Any]) -> None:
+    scales = [values[key] for key in ("min_scale", "initial_scale", "max_scale")]
+    if scales != sorted(scales):
+        raise ValueError(
+            f"{_OWNER}: arguments must satisfy min_scale <= initial_scale <= max_scale. "
+            f"Received: min_scale={scales[0]}, initial_scale={scales[1]}, "
+            f"max_scale={scales[2]}."
+        )
 
 
-class LossScaling:
+class LossScaling(Arguments):
     """The part that both generations share; the state machine is the engine's guard."""
 
     inner_optimizer: Any
-    arguments: dict[str, Any]
+    _set_up = False
 
     def _wrap_optimizer(self, inner: Any, arguments: dict[str, Any]) -> None:
         """Gives the inner optimizer its loss scale.
 
         Raises:
-          TypeError: it is none of this package, or has one already.
+          TypeError: it is none of this package.
           ValueError: it has a `loss_scale_factor`.
         """
         if not isinstance(inner, Optimizer):
@@ -122,34 +153,72 @@ class LossScaling:
                 f"tf_keras_optim. Received: {inner!r} (of type {type(inner).__name__}). For "
                 "Keras' own optimizers use Keras' own LossScaleOptimizer."
             )
-        if inner._guard is not None and inner._guard.scale is not None:
-            raise TypeError(
-                f"LossScaleOptimizer: {inner._title()} is wrapped in a LossScaleOptimizer "
-                "already. Use that one, or make a new optimizer."
-            )
-        if inner._guard is not None or inner.loss_scale_factor is not None:
-            given = (
-                "loss_scale_factor" if inner.loss_scale_factor is not None else "skip_nonfinite"
-            )
+        scaled = inner._guard is not None and inner._guard.scale is not None
+        given = [
+            name for name in ("loss_scale_factor", "skip_nonfinite") if getattr(inner, name)
+        ]
+        if given and not scaled:
             raise ValueError(
-                f"LossScaleOptimizer: {inner._title()} has `{given}`="
-                f"{getattr(inner, given)!r}, which this wrapper takes over. Create the inner "
-                "optimizer without it."
+                f"LossScaleOptimizer: {inner._title()} has `{given[0]}`="
+                f"{getattr(inner, given[0])!r}, which this wrapper takes over. Create the "
+                "inner optimizer without it."
             )
-        named = {k: v for k, v in arguments.items() if k != "dynamic_growth_steps"}
-        growth_steps = arguments["dynamic_growth_steps"]
-        inner._guard_steps(ScalePolicy(growth_steps=growth_steps, **named))
+        for name, value in arguments.items():
+            setattr(self, name, value)
+        inner._guard_steps(self._policy())
         inner._check_reducer()
-        self._unscaled = threading.local()
+        object.__setattr__(self, "_own_guard", inner._guard)  # tracked by the inner one
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Every argument after `inner_optimizer`, as it is now."""
+        return {name: getattr(self, name) for name in DECLARED}
+
+    def _policy(self) -> ScalePolicy:
+        values = self.arguments
+        return ScalePolicy(growth_steps=values.pop("dynamic_growth_steps"), **values)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._set_up and name == "initial_scale":
+            raise AttributeError(
+                f"{_OWNER}: `initial_scale` is where the scale started. Set the scale by "
+                "`optimizer.dynamic_scale.assign(...)`."
+            )
+        if self._set_up and self._is_inner(name):
+            setattr(self._inner, name, value)
+        else:
+            AutoTrackable.__setattr__(self, name, value)
+
+    def _is_inner(self, name: str) -> bool:
+        """Whether an attribute that is set belongs to the inner optimizer."""
+        if any(name in vars(cls) for cls in type(self).__mro__):
+            return False
+        try:
+            object.__getattribute__(self, name)
+        except AttributeError:
+            classes = type(self._inner).__mro__
+            declared = next((vars(cls)[name] for cls in classes if name in vars(cls)), None)
+            public = not name.startswith("_") and hasattr(self._inner, name)
+            return public or hasattr(type(declared), "__set__")
+        return False
+
+    def _check_change(self) -> None:
+        """Refuses arguments that exclude one another."""
+        _check_bounds(self.arguments)
+
+    def _hyperparameter_changed(self, name: str) -> None:
+        """Takes a changed argument over into the steps that are traced from here on."""
+        self._own_guard.policy = self._policy()
+        self._inner._hyperparameter_changed(name)
 
     # The scale.
 
     @property
     def _guard(self) -> Any:
-        return self.inner_optimizer._guard
+        return self._own_guard
 
     def _public_of(self, variable: tf.Variable) -> Any:
-        return self.inner_optimizer._public[id(variable)]
+        return self._inner._public_form(variable)
 
     @property
     def loss_scale(self) -> tf.Tensor:
@@ -176,55 +245,56 @@ class LossScaling:
         """Number of steps that were left out: a variable."""
         return self._public_of(self._guard.skipped)
 
-    @property
-    def dynamic(self) -> bool:
-        """Whether the scale moves."""
-        return self.arguments["dynamic"]
-
-    @property
-    def initial_scale(self) -> float:
-        """The scale at the start."""
-        return self.arguments["initial_scale"]
-
-    @property
-    def dynamic_growth_steps(self) -> int:
-        """Good steps in a row after which the scale grows."""
-        return self.arguments["dynamic_growth_steps"]
-
     def scale_loss(self, loss: Any) -> Any:
         """Multiplies a loss with the scale, in float32 at least.
 
         Args:
-          loss: tensor, or a callable that returns one.
+          loss: tensor or number, or a callable that returns one.
         """
         if callable(loss):
             return lambda: self.scale_loss(loss())
-        loss = tf.convert_to_tensor(loss)
-        if loss.dtype.size < 4:
-            loss = tf.cast(loss, tf.float32)
-        return loss * tf.cast(self.loss_scale, loss.dtype)
+        return rows.times(tf.convert_to_tensor(loss, dtype_hint=tf.float32), self.loss_scale)
 
     def get_scaled_loss(self, loss: Any) -> Any:
         """The name of `scale_loss` in Keras 2."""
         return self.scale_loss(loss)
 
     def get_unscaled_gradients(self, grads: Iterable[Any]) -> list[Any]:
-        """Divides gradients by the scale.
-
-        The next `apply_gradients` takes what it gets as unscaled.
+        """Divides gradients by the scale, in float32 at least.
 
         Args:
           grads: tensors, slices, or `None`.
         """
         inverse = 1.0 / self.loss_scale
-        self._unscaled.now = True
-        return [None if g is None else _times(g, inverse) for g in grads]
+        return [None if g is None else rows.times(g, inverse) for g in grads]
 
-    def _takes_scaled(self, default: bool) -> bool:
-        """Says whether what is applied now carries the scale."""
-        unscaled = getattr(self._unscaled, "now", False)
-        self._unscaled.now = False
-        return default and not unscaled
+    def _scaled_pairs(self, loss: Any, var_list: Any, tape: Any) -> list[tuple]:
+        """Returns pairs of the gradient of the scaled loss and the variable."""
+        if callable(loss) or tape is None:
+            return self._inner.compute_gradients(self.scale_loss(loss), var_list, tape)
+        with tape:
+            scaled = self.scale_loss(loss)
+        return self._inner.compute_gradients(scaled, var_list, tape)
+
+    def _hand_on(self, gradients: list[Any], variables: list[Any], given: Received) -> None:
+        """Gives gradients to the inner optimizer, by the method that a subclass overrides."""
+        inner = self._inner
+        inner._use_guard(self._own_guard)
+        method = self._overridden()
+        if method is None:
+            inner._apply(gradients, variables, given)
+        else:
+            inner._apply_examined(method, gradients, variables, given)
+
+    def _overridden(self) -> Callable[[list[Any], list[Any]], Any] | None:
+        """Returns the inner optimizer's own way to apply gradients, if it has one."""
+        inner = self._inner
+        if _is_own(inner.apply_gradients, Optimizer.apply_gradients):
+            by_name = inspect.signature(inner.apply_gradients).parameters
+            summed = {"skip_gradients_aggregation": True}
+            summed = {name: value for name, value in summed.items() if name in by_name}
+            return lambda grads, them: inner.apply_gradients(list(zip(grads, them)), **summed)
+        return inner.apply if _is_own(inner.apply, Optimizer.apply) else None
 
     # What is the inner optimizer's.
 
@@ -294,18 +364,14 @@ class LossScaling:
         self.inner_optimizer.set_weights(weights)
 
     def __getattr__(self, name: str) -> Any:
-        inner = self.__dict__.get("_inner")
-        if inner is None or name.startswith("__"):
+        if name in ("_inner", "_own_guard") or name.startswith("__"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(inner, name)
+        return getattr(self._inner, name)
 
 
-def _times(gradient: Any, factor: tf.Tensor) -> Any:
-    if isinstance(gradient, tf.IndexedSlices):
-        values = gradient.values * tf.cast(factor, gradient.values.dtype)
-        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
-    gradient = tf.convert_to_tensor(gradient)
-    return gradient * tf.cast(factor, gradient.dtype)
+def _is_own(method: Any, ours: Any) -> bool:
+    """Whether a method is not the one that all optimizers of this package have."""
+    return getattr(method, "__func__", method) is not ours
 
 
 def forwarded(name: str) -> property:

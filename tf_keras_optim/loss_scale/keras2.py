@@ -8,6 +8,7 @@ import tf_keras
 from tf_keras.src.mixed_precision.loss_scale_optimizer import LossScaleOptimizerV3
 
 import tf_keras_optim.loss_scale.common as common
+from tf_keras_optim.engine.received import Received
 from tf_keras_optim.faces import described
 from tf_keras_optim.optimizers.base import Optimizer
 
@@ -27,12 +28,17 @@ class LossScaleOptimizer(common.LossScaling, LossScaleOptimizerV3):
     def __init__(self, inner_optimizer: Any, *args: Any, **kwargs: Any):
         arguments = common.checked(args, kwargs)
         name = arguments.pop("name")
+        if getattr(getattr(inner_optimizer, "_guard", None), "scale", None) is not None:
+            raise ValueError(
+                f"LossScaleOptimizer: {inner_optimizer._title()} is wrapped in a "
+                "LossScaleOptimizer already. Use that one, or make a new optimizer."
+            )
         self._wrap_optimizer(inner_optimizer, arguments)
         # In a checkpoint this is the inner optimizer, whose state has the scale.
         tracking.DelegatingTrackableMixin.__init__(self, inner_optimizer)
         self._inner = inner_optimizer
-        self.arguments = arguments
         self._name = name or "LossScaleOptimizer"
+        self._set_up = True
 
     @property
     def name(self) -> str:
@@ -64,11 +70,12 @@ class LossScaleOptimizer(common.LossScaling, LossScaleOptimizerV3):
           The variable `iterations`.
         """
         aggregate = experimental_aggregate_gradients and not skip_gradients_aggregation
-        return self._apply_pairs(list(grads_and_vars), aggregate, self._takes_scaled(False))
+        pairs = list(grads_and_vars)
+        return self._apply_pairs(pairs, Received(aggregate=aggregate, scaled=False))
 
-    def _apply_pairs(self, pairs: list[tuple], aggregate: bool, scaled: bool) -> Any:
-        gradients, variables = ([pair[i] for pair in pairs] for i in (0, 1))
-        self._inner._apply(gradients, variables, aggregate, scaled)
+    def _apply_pairs(self, pairs: list[tuple], given: Received) -> Any:
+        gradients, variables = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        self._hand_on(gradients, variables, given)
         return self._inner._iterations
 
     @tf.autograph.experimental.do_not_convert
@@ -80,7 +87,7 @@ class LossScaleOptimizer(common.LossScaling, LossScaleOptimizerV3):
           var_list: the variables, or a callable that returns them.
           tape: the `tf.GradientTape`; needed where `loss` is a tensor.
         """
-        pairs = self._inner._gradients_of(loss, var_list, tape, self.scale_loss)
+        pairs = self._scaled_pairs(loss, var_list, tape)
         unscaled = self.get_unscaled_gradients([gradient for gradient, _ in pairs])
         return [(gradient, variable) for gradient, (_, variable) in zip(unscaled, pairs)]
 
@@ -93,8 +100,11 @@ class LossScaleOptimizer(common.LossScaling, LossScaleOptimizerV3):
           var_list: the variables, or a callable that returns them.
           tape: the `tf.GradientTape`; needed where `loss` is a tensor.
         """
-        pairs = self._inner._gradients_of(loss, var_list, tape, self.scale_loss)
-        return self._apply_pairs(pairs, aggregate=True, scaled=True)
+        own = ("compute_gradients", "get_unscaled_gradients", "apply_gradients")
+        if all(getattr(type(self), n) is getattr(LossScaleOptimizer, n) for n in own):
+            # The step itself unscales, without a pass over the gradients.
+            return self._apply_pairs(self._scaled_pairs(loss, var_list, tape), Received())
+        return self.apply_gradients(self.compute_gradients(loss, var_list, tape))
 
     def aggregate_gradients(self, grads_and_vars: Any) -> list[tuple]:
         """Returns the pairs with each gradient summed over the replicas."""

@@ -1,5 +1,6 @@
 """LossScaleOptimizer as Keras 3 expects it."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -8,13 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim.loss_scale.common as common
-from tf_keras_optim.engine import layout
+from tf_keras_optim.engine import layout, received
+from tf_keras_optim.engine.received import Received
 from tf_keras_optim.faces import described
+from tf_keras_optim.faces.keras3 import automatic_name
+from tf_keras_optim.loss_scale.origins import Origins
 from tf_keras_optim.optimizers.base import Optimizer
 
 AutoTrackable = tf.__internal__.tracking.AutoTrackable
-_CONTRACT = """As in Keras 3, `apply_gradients` takes the gradients of the scaled loss; those
-that went through `get_unscaled_gradients` just before are taken as they are."""
+_CONTRACT = """As in Keras 3, `apply_gradients` takes the gradients of the scaled loss. Those
+that went through `get_unscaled_gradients`, as in Keras 2, are taken as they are."""
 _LEADING = 4  # Keras lists a counter and a rate of its own before the counter and the scale
 
 
@@ -22,7 +26,6 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
     """Filled below."""
 
     _lock = False
-    __setattr__ = AutoTrackable.__setattr__
     use_ema = common.forwarded("use_ema")
     ema_momentum = common.forwarded("ema_momentum")
     _trainable_variables = common.forwarded("_trainable_variables")
@@ -33,15 +36,38 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         arguments = common.checked(args, kwargs)
         name = arguments.pop("name")
         self._wrap_optimizer(inner_optimizer, arguments)
-        self.arguments = inner_optimizer._no_dependency(arguments)
-        self.name = name or "loss_scale_optimizer"
+        self.name = name or automatic_name(type(self).__name__)
         self._inner = inner_optimizer._no_dependency(inner_optimizer)
+        self._origins = inner_optimizer._no_dependency(Origins())
         self._track_trackable(inner_optimizer, "inner_optimizer")  # its name in checkpoints
+        self._set_up = True
 
     @property
     def inner_optimizer(self) -> Any:
         """The optimizer that is wrapped."""
         return self._inner
+
+    def scale_loss(self, loss: Any) -> Any:
+        """Multiplies a loss with the scale, in float32 at least.
+
+        Args:
+          loss: tensor or number, or a callable that returns one.
+        """
+        self._origins.loss_was_scaled()
+        return super().scale_loss(loss)
+
+    def get_unscaled_gradients(self, grads: Iterable[Any]) -> list[Any]:
+        """Divides gradients by the scale, in float32 at least.
+
+        `apply_gradients` knows what it returned, and takes it as it is; see there.
+
+        Args:
+          grads: tensors, slices, or `None`.
+        """
+        grads = list(grads)
+        unscaled = super().get_unscaled_gradients(grads)
+        self._origins.were_unscaled(grads, unscaled)
+        return unscaled
 
     @tf.autograph.experimental.do_not_convert
     def apply_gradients(
@@ -49,6 +75,7 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         grads_and_vars: Iterable[tuple[Any, Any]],
         name: str | None = None,
         skip_gradients_aggregation: bool = False,
+        scaled: bool | None = None,
     ) -> Any:
         """Unscales gradients and applies them, or skips the step.
 
@@ -56,32 +83,61 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
           grads_and_vars: pairs of a gradient of the scaled loss and its variable.
           name: ignored; there for the older Keras signature.
           skip_gradients_aggregation: the gradients are summed over replicas already.
+          scaled: whether the gradients carry the scale. By default what
+            `get_unscaled_gradients` returned does not, nor what a graph computes from it.
+            Where these are other tensors (clipped ones, in eager code), they do not carry
+            it if in this thread or graph `get_unscaled_gradients` was called after the last
+            `scale_loss`; else they do. A function that is traced keeps what it found.
 
         Returns:
           The variable `iterations`.
+
+        Raises:
+          ValueError: `scaled` is needed: `get_unscaled_gradients` was called elsewhere, and
+            these are not what it returned; or it returned some of them only.
         """
         pairs = list(grads_and_vars)
-        self._inner._apply(
-            [pair[0] for pair in pairs],
-            [pair[1] for pair in pairs],
-            not skip_gradients_aggregation,
-            scaled=self._takes_scaled(True),
-        )
+        gradients, variables = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        if scaled is None:
+            scaled = self._origins.carry_the_scale(gradients, self._title())
+        given = Received(aggregate=not skip_gradients_aggregation, scaled=scaled)
+        with received.known(self, given):
+            self.apply(gradients, variables)
         return self._inner._iterations
 
     @tf.autograph.experimental.do_not_convert
-    def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
+    def apply(
+        self, grads: Sequence[Any], trainable_variables: Any = None, scaled: bool | None = None
+    ) -> None:
         """Unscales gradients, given as a list, and applies them, or skips the step.
 
         Args:
           grads: gradients of the scaled loss.
           trainable_variables: their variables; those of `build` by default.
+          scaled: as for `apply_gradients`.
         """
-        self._inner._apply(
-            list(grads),
-            self._inner._variables_for(grads, trainable_variables),
-            scaled=self._takes_scaled(True),
-        )
+        given = received.now(self, None)
+        if given is None:
+            if scaled is None:
+                scaled = self._origins.carry_the_scale(grads, self._title())
+            given = Received(scaled=scaled)
+        elif scaled is not None:
+            given = dataclasses.replace(given, scaled=scaled)
+        variables = self._inner._variables_for(grads, trainable_variables)
+        self._hand_on(list(grads), variables, given)
+
+    @tf.autograph.experimental.do_not_convert
+    def compute_gradients(self, loss: Any, var_list: Any, tape: Any = None) -> list[tuple]:
+        """Returns pairs of the gradient of the scaled loss and the variable.
+
+        They are what `apply_gradients` takes.
+
+        Args:
+          loss: callable without arguments, or a tensor computed under `tape`.
+          var_list: the variables, or a callable that returns them.
+          tape: the `tf.GradientTape`; needed where `loss` is a tensor.
+        """
+        return self._scaled_pairs(loss, var_list, tape)
 
     @tf.autograph.experimental.do_not_convert
     def minimize(self, loss: Any, var_list: Any, tape: Any = None) -> Any:
@@ -92,8 +148,7 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
           var_list: the variables, or a callable that returns them.
           tape: the `tf.GradientTape`; needed where `loss` is a tensor.
         """
-        pairs = self._inner._gradients_of(loss, var_list, tape, self.scale_loss)
-        return self.apply_gradients(pairs)
+        return self.apply_gradients(self.compute_gradients(loss, var_list, tape))
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the state in the layout of Keras' own LossScaleOptimizer."""
