@@ -21,10 +21,11 @@ from tf_keras_optim.engine.store import (
     path_of,
     slot_declarations,
 )
+from tf_keras_optim.engine.tracking import Tracking
 from tf_keras_optim.engine.views import Views
 
 
-class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackable):
+class Building(CommonOptions, Views, State, Tracking):
     """The part of an optimizer that makes variables."""
 
     name: str
@@ -288,7 +289,7 @@ class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackab
         variable = self._make(flat, first, beside=entry.variable, kind=name)
         if waits:
             self._await(variable, entry.variable, start, required=False)
-        self._publish(f"{entry.path}/{name}", variable, flat)
+        self._publish(f"{entry.path}/{name}", variable, flat, is_slot=True)
         return variable
 
     def _make(
@@ -350,18 +351,27 @@ class Building(CommonOptions, Views, State, tf.__internal__.tracking.AutoTrackab
             counter = distribution.local(self._store.iterations)
             return int(counter.numpy()) if tf.executing_eagerly() else 0
 
-    def _publish(self, name: str, variable: tf.Variable, flat: str | None = None) -> Any:
-        """Gives a state variable its name in checkpoints and its public form.
+    def _publish(
+        self, name: str, variable: tf.Variable, flat: str | None = None, is_slot: bool = False
+    ) -> Any:
+        """Gives a state variable its name and its public form.
 
-        The names must not be those of properties: a SavedModel of Keras 2 sets them as
-        attributes when it is loaded.
+        What is no slot has this name in checkpoints; it must not be that of a property, as a
+        SavedModel of Keras 2 sets it as an attribute when it is loaded.
         """
         name = self._store.unique_name(name)
-        self._store.named[name] = variable
         with tf.init_scope():
             public = self._wrap(variable, flat or variable.name.split(":")[0])
         self._public[id(variable)] = public
-        self._track_trackable(public, name, overwrite=True)
+        if is_slot:
+            self._is_settled = False
+            # As it was named in checkpoints before slots were named by place.
+            if self._deferred_dependencies.get(name):
+                self._store.awaited.drop(variable)
+            self._handle_deferred_dependencies(name, public)
+        else:
+            self._track_trackable(public, name, overwrite=True)
+        self._store.named[name] = variable
         return public
 
     def _retire(self, variable: tf.Variable, name: str) -> None:

@@ -93,7 +93,7 @@ class Contract(Building):
         if is_new:
             if waits:
                 self._await(variable, beside, start, required=True)
-            self._publish(name, variable, flat)
+            self._publish(name, variable, flat, is_slot=beside is not None)
             self._load_waiting()
         return self._public[id(variable)]
 

@@ -39,12 +39,12 @@ class Here:
     Attributes:
       path: its name.
       shape: its shape.
-      value: returns its value.
+      value: returns its value, `None` where it has none yet.
     """
 
     path: str
     shape: tuple[int, ...]
-    value: Callable[[], np.ndarray]
+    value: Callable[[], np.ndarray | None]
 
 
 @dataclasses.dataclass
@@ -54,10 +54,12 @@ class Match:
     Attributes:
       paths: saved paths and the path here, `None` where there is none.
       doubts: lines of text, where the values of the weights speak against it.
+      is_sure: whether every variable of one side was found on the other.
     """
 
     paths: dict[str, str | None]
     doubts: list[str] = dataclasses.field(default_factory=list)
+    is_sure: bool = True
 
 
 def match(saved: Sequence[Saved], here: Sequence[Here], compare_values: bool = True) -> Match:
@@ -90,7 +92,8 @@ def match(saved: Sequence[Saved], here: Sequence[Here], compare_values: bool = T
             return Match(_paths(by_value, saved, here))
     if pairs is None:
         known = {variable.path for variable in here}
-        return Match({s.path: s.path if s.path in known else None for s in saved})
+        paths = {s.path: s.path if s.path in known else None for s in saved}
+        return Match(paths, is_sure=False)
     return Match(_paths(pairs, saved, here), doubts)
 
 
@@ -204,6 +207,8 @@ class _Values:
             return
         for j, variable in enumerate(here):
             value = variable.value()
+            if value is None:
+                continue
             self._equal.setdefault(_mark(fingerprint(value)), []).append(j)
             # What is still as an initializer made it, all zeros say, tells nothing.
             if value.size > 1 and not (value == value.flat[0]).all():
@@ -226,7 +231,7 @@ class _Values:
         return lines
 
     def pairs(self) -> Pairs | None:
-        """Returns the pairs of equal weights, if every saved one has one of its own."""
+        """Returns the pairs of equal weights, if every one of one side has one of its own."""
         found = [self._candidates(saved) for saved in self._saved]
         pairs = {i: equal[0] for i, equal in enumerate(found) if len(equal) == 1}
         layers = {
@@ -237,7 +242,8 @@ class _Values:
                 layer = layers.get(_layer(self._saved[i].path))
                 near = [j for j in equal if _layer(self._here[j].path) == layer]
                 pairs |= {i: near[0]} if len(near) == 1 else {}
-        distinct = len(set(pairs.values())) == len(pairs) == len(self._saved)
+        few = min(len(self._saved), len(self._here))
+        distinct = len(set(pairs.values())) == len(pairs) == few
         return pairs if distinct and self._telling.intersection(pairs.values()) else None
 
 

@@ -1,13 +1,14 @@
 """An optimizer's state by name: what it looks like, and whether another one fits it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import matching
+from tf_keras_optim.engine import matching, starts
 from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.saved_arrays import kept
 
@@ -343,7 +344,11 @@ def _matched_paths(
     return matching.match(
         [matching.Saved(path, weights.get(path)) for path in saved],
         [
-            matching.Here(entry.path, tuple(entry.variable.shape), entry.variable.numpy)
+            matching.Here(
+                entry.path,
+                tuple(entry.variable.shape),
+                functools.partial(starts.value_of, entry.variable),
+            )
             for entry in entries
         ],
         compare_values,
@@ -363,9 +368,9 @@ def was_not_built(state: Mapping[str, Any]) -> bool:
 
 def _starts(optimizer: Any, here: Mapping[Key, tf.Variable]) -> dict[Key, np.ndarray]:
     """Returns what a new optimizer's slots and counters hold."""
-    starts = optimizer._store.starts
+    first = optimizer._store.starts
     return {
-        key: np.asarray(starts[id(variable)]())
+        key: np.asarray(first[id(variable)]())
         for key, variable in here.items()
         if key[1] not in _RATES
     }

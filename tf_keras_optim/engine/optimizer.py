@@ -66,6 +66,8 @@ class Engine(Algorithm, Applying, Configuration):
         self._public = self._no_dependency({})
         self._steps = self._no_dependency(Recent(_STEPS))
         self._lookups = self._no_dependency(Recent(_STEPS))
+        self._restorations = self._no_dependency([])
+        self._is_settled = True
         self._distribution_strategy = tf.distribute.get_strategy()
         rate = values.pop("learning_rate")
         for key, value in values.items():

@@ -19,6 +19,11 @@ def has_value(variable: tf.Variable) -> bool:
         return not tf.executing_eagerly() or bool(variable.is_initialized())
 
 
+def value_of(variable: tf.Variable) -> np.ndarray | None:
+    """Returns a variable's value, `None` where it has none yet."""
+    return np.asarray(variable.numpy()) if has_value(variable) else None
+
+
 @dataclasses.dataclass(frozen=True)
 class _Start:
     """A state variable that waits for its first value.

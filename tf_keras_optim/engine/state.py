@@ -1,6 +1,5 @@
 """Handing an optimizer's state out and taking it in, by name and as Keras numbers it."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,35 +9,10 @@ import tensorflow as tf
 from tf_keras_optim.engine import layout, named_state, scalar_checks
 from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.named_state import LoadReport
+from tf_keras_optim.engine.waiting import Waiting
 
 _MULTIPLIER = layout.MULTIPLIER
 _LEARNING_RATE = "learning_rate"
-
-
-@dataclasses.dataclass
-class _Waiting:
-    """State that came before the slots.
-
-    Attributes:
-      values: arrays as Keras numbers them, `None` if they came by name.
-      notes: what is known about each of them.
-      state: the state dict, `None` if nothing is known about them.
-      options: further arguments for `plan`.
-      before: scalars that were set at once, with the values they had.
-    """
-
-    values: layout.Values | None = None
-    notes: layout.Notes | None = None
-    state: Mapping[str, Any] | None = None
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    before: list[tuple[tf.Variable, np.ndarray]] = dataclasses.field(default_factory=list)
-
-    @property
-    def size(self) -> int:
-        """The number of arrays."""
-        if self.state is not None:
-            return len(named_state.flat(self.state))
-        return sum(map(str.isdigit, self.values or ()))
 
 
 class State:
@@ -48,7 +22,10 @@ class State:
     the counters and the loss scale, which the first step needs before that.
     """
 
-    _waiting: _Waiting | None = None
+    _waiting: Waiting | None = None
+    _restorations: list[Any]
+    _is_settled: bool
+    _restore_slots: Callable[[], bool]
     built: bool
 
     def _state_variables(self) -> list[tf.Variable]:
@@ -116,8 +93,7 @@ class State:
             there are such. "extra": what a subclass keeps besides. "weights": shape, dtype
             and CRC-32 of each model variable, by which it is known under another name.
         """
-        if self.built:
-            self._load_waiting(force=True)
+        self._check_restored()
         state, waiting = named_state.to_dict(self), self._waiting
         if waiting is None:
             return state
@@ -169,9 +145,9 @@ class State:
                 "`optimizer.build(trainable_variables)` before "
                 "`load_state_dict(state, strict=False)`."
             )
-        return self._take(_Waiting(state=state, options=options), strict)
+        return self._take(Waiting(state=state, options=options), strict)
 
-    def _take(self, given: _Waiting, strict: bool = True, patient: bool = False) -> LoadReport:
+    def _take(self, given: Waiting, strict: bool = True, patient: bool = False) -> LoadReport:
         """Loads named state now, or as soon as the variables for it exist.
 
         Args:
@@ -204,6 +180,17 @@ class State:
         self._set(plan.assignments)
         return plan.report
 
+    def _check_restored(self) -> None:
+        """Takes over what waits; slots in a checkpoint cannot come before `build`."""
+        if self.built:
+            self._load_waiting(force=True)
+        elif self._restorations:
+            raise ValueError(
+                f"{self._title()} was restored from a checkpoint, but has no slots yet, so "
+                "what is saved now would lack them. Call "
+                "`optimizer.build(model.trainable_variables)` first."
+            )
+
     def _set(self, assignments: Sequence[tuple[tf.Variable, np.ndarray]]) -> None:
         with tf.init_scope():
             for variable, value in assignments:
@@ -214,8 +201,7 @@ class State:
 
     def _layout(self) -> tuple[layout.Values, layout.Notes]:
         """Returns the state as numbered arrays, what Keras lacks by name, and the notes."""
-        if self.built:
-            self._load_waiting(force=True)
+        self._check_restored()
         if self._waiting is not None:
             if self._waiting.values is None:
                 raise ValueError(
@@ -273,7 +259,7 @@ class State:
             self._load_numbered(values)
             return
         state = layout.to_state(values, notes)
-        self._take(_Waiting(values, notes, state), patient=True)
+        self._take(Waiting(values, notes, state), patient=True)
 
     def _load_numbered(self, values: layout.Values) -> None:
         """Loads arrays that nothing is known about but their numbers."""
@@ -285,7 +271,7 @@ class State:
                 f"{self._title()} follows no schedule, but the saved one did, with the factor "
                 f"`{_MULTIPLIER}` = {factor} on it. Create the optimizer with that schedule."
             )
-        given = _Waiting(values=values)
+        given = Waiting(values=values)
         scalars = 2 if self._rate_is_state else 1  # type: ignore[attr-defined]
         if self.built and given.size == scalars and not np.any(np.asarray(values["0"])):
             self.reset_state()  # it was saved before it had slots
@@ -301,14 +287,14 @@ class State:
         by_name = {_MULTIPLIER: factor} | values
         self._set([(v, np.asarray(by_name[n])) for n, v in named.items() if n in by_name])
 
-    def _assign_numbered(self, given: _Waiting) -> None:
+    def _assign_numbered(self, given: Waiting) -> None:
         assert given.values is not None
         arrays = [given.values[str(i)] for i in range(given.size)]
         self._assign(arrays, "saved", self._positional_state())
 
     # State that came before the slots.
 
-    def _let_wait(self, given: _Waiting) -> None:
+    def _let_wait(self, given: Waiting) -> None:
         """Keeps state until the slots exist; sets the scalars that exist already."""
         self._drop_waiting()
         if given.state is not None:
@@ -324,8 +310,9 @@ class State:
                         self._set([(variable, value.astype(dtype))])
         self._waiting = self._no_dependency(given)  # type: ignore[attr-defined]
 
-    def _drop_waiting(self) -> _Waiting | None:
+    def _drop_waiting(self) -> Waiting | None:
         waiting, self._waiting = self._waiting, None
+        self._restorations.clear()
         return waiting
 
     def _load_waiting(self, force: bool = False) -> None:
@@ -334,6 +321,8 @@ class State:
         Args:
           force: load it now; if there are other variables, raise.
         """
+        if not self._is_settled:
+            self._restore_slots()
         if self._waiting is None:
             return
         known = self._waiting.state is not None

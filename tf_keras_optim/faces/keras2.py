@@ -10,7 +10,6 @@ from tf_keras_optim.engine import distribution, rows
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.faces import described, naming
 
-AutoTrackable = tf.__internal__.tracking.AutoTrackable
 schedules = tf_keras.optimizers.schedules
 
 
@@ -150,7 +149,7 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict:
         # Not tf_keras' own: it remembers the children of the first save; ours may grow.
-        children = AutoTrackable._trackable_children(self, save_type, **kwargs)
+        children = Engine._trackable_children(self, save_type, **kwargs)
         if save_type == "savedmodel":
             # What loads the directory makes a bare optimizer, whose list must be matched.
             key = tuple(map(id, self._variables))

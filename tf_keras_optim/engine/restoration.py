@@ -1,0 +1,164 @@
+"""A checkpoint whose slots go to the variables that they were kept for."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_keras_optim.engine import matching, named_state, starts
+from tf_keras_optim.engine.store import Tracked
+
+MARK = "#"  # begins the name of a slot's edge: no variable's name can
+NAMES = "names"  # the optimizer's own attribute in a checkpoint
+_VALUE = "VARIABLE_VALUE"  # TensorFlow's name of what a variable holds
+
+
+def edge(place: int, slot: str) -> str:
+    """Returns the name of a slot's edge."""
+    return f"{MARK}{place}/{slot}"
+
+
+class Restoration:
+    """One checkpoint that is being restored into one optimizer.
+
+    Args:
+      optimizer: the optimizer.
+      positions: by edge, where TensorFlow found the slots in the checkpoint.
+
+    Raises:
+      ValueError: the checkpoint does not name the slots' variables.
+    """
+
+    def __init__(self, optimizer: Any, positions: dict[str, Any]):
+        self.positions = positions
+        self._optimizer = optimizer
+        any_position = next(iter(positions.values()))
+        self._checkpoint = any_position.checkpoint
+        self._file = self._checkpoint.save_path_string
+        self._saved = self._read_names()
+        self._edges = frozenset(positions)
+        self._places: dict[str, int] = {}
+        self._known: list[str] | None = None
+        self._started: set[int] = set()
+
+    def run(self) -> None:
+        """Restores the slots that exist; the others wait.
+
+        Raises:
+          ValueError: the saved variables are not those here, or a slot has another shape or
+            dtype. Nothing is changed then.
+        """
+        entries = self._optimizer._store.tracked
+        paths = [entry.path for entry in entries]
+        if paths != self._known:
+            self._places = self._matched(entries)
+            self._known = paths
+        found = []
+        for key, variable in named_state.collect(self._optimizer).items():
+            if key[0] == "variables" and key[1] in self._places:
+                name = edge(self._places[key[1]], key[2])
+                if name in self.positions:
+                    found.append((name, key, variable))
+        self._check(found)
+        for name, _, variable in found:
+            self.positions.pop(name).restore(self._optimizer._public[id(variable)])
+        if found:
+            self._optimizer._store.was_set([variable for _, _, variable in found])
+        self._start_averages(entries)
+
+    def _start_averages(self, entries: list[Tracked]) -> None:
+        """Starts averages that were not saved from the weights as they were saved."""
+        values = self._values()
+        for entry in entries:
+            place = self._places.get(entry.path)
+            saved = place is not None and edge(place, "average") in self._edges
+            if entry.average is not None and not saved and id(entry) not in self._started:
+                self._started.add(id(entry))
+                value = values(entry)()
+                if value is not None:
+                    entry.average.assign(tf.cast(value, entry.average.dtype))
+
+    def _read_names(self) -> list[matching.Saved]:
+        name, position = next(iter(self.positions.items()))
+        here = (name, position.proto_id)
+        for node in self._checkpoint.object_graph_proto.nodes:
+            if any((child.local_name, child.node_id) == here for child in node.children):
+                keys = [a.checkpoint_key for a in node.attributes if a.name == NAMES]
+                if keys:
+                    return self._parsed(self._reader().get_tensor(keys[0]))
+        raise ValueError(f"{self._title()} the names of its slots' variables are missing.")
+
+    def _parsed(self, text: bytes) -> list[matching.Saved]:
+        try:
+            names = json.loads(text)
+            return [matching.Saved(v["path"], v["weight"]) for v in names["variables"]]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{self._title()} the names of its slots' variables cannot be read ({error})."
+            ) from error
+
+    def _reader(self) -> Any:
+        return tf.train.load_checkpoint(self._file)
+
+    def _title(self) -> str:
+        return f"{self._optimizer._title()}: checkpoint {self._file!r} does not fit:"
+
+    def _matched(self, entries: list[Tracked]) -> dict[str, int]:
+        """Returns the saved place of each path here."""
+        values = self._values()
+        here = [
+            matching.Here(entry.path, tuple(entry.variable.shape), values(entry))
+            for entry in entries
+        ]
+        found = matching.match(self._saved, here)
+        if found.doubts or not found.is_sure:
+            saved = [
+                f"{s.path} {tuple((s.weight or {}).get('shape', ()))}" for s in self._saved
+            ]
+            ours = [f"{h.path} {h.shape}" for h in here]
+            raise ValueError(
+                f"{self._title()} its slots cannot be told to the variables here; no slot was "
+                "changed.\n"
+                + "".join(f"  {line}\n" for line in found.doubts)
+                + f"  saved: {', '.join(saved)}\n  here: {', '.join(ours)}\n"
+                "Build the optimizer with the variables that it had, give the layers names, "
+                "or restore the model in the same checkpoint."
+            )
+        places = {saved.path: place for place, saved in enumerate(self._saved)}
+        return {path: places[saved] for saved, path in found.paths.items() if path is not None}
+
+    def _values(self) -> Callable[[Tracked], Callable[[], np.ndarray | None]]:
+        """Returns what gives an entry's weight as it is when all has been restored."""
+        nodes = self._checkpoint.object_graph_proto.nodes
+        bound = {id(v): nodes[i] for i, v in self._checkpoint.object_by_proto_id.items()}
+
+        def value_of(entry: Tracked) -> Callable[[], np.ndarray | None]:
+            node = bound.get(id(entry.public)) or bound.get(id(entry.variable))
+            for attribute in node.attributes if node is not None else ():
+                if attribute.name == _VALUE:
+                    key = attribute.checkpoint_key
+                    return lambda: np.asarray(self._reader().get_tensor(key))
+            return lambda: starts.value_of(entry.variable)
+
+        return value_of
+
+    def _check(self, found: list[tuple[str, Any, tf.Variable]]) -> None:
+        lines = []
+        for name, key, variable in found:
+            proto: Any = self.positions[name].object_proto
+            tensor = next(a.checkpoint_key for a in proto.attributes if a.name == _VALUE)
+            saved = self._described(self._checkpoint.shape_map, tensor)
+            here = f"{tuple(variable.shape)} {variable.dtype.name}"
+            if saved != here:
+                lines.append(f"  {' '.join(key[1:])}: here {here}, saved {saved}\n")
+        if lines:
+            raise ValueError(
+                f"{self._title()} no slot was changed.\n{''.join(lines[:20])}Create the "
+                "optimizer and the model as they were."
+            )
+
+    def _described(self, shapes: Mapping[str, Any], tensor: str) -> str:
+        dtype = tf.as_dtype(self._checkpoint.dtype_map[tensor]).base_dtype
+        return f"{tuple(shapes[tensor])} {dtype.name}"

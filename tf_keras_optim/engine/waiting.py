@@ -1,0 +1,36 @@
+"""State that came before the slots."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_keras_optim.engine import layout, named_state
+
+
+@dataclasses.dataclass
+class Waiting:
+    """State that came before the slots.
+
+    Attributes:
+      values: arrays as Keras numbers them, `None` if they came by name.
+      notes: what is known about each of them.
+      state: the state dict, `None` if nothing is known about them.
+      options: further arguments for `plan`.
+      before: scalars that were set at once, with the values they had.
+    """
+
+    values: layout.Values | None = None
+    notes: layout.Notes | None = None
+    state: Mapping[str, Any] | None = None
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    before: list[tuple[tf.Variable, np.ndarray]] = dataclasses.field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """The number of arrays."""
+        if self.state is not None:
+            return len(named_state.flat(self.state))
+        return sum(map(str.isdigit, self.values or ()))
