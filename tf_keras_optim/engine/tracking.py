@@ -8,6 +8,7 @@ place is whose.
 
 import json
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,38 @@ class Tracking(AutoTrackable):
     _public: dict[int, Any]
     _restorations: list[Restoration]
     _is_settled: bool  # whether every slot that exists has been offered to them
+    _wrap: Callable[[tf.Variable, str], Any]
     built: bool
+
+    def _publish(
+        self, name: str, variable: tf.Variable, flat: str | None = None, is_slot: bool = False
+    ) -> Any:
+        """Gives a state variable its name and its public form.
+
+        What is no slot has this name in checkpoints; it must not be that of a property, as a
+        SavedModel of Keras 2 sets it as an attribute when it is loaded.
+        """
+        name = self._store.unique_name(name)
+        with tf.init_scope():
+            public = self._wrap(variable, flat or variable.name.split(":")[0])
+        self._public[id(variable)] = public
+        if is_slot:
+            self._is_settled = False
+            # As it was named in checkpoints before slots were named by place.
+            if self._deferred_dependencies.get(name):
+                self._store.awaited.drop(variable)
+            self._handle_deferred_dependencies(name, public)
+        else:
+            self._track_trackable(public, name, overwrite=True)
+        self._store.named[name] = variable
+        return public
+
+    def _retire(self, variable: tf.Variable, name: str) -> None:
+        """Takes a state variable out of the state."""
+        self._store.named.pop(name)
+        self._store.starts.pop(id(variable), None)
+        self._public.pop(id(variable))
+        self._delete_tracking(name)
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict:
         children = AutoTrackable._trackable_children(self, save_type, **kwargs)
