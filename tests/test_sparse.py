@@ -338,6 +338,30 @@ def test_what_cannot_be_lazy_says_so():
         Normalized(sparse="lazy")
 
 
+@pytest.mark.parametrize("regime", ["eager", "function"])
+@pytest.mark.parametrize("sparse", ["exact", "lazy"])
+@pytest.mark.parametrize("row", [-1, 6])
+def test_a_row_that_does_not_exist_raises_before_anything_changes(row, sparse, regime):
+    table, bias = tf.Variable(tf.ones([6, 1]), name="table"), tf.Variable([1.0], name="bias")
+    optimizer = tko.Adam(0.1, sparse=sparse, use_ema=True)
+    optimizer.build([bias, table])
+
+    def step(indices):
+        slices = tf.IndexedSlices(tf.ones([2, 1]), indices, tf.constant([6, 1]))
+        optimizer.apply_gradients([(tf.constant([1.0]), bias), (slices, table)])
+
+    step = tf.function(step, autograph=False) if regime == "function" else step
+    step(tf.constant([2, 5]))
+    before = [*optimizer.get_weights(), bias.numpy(), table.numpy()]
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"table.*6 rows.*\[{row}\]"):
+        step(tf.constant([2, row]))
+    for value, other in zip([*optimizer.get_weights(), bias.numpy(), table.numpy()], before):
+        np.testing.assert_array_equal(value, other)
+    step(tf.constant([0, 0]))
+    step(tf.zeros([2], tf.int32))
+    assert int(optimizer.iterations) == 3
+
+
 def test_slices_of_another_width_are_refused():
     table = tf.Variable(tf.ones([4, 3]), name="table")
     for mode in ("exact", "lazy"):

@@ -51,6 +51,35 @@ def times(gradient: Any, factor: Any) -> Any:
     return gradient * tf.cast(factor, gradient.dtype)
 
 
+def check(entry: Tracked, gradient: tf.IndexedSlices) -> list[Any]:
+    """Returns the operations that raise if a gradient names a row that does not exist.
+
+    There are none under XLA, which drops them, and none where the variable is not on a CPU:
+    there TensorFlow's own operations leave such rows out too, and looking would make the
+    device wait.
+
+    Args:
+      entry: the variable.
+      gradient: what `tensors` returned.
+    """
+    variable, path = distribution.local(entry.variable), entry.path
+    kind = tf.DeviceSpec.from_string(variable.device or "").device_type
+    if distribution.in_xla() or kind not in (None, "CPU"):
+        return []
+    rows = variable.shape[0]
+    first, last = tf.reduce_min(gradient.indices), tf.reduce_max(gradient.indices)
+    valid = (first >= 0) & (last < tf.constant(rows, last.dtype))
+    message = (
+        f"The gradient of variable {path!r}, which has {rows} rows, names a row that does not "
+        "exist; nothing was changed. Look for an index that is negative or too large in what "
+        "the table was read with. Smallest and largest row:"
+    )
+    # Of strings alone, it needs no condition around it.
+    found = [tf.strings.as_string(first), tf.strings.as_string(last)]
+    operation = tf.debugging.Assert(valid, [message, *found])
+    return [] if operation is None else [operation]
+
+
 def dense(gradient: tf.IndexedSlices, rows: int) -> tf.Tensor:
     """Adds repeated rows up; rows that are not given have a gradient of zero.
 

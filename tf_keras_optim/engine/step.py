@@ -91,6 +91,22 @@ class Step:
             _check_gradient(entry, gradient)
         self.optimizer.trace_count += 1
         self.optimizer._store.awaited.check(self.optimizer._title())
+        checks = [
+            check
+            for entry, gradient in zip(self.entries, gradients)
+            if isinstance(gradient, tf.IndexedSlices)
+            for check in rows.check(entry, gradient)
+        ]
+        with tf.control_dependencies(checks):
+            self._examine(gradients, asked, bad_elsewhere)
+
+    def _examine(
+        self,
+        gradients: list[Any],
+        asked: Mapping[str, tf.Tensor] | None,
+        bad_elsewhere: tf.Tensor | None,
+    ) -> None:
+        """One call: counts it, unless the gradients are not finite and such steps skipped."""
         pairs = [(entry, self._taken(entry, g)) for entry, g in zip(self.entries, gradients)]
         guard = self.optimizer._guard
         if guard is None or not guard.active or self.given.examined:
