@@ -248,3 +248,150 @@ def test_slots_must_be_a_tuple_of_names():
 
     with pytest.raises(TypeError, match=r"Received: 'momentum'.*`slots = \('momentum',\)`"):
         Momentum().build([tf.Variable([1.0])])
+
+
+# Optimizers of one's own.
+
+
+class Scaled(tko.AdamW):
+    """Another learning rate for one variable."""
+
+    def traits_of(self, path, decays):
+        return {"learning_rate_factor": 0.25 if path == "low" else 1.0}
+
+
+class ScaledStep(tko.Optimizer):
+    """The same, written the Keras 3 way."""
+
+    def traits_of(self, path, decays):
+        return {"learning_rate_factor": 0.25 if path == "low" else 1.0}
+
+    def update_step(self, gradient, variable, learning_rate):
+        self.assign_sub(variable, learning_rate * gradient)
+
+
+@pytest.mark.parametrize("way", ["eager", "function", "xla", "rows"])
+@pytest.mark.parametrize(("cls", "peer"), [(Scaled, tko.AdamW), (ScaledStep, tko.SGD)])
+def test_a_factor_scales_the_update_and_the_decay(cls, peer, way):
+    def run(optimizer, name, rows=False):
+        variable = tf.Variable([[1.0, 2.0]], name=name)
+        optimizer.build([variable])
+        gradient = tf.constant([[0.5, -1.0]])
+        if rows:
+            gradient = tf.IndexedSlices(gradient, tf.constant([0]), tf.constant([1, 2]))
+        step = lambda: optimizer.apply_gradients([(gradient, variable)])  # noqa: E731
+        compiled = tf.function(step, jit_compile=way == "xla")
+        for _ in range(3):
+            step() if way in ("eager", "rows") else compiled()
+        return variable.numpy()
+
+    rows = way == "rows"
+    lazy = {"sparse": "lazy"} if rows and cls is Scaled else {}
+    for name, rate in (("low", 0.1), ("high", 0.4)):
+        got = run(cls(0.4, weight_decay=0.5, **lazy), name, rows)
+        np.testing.assert_allclose(got, run(peer(rate, weight_decay=0.5), name), rtol=1e-6)
+
+
+def test_a_factor_must_be_a_number():
+    class Wrong(tko.SGD):
+        def traits_of(self, path, decays):
+            return {"learning_rate_factor": "half"}
+
+    with pytest.raises(ValueError, match=r"Wrong.traits_of.*`learning_rate_factor` must be"):
+        Wrong().apply_gradients([(tf.constant([1.0]), tf.Variable([1.0]))])
+
+
+def test_a_subclass_that_forgets_to_initialize_is_told():
+    class Forgetful(tko.SGD):
+        def __init__(self):
+            self.own = 1
+
+    variable = tf.Variable([1.0])
+    for use in (
+        lambda o: o.build([variable]),
+        lambda o: o.apply_gradients([(tf.constant([1.0]), variable)]),
+        lambda o: o.learning_rate,
+        lambda o: o.get_config(),
+        lambda o: o.variables,
+        lambda o: o.momentum,
+    ):
+        with pytest.raises(AttributeError, match=r"call `super\(\).__init__\(...\)`"):
+            use(Forgetful())
+
+
+@pytest.mark.parametrize("jit", [True, False])
+def test_an_update_that_assigns_is_told(jit):
+    count = tf.Variable(0.0)
+
+    class Counting(tko.Optimizer):
+        def update(self, gradient, value, slots, scalars):
+            count.assign_add(1.0)
+            return value - scalars.learning_rate * gradient, {}
+
+    with pytest.raises(TypeError, match=r"`Counting.update` must be pure.*AssignAdd.*`slots`"):
+        Counting(0.1, jit_compile=jit).apply_gradients([(tf.constant(1.0), tf.Variable(1.0))])
+    assert count.numpy() == 0.0
+
+
+@pytest.mark.parametrize("in_list", [True, False])
+def test_an_update_that_keeps_a_tensor_is_told(in_list):
+    class Keeping(tko.Optimizer):
+        def update(self, gradient, value, slots, scalars):
+            self.seen = [gradient] if in_list else gradient
+            return value - scalars.learning_rate * gradient, {}
+
+    variable = tf.Variable(1.0)
+    with pytest.raises(TypeError, match=r"`Keeping.update` must be pure.*attribute 'seen'"):
+        Keeping(0.1).apply_gradients([(tf.constant(1.0), variable)])
+    assert variable.numpy() == 1.0
+
+
+def test_an_update_step_of_two_arguments_is_told():
+    class Old(tko.Optimizer):
+        def update_step(self, gradient, variable):
+            variable.assign_sub(gradient)
+
+    with pytest.raises(TypeError, match=r"Old.update_step must take three.*as in Keras 2"):
+        Old(0.1)
+
+
+# What is told.
+
+PLAIN = [
+    (tko.Adam, {"gradient_accumulation_steps": 1}),
+    (tko.Adam, {"loss_scale_factor": 1.0}),
+    (tko.SGD, {}),
+    (tko.SGD, {"loss_scale_factor": 2.0}),
+    (tko.SGD, {"gradient_accumulation_steps": 2}),
+    (tko.SGD, {"clipnorm": 1.0}),
+    (tko.SGD, {"use_ema": True}),
+    (tko.SGD, {"skip_nonfinite": True}),
+]
+
+
+@pytest.mark.parametrize(("cls", "given"), PLAIN, ids=str)
+def test_the_kernel_that_is_told_is_the_one_that_ran(cls, given):
+    optimizer, variable = cls(0.1, **given), tf.Variable([1.0, 2.0])
+    go_on(optimizer, variable, 2)
+    (report,) = optimizer.explain(lambda text: None)
+    assert report.kernel == ("xla" if optimizer.jit_compile_used else "fused")
+
+
+def test_too_many_skipped_steps_are_told_first():
+    optimizer = tko.SGD(skip_nonfinite=True, max_consecutive_skips=2)
+    variable = tf.Variable([1.0], name="w")
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        for _ in range(2):
+            optimizer.apply_gradients([(tf.constant([np.nan]), variable)])
+    first = str(error.value).splitlines()[0]
+    assert "not finite" in first
+    assert "max_consecutive_skips=2" in first
+
+
+def test_slots_in_eight_bits_have_no_place_in_keras():
+    optimizer = tko.SGD(momentum=0.9, slot_dtype="int8")
+    optimizer.build([tf.Variable(tf.zeros([64, 64]), name="w")])
+    with pytest.raises(
+        ValueError, match=r"slots momentum of variable 'w'.*8 bits.*`slot_dtype`"
+    ):
+        tko.to_keras(optimizer)

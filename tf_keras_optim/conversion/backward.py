@@ -148,6 +148,12 @@ def _refuse_lost_state(optimizer: Any, state: dict, title: str) -> None:
             "no place in Keras. Set it to 1 and give it a schedule with the factor in it."
         )
     for entry in optimizer._store.tracked:
+        if entry.scales:
+            raise ValueError(
+                f"{title}: the slots {', '.join(entry.scales)} of variable {entry.path!r} are "
+                f"kept in 8 bits (`slot_dtype`={optimizer.slot_dtype!r}), which Keras has no "
+                "place for. Convert an optimizer whose `slot_dtype` is None."
+            )
         if entry.variable.dtype.size < 4:
             raise ValueError(
                 f"{title}: variable {entry.path!r} is {entry.variable.dtype.name}; Keras keeps "

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from tf_keras_optim.engine.kernels import Scalars
 
+RATE_FACTOR = "learning_rate_factor"  # the trait that multiplies a variable's learning rate
+
 
 class Algorithm:
     """The pure update of an algorithm, and what is known about it."""
@@ -86,7 +88,9 @@ class Algorithm:
 
         Returns:
           Mapping from name to a Python value that can be hashed; `update` finds them in
-          its `scalars`. Variables with equal ones share a compiled kernel.
+          its `scalars`. Variables with equal ones share a compiled kernel. The name
+          "learning_rate_factor" has a meaning: the learning rate of that variable, in
+          `prepare`, in `update` and in decoupled weight decay, is multiplied by it.
         """
         return {}
 

@@ -63,7 +63,7 @@ def _report(optimizer: Any, entry: Any, groups: dict[Any, int]) -> VariableRepor
     }
     kept |= {name: variable for name, variable in others.items() if variable is not None}
     shape, decays = tuple(entry.variable.shape), bool(optimizer.weight_decay) and entry.decays
-    traits = optimizer.traits_of(entry.path, decays)
+    traits, _ = optimizer._traits(entry, decays)
     kernel = _kernel(optimizer, entry, decays, traits)
     dtypes = {name: variable.dtype.name for name, variable in kept.items()}
     if kernel in choices.KERNELS:
@@ -90,7 +90,7 @@ def _kernel(optimizer: Any, entry: Any, decays: bool, traits: Mapping[str, Any])
         return "update_step"
     return optimizer._kernels.choice(
         entry,
-        optimizer._expected_options(entry),
+        optimizer._option_names(entry),
         accumulated=(optimizer.gradient_accumulation_steps or 1) > 1,
         decay=decays,
         traits=traits,

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, loops
 
+_SKIPS = "max_consecutive_skips="  # stands in the sentence about too many skipped steps
 _GROUPS = 8  # of gradients, looked at together; each is a branch to trace
 
 
@@ -153,7 +154,7 @@ class Guard:
                 count < self.limit,
                 [
                     "The gradients were not finite in so many steps in a row (limit "
-                    f"max_consecutive_skips={self.limit}):",
+                    f"{_SKIPS}{self.limit}):",
                     count,
                     "Variables of the last one:",
                     names,
@@ -209,3 +210,21 @@ def not_finite(gradients: Sequence[tf.Tensor | tf.IndexedSlices]) -> tf.Tensor:
     """Returns whether any element of any gradient is NaN or infinite, a 0-d bool."""
     values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
     return tf.logical_not(tf.reduce_all(_finite_by_variable(values, None)))
+
+
+def too_many_skips(
+    error: tf.errors.InvalidArgumentError,
+) -> tf.errors.InvalidArgumentError | None:
+    """Returns the error of too many skipped steps in a row with its sentence first.
+
+    Args:
+      error: what a step raised; TensorFlow puts the places of all operations first.
+
+    Returns:
+      The error to raise instead, or `None` if it is another one.
+    """
+    lines = [line for line in error.message.splitlines() if _SKIPS in line]
+    if not lines:
+        return None
+    sentence = lines[0].partition("assertion failed: ")[2] or lines[0]
+    return tf.errors.InvalidArgumentError(error.node_def, error.op, sentence)

@@ -54,6 +54,21 @@ def nearest(name: str, known: Any) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+class SetByInit:
+    """An attribute that `__init__` sets; reading it before says what was forgotten."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        raise AttributeError(
+            f"{type(instance).__name__} was not initialized: call `super().__init__(...)`, "
+            "first of all, in its `__init__`."
+        )
+
+
 class Hyperparameter:
     """A declared argument: its default, kind and range.
 

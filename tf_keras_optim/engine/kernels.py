@@ -17,6 +17,7 @@ from tf_keras_optim.engine import (
     formulas,
     loops,
     precision,
+    purity,
     quantization,
 )
 from tf_keras_optim.engine.store import Tracked
@@ -285,7 +286,9 @@ def advanced(
         gradient = formulas.penalized(gradient, value, scalars.weight_decay)
     elif decay and not optimizer.decays_in_update:
         value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
-    value, after = checked(optimizer.update(gradient, value, slots, scalars), value, slots)
+    with purity.watched(optimizer, "update"):
+        result = optimizer.update(gradient, value, slots, scalars)
+    value, after = checked(result, value, slots)
     if average is not None:
         value, average = _average(average, value, options)
     return value, after, average

@@ -8,8 +8,15 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, explain, hyperparameters, late_rates, rows
-from tf_keras_optim.engine.algorithm import Algorithm
+from tf_keras_optim.engine import (
+    distribution,
+    explain,
+    hyperparameters,
+    late_rates,
+    purity,
+    rows,
+)
+from tf_keras_optim.engine.algorithm import RATE_FACTOR, Algorithm
 from tf_keras_optim.engine.applying import Applying
 from tf_keras_optim.engine.configuration import Configuration
 from tf_keras_optim.engine.explain import VariableReport
@@ -31,6 +38,9 @@ class Engine(Algorithm, Applying, Configuration):
     """
 
     _signature: ClassVar[inspect.Signature]
+    name: Any = hyperparameters.SetByInit()
+    _store: Any = hyperparameters.SetByInit()
+    _is_built: Any = hyperparameters.SetByInit()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -49,6 +59,7 @@ class Engine(Algorithm, Applying, Configuration):
                 f"{owner} has no algorithm. Override `update(gradient, value, slots, "
                 "scalars)`, or `update_step(gradient, variable, learning_rate)`."
             )
+        self._check_update_step()
         excluded = kwargs.pop("exclude_from_weight_decay", None)  # as `get_config` gives it
         values = hyperparameters.bind(owner, self._signature, args, kwargs)
         name = values.pop("name")
@@ -83,6 +94,17 @@ class Engine(Algorithm, Applying, Configuration):
         if self.skip_nonfinite:
             self._guard_steps()
 
+    def _check_update_step(self) -> None:
+        """Refuses an `update_step` that does not take the three arguments it is given."""
+        try:
+            inspect.signature(type(self).update_step).bind(*range(4))
+        except TypeError:
+            raise TypeError(
+                f"{type(self).__name__}.update_step must take three arguments, (gradient, "
+                "variable, learning_rate), as in Keras 3. Where it takes two, as in Keras 2, "
+                "add the third and use it in place of `self.learning_rate`."
+            ) from None
+
     @tf.autograph.experimental.do_not_convert
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable in place, without clipping, decay or averaging.
@@ -99,7 +121,7 @@ class Engine(Algorithm, Applying, Configuration):
         scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates)
         gradient = tf.convert_to_tensor(rows.tensors(gradient))
         options = {"rounding": self._rounding(entry, updates)} if entry.rounds else {}
-        traits = self.traits_of(entry.path, False)
+        traits, _ = self._traits(entry, False)
         self._kernels.run(entry, gradient, scalars, options, traits=traits)
 
     # What a face overrides.
@@ -134,8 +156,19 @@ class Engine(Algorithm, Applying, Configuration):
         """
         decay = bool(self.weight_decay) and entry.decays
         executor = self._rows if isinstance(gradient, tf.IndexedSlices) else self._executor
-        traits = self.traits_of(entry.path, decay)
+        traits, _ = self._traits(entry, decay)
         executor.run(entry, gradient, scalars, options, decay=decay, traits=traits)
+
+    def _traits(self, entry: Tracked, decay: bool) -> tuple[dict[str, Any], float]:
+        """Returns a variable's traits, and the factor on its learning rate."""
+        traits = dict(self.traits_of(entry.path, decay))
+        factor = traits.pop(RATE_FACTOR, 1.0)
+        checked = hyperparameters.Hyperparameter(1.0, minimum=0.0)
+        checked.name = RATE_FACTOR
+        return traits, checked.check(factor, f"{type(self).__name__}.traits_of")
+
+    def _rate_factor(self, entry: Tracked) -> float:
+        return self._traits(entry, bool(self.weight_decay) and entry.decays)[1]
 
     @property
     def jit_compile_used(self) -> bool | None:
@@ -177,7 +210,8 @@ class Engine(Algorithm, Applying, Configuration):
                 scalars[name] = tf.cast(asked.get(name, value), dtype)
         for name, variable in self._store.step_slots.items():
             scalars[name] = tf.cast(distribution.local(variable).read_value(), dtype)
-        further = self.prepare(Scalars(self._static_scalars(), scalars))
+        with purity.watched(self, "prepare"):
+            further = self.prepare(Scalars(self._static_scalars(), scalars))
         return scalars | {name: tf.cast(value, dtype) for name, value in further.items()}
 
     def _check_change(self) -> None:
@@ -289,14 +323,25 @@ class Engine(Algorithm, Applying, Configuration):
         print_fn(explain.table(found, self._title()))
         return found
 
-    def _expected_options(self, entry: Tracked) -> list[str]:
-        """Returns the names of the options that a step gives to the update of a variable."""
+    def _fixed_factor(self) -> float:
+        """Returns the number that every gradient is multiplied by: it unscales and averages."""
+        return 1.0 / ((self.loss_scale_factor or 1.0) * (self.gradient_accumulation_steps or 1))
+
+    def _option_names(self, entry: Tracked, scaled: bool = True) -> list[str]:
+        """Returns the names of the options that a step gives to the update of a variable.
+
+        The step and `explain` go by this. Whether an average takes over is left out.
+
+        Args:
+          entry: the model variable.
+          scaled: whether the gradients carry the dynamic loss scale, if there is one.
+        """
         clips = self.clipnorm is not None or self.global_clipnorm is not None
-        scaled = self._guard is not None and self._guard.scale is not None
-        divided = self.loss_scale_factor is not None or self.gradient_accumulation_steps
-        scale = ["scale"] if clips or scaled or divided else []
-        average = ["ema_momentum"] if self.use_ema else []
-        return [*scale, *average, *(["rounding"] if entry.rounds else [])]
+        accumulates = (self.gradient_accumulation_steps or 1) > 1
+        dynamic = scaled and self._guard is not None and self._guard.scale is not None
+        scales = clips or (dynamic and not accumulates) or self._fixed_factor() != 1.0
+        given = {"scale": scales, "ema_momentum": self.use_ema, "rounding": entry.rounds}
+        return [name for name, is_given in given.items() if is_given]
 
     # Averages.
 

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, formulas, loops, rows
-from tf_keras_optim.engine.guard import Verdict
+from tf_keras_optim.engine.guard import Verdict, too_many_skips
 from tf_keras_optim.engine.kernels import average_only
 from tf_keras_optim.engine.late_rates import UntraceableError
 from tf_keras_optim.engine.received import Received
@@ -56,6 +56,11 @@ class Step:
                     return
                 except UntraceableError as error:
                     self.optimizer._ask_from_now_on(error.name)
+                except tf.errors.InvalidArgumentError as error:
+                    told = too_many_skips(error)
+                    if told is None:
+                        raise
+                    raise told from None
 
     def _call(
         self,
@@ -186,24 +191,25 @@ class Step:
         scales = self._scales([_given(e, g) for e, g in learned], verdict)
         rate = optimizer._rate_of_step(updates, asked)
         averaging = self._averaging(updates)
-        scalars: dict[tf.DType, Mapping[str, tf.Tensor]] = {}
+        scalars: dict[tuple[tf.DType, float], Mapping[str, tf.Tensor]] = {}
         for (entry, gradient), scale in zip(learned, scales):
-            if entry.dtype not in scalars:
-                scalars[entry.dtype] = optimizer._dynamic_scalars(
-                    entry.dtype, rate, updates, asked
-                )
+            names = optimizer._option_names(entry, self.given.scaled)
+            kind = (entry.dtype, optimizer._rate_factor(entry))
+            if kind not in scalars:
+                own = rate if kind[1] == 1.0 else rate * tf.cast(kind[1], rate.dtype)
+                scalars[kind] = optimizer._dynamic_scalars(entry.dtype, own, updates, asked)
             options = self._begun(averaging, entry, updates)
-            if scale is not None:
+            if "scale" in names:
                 options["scale"] = tf.cast(scale, entry.dtype)
-            if entry.rounds:
+            if "rounding" in names:
                 options["rounding"] = optimizer._rounding(entry, updates)
-            optimizer._execute(entry, gradient, scalars[entry.dtype], options)
+            optimizer._execute(entry, gradient, scalars[kind], options)
         self._carry(scalars)
         self._average_others(learned, averaging, updates)
         for entry, _ in learned:
             _constrain(entry)
 
-    def _carry(self, scalars: Mapping[tf.DType, Mapping[str, tf.Tensor]]) -> None:
+    def _carry(self, scalars: Mapping[Any, Mapping[str, tf.Tensor]]) -> None:
         """Keeps what the algorithm carries to the next step; once, not per variable."""
         for name, variable in self.optimizer._store.step_slots.items():
             for values in list(scalars.values())[:1]:
@@ -256,9 +262,7 @@ class Step:
     ) -> list[tf.Tensor | None]:
         """Returns for each gradient the factor that unscales, averages and clips it."""
         optimizer = self.optimizer
-        factor: Any = 1.0 / (
-            (optimizer.loss_scale_factor or 1.0) * (optimizer.gradient_accumulation_steps or 1)
-        )
+        factor: Any = optimizer._fixed_factor()
         plain = None if factor == 1.0 else tf.constant(factor, tf.float64)
         if verdict is not None and verdict.inverse is not None:
             factor = plain = verdict.inverse * factor
