@@ -89,6 +89,33 @@ def test_what_is_not_finite_stays_so():
         np.testing.assert_array_equal(found, special.numpy())
 
 
+@pytest.mark.parametrize("jit", JIT)
+@pytest.mark.parametrize("dtype", HALVES)
+def test_numbers_near_the_largest_are_rounded_to_the_nearest(dtype, jit):
+    largest = float(dtype.max)
+    above = np.float32(largest * (1.0 + 2.0**-13))  # nearer to it than to what comes next
+    below = np.nextafter(np.float32(largest), np.float32(0.0))
+    for value in (above, np.float32(largest), below):
+        values = tf.constant([value, -value] * 1000)
+        store = tf.function(
+            lambda: precision.stored(values, dtype, tf.constant([1, 2])),  # noqa: B023
+            jit_compile=jit is True,
+        )
+        found = np.abs(store().numpy().astype("d"))
+        assert found.max() == largest
+        if value != below:
+            assert found.min() == largest
+
+
+def test_weights_near_the_largest_number_do_not_become_infinite():
+    largest = float(tf.float16.max)
+    w = tf.Variable(tf.fill([2000], tf.constant(largest, tf.float16)))
+    optimizer = tko.SGD(1.0, stochastic_rounding=True)
+    for _ in range(3):
+        optimizer.apply_gradients([(tf.fill([2000], tf.constant(-8.0, tf.float16)), w)])
+        np.testing.assert_array_equal(w.numpy(), np.float16(largest))
+
+
 def test_the_seed_decides():
     def final(**arguments):
         optimizer = tko.Adam(0.1, stochastic_rounding=True, **arguments)

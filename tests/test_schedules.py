@@ -511,3 +511,107 @@ def test_one_minus_power_keeps_its_digits_for_a_tensor():
             rate32 = float(np.float32(rate))
             value = formulas.one_minus_power(tf.constant(rate32), tf.constant(step))
             np.testing.assert_allclose(value.numpy(), 1 - rate32**step, rtol=1e-6)
+
+
+# Counts that float32 cannot tell apart.
+
+FAR = 2**24
+
+FAR_CASES = {
+    "pieces": (
+        schedules.PiecewiseConstantDecay([FAR, FAR + 1], [0.5, 0.25, 0.125]),
+        lambda t: 0.5 if t <= FAR else 0.25 if t <= FAR + 1 else 0.125,
+    ),
+    "join": (
+        schedules.Join([0.5, schedules.Rex(0.75, 2), 0.25], [FAR + 1, FAR + 3]),
+        lambda t: {FAR + 1: 0.75, FAR + 2: 0.5}.get(t, 0.5 if t <= FAR else 0.25),
+    ),
+    "join of Keras' own": (
+        schedules.Join(
+            [0.5, keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.25, 0.125])],
+            [FAR - 1],
+        ),
+        lambda t: 0.5 if t < FAR - 1 else 0.25 if t <= FAR else 0.125,
+    ),
+    "warmup": (
+        schedules.Warmup(schedules.PiecewiseConstantDecay([0], [0.5, 0.25]), FAR + 1),
+        lambda t: 0.5 * t / (FAR + 1) if t < FAR + 1 else 0.5 if t == FAR + 1 else 0.25,
+    ),
+    "cyclical": (
+        schedules.Cyclical(0.0, 1.0, 4),
+        lambda t: 1.0 - abs(t % 8 / 4 - 1.0),
+    ),
+    "staircase": (
+        schedules.ExponentialDecay(0.5, FAR + 1, 0.5, staircase=True),
+        lambda t: 0.5 if t < FAR + 1 else 0.25,
+    ),
+    "inverse time": (
+        schedules.InverseTimeDecay(0.5, FAR + 1, 1.0, staircase=True),
+        lambda t: 0.5 if t < FAR + 1 else 0.25,
+    ),
+    "polynomial": (
+        schedules.PolynomialDecay(0.5, FAR // 2 + 2, 0.0, cycle=True),
+        lambda t: 0.5 * (1 - t / (FAR + 4)),
+    ),
+    "restarts": (
+        schedules.CosineDecayRestarts(0.5, FAR + 1, t_mul=1.0),
+        lambda t: 0.25 * (1 + math.cos(math.pi * (t % (FAR + 1)) / (FAR + 1))),
+    ),
+    "growing restarts": (
+        schedules.CosineDecayRestarts(0.5, 3, t_mul=1.0),
+        lambda t: 0.25 * (1 + math.cos(math.pi * (t % 3) / 3)),
+    ),
+    "cosine": (
+        schedules.CosineDecay(0.1, 4, warmup_target=0.5, warmup_steps=FAR - 1),
+        lambda t: (
+            0.1 + 0.4 * t / (FAR - 1)
+            if t < FAR - 1
+            else 0.25 * (1 + math.cos(math.pi * min(t - FAR + 1, 4) / 4))
+        ),
+    ),
+    "level and decay": (
+        schedules.WarmupStableDecay(0.5, 0, FAR - 1, 8),
+        lambda t: 0.5 * (1 - max(t - FAR + 1, 0) / 8),
+    ),
+}
+
+
+@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize("case", FAR_CASES)
+def test_steps_beyond_what_float32_counts_are_told_apart(case, jit):
+    schedule, expected = FAR_CASES[case]
+    steps = [FAR - 2, FAR - 1, FAR, FAR + 1, FAR + 2, FAR + 3]
+    found = values(schedule, steps, jit)
+    np.testing.assert_allclose(found, [expected(t) for t in steps], rtol=1e-6, atol=1e-9)
+    counter = tf.Variable(FAR + 1, dtype=tf.int64)
+    np.testing.assert_allclose(schedule(counter), expected(FAR + 1), rtol=1e-6, atol=1e-9)
+    as_float = tf.constant(FAR + 1, tf.float64)
+    np.testing.assert_allclose(schedule(as_float), expected(FAR + 1), rtol=1e-6, atol=1e-9)
+
+
+def test_an_optimizer_changes_its_rate_at_the_very_step():
+    schedule = schedules.PiecewiseConstantDecay([FAR], [1.0, 0.5])
+    optimizer, w = tko.SGD(schedule), tf.Variable([0.0])
+    optimizer.build([w])
+    optimizer.iterations.assign(FAR - 1)
+    moved = []
+    for _ in range(4):
+        before = w.numpy()[0]
+        optimizer.apply_gradients([(tf.constant([1.0]), w)])
+        moved.append(float(before - w.numpy()[0]))
+    assert moved == [1.0, 1.0, 0.5, 0.5]
+
+
+def test_a_schedule_of_a_users_own_counts_as_far_as_it_says():
+    class Plain(schedules.Schedule):
+        def value(self, step):
+            return tf.where(step > FAR, tf.constant(0.5), tf.constant(1.0))
+
+    class Exact(schedules.Schedule):
+        step_dtype = tf.float64
+
+        def value(self, step):
+            return tf.where(step > FAR, 0.5, 1.0)
+
+    assert float(Plain()(FAR + 1)) == 1.0 and float(Plain()(FAR + 2)) == 0.5
+    assert float(Exact()(FAR)) == 1.0 and float(Exact()(FAR + 1)) == 0.5

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, loops, received, rows
+from tf_keras_optim.engine.gradients import not_wider
 from tf_keras_optim.engine.guard import not_finite
 from tf_keras_optim.engine.rates import Rates
 from tf_keras_optim.engine.received import Received
@@ -155,7 +156,8 @@ class Applying(Rates):
             pairs = zip(entries, gradients)
             gradients = [g / replicas if entry.overwrite else g for entry, g in pairs]
         elif replicas > 1 and self._guard is not None and not given.examined:
-            return gradients, distribution.any_replica(not_finite(gradients))
+            used = [not_wider(g, entry.dtype) for entry, g in zip(entries, gradients)]
+            return gradients, distribution.any_replica(not_finite(used))
         return gradients, None
 
     def _in_each_replica(
@@ -207,9 +209,10 @@ class Applying(Rates):
         entries = self._entries_of(gradients, variables)
         tensors = [rows.tensors(gradient) for gradient in gradients if gradient is not None]
         summed, bad = self._summed(entries, tensors, given)
+        summed = [not_wider(g, entry.dtype) for entry, g in zip(entries, summed)]
         learned = [(e, _values(g)) for e, g in zip(entries, summed) if not e.overwrite]
         values = [gradient for _, gradient in learned]
-        verdict = self._guard.examine(values, given.scaled, norms=False)
+        verdict = self._guard.examine(values, given.scaled, measured=False)
         finite = verdict.finite if bad is None else tf.logical_and(verdict.finite, ~bad)
 
         def proceed() -> None:
@@ -243,7 +246,8 @@ class Applying(Rates):
         if not tf.executing_eagerly():
             return Step(self, self._entries_of(gradients, variables), given)
         missing = tuple(gradient is None for gradient in gradients)
-        kind = (distribution.place(), given.scaled, given.examined)
+        watched = distribution.is_watched()
+        kind = (distribution.place(), given.scaled, given.examined, watched)
         by_identity = (tuple(map(id, variables)), missing, kind)
         found = self._lookups.get(by_identity) or self._lookups.recall(by_identity)
         if found is not None:

@@ -264,9 +264,12 @@ class Building(CommonOptions, Views, State, Tracking):
         entry.rounds = slots_round or (narrow and self.stochastic_rounding)
 
     def _make_step_slot(self, slot: Slot) -> None:
+        """Makes a number that is carried from step to step; float64 where any step is."""
         if slot.name not in self._store.step_slots:
+            wide = any(entry.dtype == tf.float64 for entry in self._store.tracked)
+            dtype = tf.float64 if wide else tf.float32
             variable = self._make(
-                slot.name, lambda: tf.constant(slot.initial_value, tf.float32), aggregated=True
+                slot.name, lambda: tf.constant(slot.initial_value, dtype), aggregated=True
             )
             self._store.step_slots[slot.name] = variable
             self._publish(slot.name, variable)

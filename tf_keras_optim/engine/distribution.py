@@ -1,9 +1,10 @@
-"""Where a step runs: alone, in a replica, or across replicas; and whether under XLA."""
+"""Where a step runs: alone, in a replica, or across replicas; under XLA, or watched."""
 
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.distribute import ps_values
+from tensorflow.python.framework import op_callbacks
 from tensorflow.python.ops import control_flow_util
 
 
@@ -11,6 +12,15 @@ def in_xla() -> bool:
     """Says whether what is traced now becomes part of an XLA compilation."""
     graph = tf.compat.v1.get_default_graph()
     return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def is_watched() -> bool:
+    """Says whether what is traced now gets checks around every operation.
+
+    `tf.debugging.enable_check_numerics()` does that, and TensorFlow's debugger. XLA knows
+    none of the operations that they add.
+    """
+    return bool(op_callbacks.should_invoke_op_callbacks())
 
 
 def local(variable: tf.Variable) -> tf.Variable:

@@ -7,7 +7,10 @@ as well as around a user-written `update_step`.
 import math
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+from tf_keras_optim.engine import loops, norms
 
 OPERAND = "operand_"  # begins the names of scalars that only a training operation takes
 
@@ -74,10 +77,55 @@ def root(square: tf.Tensor, epsilon: Any, inside: bool) -> tf.Tensor:
     return tf.sqrt(square + epsilon) if inside else tf.sqrt(square) + epsilon
 
 
+def ratio(numerator: tf.Tensor, root: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Returns the quotient by a root that is at least a small constant; x / 0 is 0.
+
+    Without that constant the root is 0 where every gradient so far was, and nothing moves.
+
+    Args:
+      numerator: floating tensor.
+      root: tensor of its dtype, not negative.
+      epsilon: the constant that has been added to the root.
+    """
+    if has_effect(epsilon, root.dtype):
+        return numerator / root
+    return tf.math.divide_no_nan(numerator, root)
+
+
+def has_effect(epsilon: float, dtype: tf.DType) -> bool:
+    """Says whether a constant is more than 0 in a dtype, and so keeps a root from 0."""
+    return epsilon >= float(np.finfo(dtype.as_numpy_dtype).smallest_normal)
+
+
+def operands_fit(epsilon: float, *rates: Any) -> bool:
+    """Says whether a training operation gives what the formula gives for these numbers.
+
+    It takes float32. Without `epsilon` it divides 0 by 0; a rate near 1 loses what `1 - rate`
+    is in the formula.
+
+    Args:
+      epsilon: the constant that keeps its denominator from 0.
+      *rates: decays, in [0, 1); what is no number passes.
+    """
+    numbers = [rate for rate in rates if isinstance(rate, float)]
+    kept = [abs((1.0 - rounded(rate, tf.float32)) / (1.0 - rate) - 1.0) for rate in numbers]
+    return has_effect(epsilon, tf.float32) and all(error < 0.01 for error in kept)
+
+
 def conditioned(
     gradient: tf.Tensor, scale: tf.Tensor | None, clipvalue: float | None
 ) -> tf.Tensor:
-    """Applies the common factor (unscaling, mean, norm clip), then the value clip."""
+    """Applies the common factor (unscaling, mean, norm clip), then the value clip.
+
+    Args:
+      gradient: floating tensor.
+      scale: the factor, 0-d; or [2]: a divisor that is usually 1 and a factor, whose quotient
+        may be out of the range of the dtype.
+      clipvalue: limit of each element's size.
+    """
+    if scale is not None and scale.shape.rank == 1:
+        divisor, scale = tf.unstack(scale)
+        gradient = loops.divided(gradient, divisor)
     if scale is not None:
         gradient = gradient * scale
     if clipvalue is not None:
@@ -90,11 +138,20 @@ def averaged(average: tf.Tensor, value: tf.Tensor, momentum: tf.Tensor) -> tf.Te
     return momentum * average + (1.0 - momentum) * value
 
 
-def clip_factor(norm: tf.Tensor, limit: float) -> tf.Tensor:
-    """Returns `limit / max(norm, limit)`: at most 1, NaN for a non-finite norm.
+def clip_scales(found: norms.Norms, factor: Any, limit: float) -> tf.Tensor:
+    """Returns what brings gradients times a common factor to norms within a limit.
 
-    A norm that is not finite must not turn into a factor of zero, which would
-    hide the overflow.
+    A norm that is not finite must not turn into a factor of zero, which would hide the
+    overflow: the factor is NaN then.
+
+    Args:
+      found: the norms of n gradients as they came.
+      factor: number or 0-d float64 tensor.
+      limit: largest norm of a gradient times the common factor.
+
+    Returns:
+      float64 [n, 2]: for each gradient a divisor, which is 1 where the squares of its elements
+      are in range, and the factor that follows.
     """
-    factor = limit / tf.maximum(norm, limit)
-    return factor + (norm - norm)
+    clipped = limit * factor / tf.maximum(factor * found.multiples, limit / found.units)
+    return tf.stack([found.units, clipped + (found.multiples - found.multiples)], 1)

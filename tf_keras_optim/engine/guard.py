@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, loops
+from tf_keras_optim.engine import distribution, loops, norms
 
 _SKIPS = "max_consecutive_skips="  # stands in the sentence about too many skipped steps
 _GROUPS = 8  # of gradients, looked at together; each is a branch to trace
@@ -44,12 +44,12 @@ class Verdict:
 
     Attributes:
       finite: 0-d bool tensor: all of them are.
-      squares: sum of the squares of each, as it came, if that was asked for.
-      inverse: factor that unscales them, or `None`.
+      squares: what `norms.squares` returned for them, if that was asked for.
+      inverse: factor that unscales them, float64, or `None`.
     """
 
     finite: tf.Tensor
-    squares: list[tf.Tensor]
+    squares: tf.Tensor | None
     inverse: tf.Tensor | None
 
 
@@ -86,32 +86,34 @@ class Guard:
             return counters
         return {"step_counter": self.good, "dynamic_scale": self.scale} | counters
 
-    def examine(self, gradients: Sequence[tf.Tensor], scaled: bool, norms: bool) -> Verdict:
+    def examine(self, gradients: Sequence[tf.Tensor], scaled: bool, measured: bool) -> Verdict:
         """Finds out whether all gradients are finite, after unscaling.
 
         Args:
           gradients: the gradients, summed over the replicas.
           scaled: whether they still carry the loss scale.
-          norms: whether their squares are needed anyway.
+          measured: whether their squares are needed anyway.
         """
         inverse = None
         if scaled and self.scale is not None:
-            inverse = 1.0 / distribution.local(self.scale).read_value()
-        squares = [loops.squared_norm(g) for g in gradients] if norms else []
+            scale = distribution.local(self.scale).read_value()
+            inverse = 1.0 / tf.cast(scale, tf.float64)
         if not gradients:
-            return Verdict(tf.constant(True), squares, inverse)
-        if not norms and distribution.in_xla():
+            return Verdict(tf.constant(True), None, inverse)
+        if not measured and distribution.in_xla():
             bad = [loops.total(_is_bad(gradient, inverse)) for gradient in gradients]
-            return Verdict(tf.equal(tf.add_n(bad), 0.0), squares, inverse)
+            return Verdict(tf.equal(tf.add_n(bad), 0.0), None, inverse)
         # One pass without a temporary: a sum, or a norm, is finite only if its terms are.
         # Where it is not, each element is looked at, since sums and squares overflow too.
-        if norms:
-            bounds = [tf.cast(tf.sqrt(square), tf.float32) for square in squares]
-            passed = tf.stack(bounds if inverse is None else [b * inverse for b in bounds])
+        squares = None
+        if measured:
+            squares = norms.squares(gradients)
+            bounds = tf.sqrt(squares)
+            passed = tf.cast(bounds if inverse is None else bounds * inverse, tf.float32)
         else:
             passed = tf.stack([tf.cast(loops.total(g), tf.float32) for g in gradients])
         passed = tf.math.is_finite(passed)
-        if inverse is not None and not norms:
+        if inverse is not None and not measured:
             passed = tf.logical_and(passed, inverse <= 1.0)
         return Verdict(_all_finite(gradients, inverse, passed), squares, inverse)
 

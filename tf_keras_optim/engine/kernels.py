@@ -37,7 +37,7 @@ def uncompiled() -> Iterator[None]:
 
 def compiles() -> bool:
     """Says whether what is traced now may have compiled kernels."""
-    return not _uncompiled.get()
+    return not _uncompiled.get() and not distribution.is_watched()
 
 
 class Scalars:
@@ -134,7 +134,7 @@ class Kernels:
           entry: the model variable.
           gradient: its gradient; `None` takes the accumulated one and resets it.
           dynamic: scalars of the rule, in the entry's compute dtype.
-          options: any of `scale` (factor on the gradient), `ema_momentum`,
+          options: any of `scale` (as `formulas.conditioned` takes it), `ema_momentum`,
             `ema_overwrite` (bool: the variable takes the average over) and `rounding`
             (int32 [2]: seed for what is kept in a narrow dtype).
           decay: whether weight decay applies to this variable.
@@ -167,7 +167,7 @@ class Kernels:
             )
 
     def _function(self, decay: bool, traits: Mapping[str, Any], compiled: bool) -> Any:
-        key = (decay, tuple(sorted(traits.items())), compiled)
+        key = (decay, tuple(sorted(traits.items())), compiled, distribution.is_watched())
         if key not in self._functions:
             self._functions[key] = tf.function(
                 self._body(decay, dict(traits)), jit_compile=compiled, autograph=False

@@ -15,6 +15,7 @@ from tf_keras_optim.engine import distribution
 
 _ROW = 1024  # elements summed in one go; 768 to 1536 measured alike, others slower
 _LEAST = 8 * _ROW
+_WORTH_A_CONDITION = 16 * _ROW  # elements that are divided as fast as a condition is taken
 
 
 def widened(tensor: tf.Tensor) -> tf.Tensor:
@@ -36,17 +37,22 @@ def total(tensor: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(sums) + tf.reduce_sum(flat[rows * _ROW :])
 
 
-def squared_norm(tensor: tf.Tensor) -> tf.Tensor:
-    """Returns the sum of squares, 0-d, in float32 at least; without a temporary of its size."""
-    tensor = widened(tensor)
+def divided(tensor: tf.Tensor, divisor: tf.Tensor) -> tf.Tensor:
+    """Returns a tensor over a power of two that is usually 1, then without a pass over it.
+
+    What follows may multiply by a large number: TensorFlow joins two products in a row, so
+    outside XLA this is a quotient.
+
+    Args:
+      tensor: floating tensor.
+      divisor: 0-d tensor of its dtype.
+    """
     if distribution.in_xla():
-        return total(tf.square(tensor))
-    return 2.0 * tf.nn.l2_loss(tensor)
-
-
-def norm(tensor: tf.Tensor) -> tf.Tensor:
-    """Returns the L2 norm of all elements, 0-d."""
-    return tf.sqrt(squared_norm(tensor))
+        return tensor * (1.0 / divisor)
+    size = tensor.shape.num_elements()
+    if size is not None and size < _WORTH_A_CONDITION:
+        return tensor / divisor
+    return tf.cond(tf.equal(divisor, 1.0), lambda: tensor, lambda: tensor / divisor)
 
 
 def after(value: tf.Tensor, number: Any) -> Any:

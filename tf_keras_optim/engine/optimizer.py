@@ -206,7 +206,9 @@ class Engine(Algorithm, Applying, Configuration):
         for name, value in self._values().items():
             if self._is_schedule(value):
                 if name not in asked:
-                    value = late_rates.value_of(value, updates, name, self._title())
+                    # Our schedules have more digits than Keras expects of one.
+                    source = getattr(value, "precise", value) if dtype.size > 4 else value
+                    value = late_rates.value_of(source, updates, name, self._title())
                 scalars[name] = tf.cast(asked.get(name, value), dtype)
         for name, variable in self._store.step_slots.items():
             scalars[name] = tf.cast(distribution.local(variable).read_value(), dtype)

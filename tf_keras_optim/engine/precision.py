@@ -15,7 +15,8 @@ def stored(value: tf.Tensor, dtype: tf.DType, seed: tf.Tensor | None) -> tf.Tens
       dtype: where it goes.
       seed: int32 tensor of shape [2]; the result is then one of the two neighbours in
         `dtype`, by chance, with the value as its expectation. `None` rounds to the
-        nearest. Without effect where nothing is lost.
+        nearest. Without effect where nothing is lost. What is larger than the largest
+        finite number has no neighbour above and is rounded to the nearest.
 
     Returns:
       Tensor of `dtype`.
@@ -35,7 +36,8 @@ def stored(value: tf.Tensor, dtype: tf.DType, seed: tf.Tensor | None) -> tf.Tens
         gap = tf.constant(_FLOAT16_SUBNORMAL_GAP)
         small = tf.floor(value / gap + chance) * gap
         cut = tf.where(tf.abs(value) < _FLOAT16_SMALLEST_NORMAL, small, cut)
-    return tf.cast(tf.where(tf.math.is_finite(value), cut, value), dtype)
+    within = tf.abs(value) <= float(dtype.max)  # not where it is NaN
+    return tf.cast(tf.where(within, cut, value), dtype)
 
 
 def random_bits(like: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -79,9 +79,11 @@ def encoded(
     patterns = tf.bitwise.bitwise_and(tf.bitcast(blocks, tf.int32), 0x7FFFFFFF)
     sizes = tf.bitcast(patterns, tf.float32)
     scales = tf.bitcast(_largest(patterns), tf.float32)
-    normal = scales >= _SMALLEST_NORMAL
-    inverse = tf.where(normal, 1.0 / tf.where(normal, scales, 1.0), 0.0)
-    raw = sizes * inverse[:, tf.newaxis] * top
+    # The inverse of a large scale is too small a number, `top` times that of a small one too
+    # large a number.
+    share = tf.where(scales > 1.0, top, 1.0)
+    inverse = tf.where(scales >= _SMALLEST_NORMAL, share / scales, 0.0)
+    raw = sizes * inverse[:, tf.newaxis] * (top / share)[:, tf.newaxis]
     within = tf.clip_by_value(raw, base, top)
     power = _power_of_two(within, bits)
     lower = power * power if bits == 3 else power * power * power

@@ -11,7 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, formulas, loops, rows
+from tf_keras_optim.engine import distribution, formulas, loops, norms, rows
+from tf_keras_optim.engine import gradients as incoming
 from tf_keras_optim.engine.guard import Verdict, too_many_skips
 from tf_keras_optim.engine.kernels import average_only
 from tf_keras_optim.engine.late_rates import UntraceableError
@@ -92,11 +93,10 @@ class Step:
         asked: Mapping[str, tf.Tensor] | None,
         bad_elsewhere: tf.Tensor | None,
     ) -> None:
-        for entry, gradient in zip(self.entries, gradients):
-            _check_gradient(entry, gradient)
+        checks = incoming.check(self.entries, gradients)
         self.optimizer.trace_count += 1
         self.optimizer._store.awaited.check(self.optimizer._title())
-        checks = [
+        checks += [
             check
             for entry, gradient in zip(self.entries, gradients)
             if isinstance(gradient, tf.IndexedSlices)
@@ -122,7 +122,8 @@ class Step:
         optimizer = self.optimizer
         clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
         accumulates = (optimizer.gradient_accumulation_steps or 1) > 1
-        verdict = guard.examine(values, self.given.scaled, norms=clips and not accumulates)
+        measured = clips and not accumulates
+        verdict = guard.examine(values, self.given.scaled, measured)
         finite = verdict.finite
         if bad_elsewhere is not None:
             finite = tf.logical_and(finite, tf.logical_not(bad_elsewhere))
@@ -168,6 +169,7 @@ class Step:
 
     def _taken(self, entry: Tracked, gradient: Any) -> Any:
         """Sums repeated rows; only a lazy update keeps them apart from the rest."""
+        gradient = incoming.in_shape(entry, gradient)
         if not isinstance(gradient, tf.IndexedSlices):
             return gradient
         lazy = self.optimizer._is_lazy(entry) and not entry.overwrite
@@ -188,7 +190,8 @@ class Step:
         for entry, gradient in pairs:
             if entry.overwrite:
                 _overwrite(entry, gradient)
-        scales = self._scales([_given(e, g) for e, g in learned], verdict)
+        entries = [entry for entry, _ in learned]
+        scales = self._scales(entries, [_given(e, g) for e, g in learned], verdict)
         rate = optimizer._rate_of_step(updates, asked)
         averaging = self._averaging(updates)
         scalars: dict[tuple[tf.DType, float], Mapping[str, tf.Tensor]] = {}
@@ -199,8 +202,8 @@ class Step:
                 own = rate if kind[1] == 1.0 else rate * tf.cast(kind[1], rate.dtype)
                 scalars[kind] = optimizer._dynamic_scalars(entry.dtype, own, updates, asked)
             options = self._begun(averaging, entry, updates)
-            if "scale" in names:
-                options["scale"] = tf.cast(scale, entry.dtype)
+            if scale is not None:
+                options["scale"] = scale
             if "rounding" in names:
                 options["rounding"] = optimizer._rounding(entry, updates)
             optimizer._execute(entry, gradient, scalars[kind], options)
@@ -211,16 +214,20 @@ class Step:
 
     def _carry(self, scalars: Mapping[Any, Mapping[str, tf.Tensor]]) -> None:
         """Keeps what the algorithm carries to the next step; once, not per variable."""
+        if not scalars:
+            return
+        widest = max(scalars, key=lambda kind: kind[0].size)
         for name, variable in self.optimizer._store.step_slots.items():
-            for values in list(scalars.values())[:1]:
-                distribution.local(variable).assign(tf.cast(values[name], variable.dtype))
+            value = tf.cast(scalars[widest][name], variable.dtype)
+            distribution.local(variable).assign(value)
 
     def _averaging(self, updates: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scalars of the moving average; after the first update it equals the weights."""
         optimizer = self.optimizer
         if not optimizer.use_ema:
             return {}
-        momentum = tf.where(tf.equal(updates, 0), 0.0, optimizer.ema_momentum)
+        momentum = tf.constant(optimizer.ema_momentum, tf.float64)
+        momentum = tf.where(tf.equal(updates, 0), tf.zeros_like(momentum), momentum)
         options = {"ema_momentum": momentum}
         if optimizer.ema_overwrite_frequency:
             options["ema_overwrite"] = tf.equal(
@@ -254,55 +261,40 @@ class Step:
         calls = optimizer._store.awaited.calls_before(entry.average) if averaging else None
         if calls is not None:
             begins = tf.equal(updates, calls // (optimizer.gradient_accumulation_steps or 1))
-            options["ema_momentum"] = tf.where(begins, 0.0, options["ema_momentum"])
+            momentum = options["ema_momentum"]
+            options["ema_momentum"] = tf.where(begins, tf.zeros_like(momentum), momentum)
         return options
 
     def _scales(
-        self, gradients: list[tf.Tensor], verdict: Verdict | None
+        self, entries: Sequence[Tracked], gradients: list[tf.Tensor], verdict: Verdict | None
     ) -> list[tf.Tensor | None]:
-        """Returns for each gradient the factor that unscales, averages and clips it."""
+        """Returns for `conditioned` what unscales, averages and clips each gradient."""
         optimizer = self.optimizer
         factor: Any = optimizer._fixed_factor()
-        plain = None if factor == 1.0 else tf.constant(factor, tf.float64)
         if verdict is not None and verdict.inverse is not None:
-            factor = plain = verdict.inverse * factor
-        clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
-        if not (clips and gradients):
-            return [plain] * len(gradients)
-        if verdict is not None:
-            squares = verdict.squares
+            factor = verdict.inverse * factor
+        each, all_of_them = optimizer.clipnorm, optimizer.global_clipnorm
+        limit = all_of_them if each is None else each
+        if limit is None or not gradients:
+            if not tf.is_tensor(factor) and factor == 1.0:
+                return [None] * len(entries)
+            return _for_dtypes(entries, [tf.cast(factor, tf.float64)] * len(entries))
+        found = norms.norms(gradients, verdict and verdict.squares, limit / factor)
+        if each is None:
+            scales = formulas.clip_scales(found.total(), factor, limit)
+            return _for_dtypes(entries, [scales[0]] * len(entries))
+        return _for_dtypes(entries, formulas.clip_scales(found, factor, limit))
+
+
+def _for_dtypes(entries: Sequence[Tracked], scales: Any) -> list[tf.Tensor]:
+    """Returns the n-th scale in the compute dtype of the n-th entry."""
+    found = {}
+    for dtype in {entry.dtype for entry in entries}:
+        if tf.is_tensor(scales):
+            found[dtype] = tf.unstack(tf.cast(scales, dtype))
         else:
-            squares = [loops.squared_norm(gradient) for gradient in gradients]
-        if optimizer.clipnorm is not None:
-            return [_clip_scale(square, factor, optimizer.clipnorm) for square in squares]
-        widest = max((square.dtype for square in squares), key=lambda dtype: dtype.size)
-        total = tf.add_n([tf.cast(square, widest) for square in squares])
-        return [_clip_scale(total, factor, optimizer.global_clipnorm)] * len(gradients)
-
-
-def _check_gradient(entry: Tracked, gradient: Any) -> None:
-    """Refuses a gradient of another shape or of a dtype that is not real floating."""
-    shape = gradient.shape
-    if isinstance(gradient, tf.IndexedSlices) and shape.rank is None:
-        shape = tf.TensorShape([None]).concatenate(gradient.values.shape[1:])
-    if not shape.is_compatible_with(entry.variable.shape):
-        raise ValueError(
-            f"The gradient of variable {entry.path!r} has shape {shape}. "
-            f"Expected the variable's shape {entry.variable.shape}: check the order of "
-            "the (gradient, variable) pairs."
-        )
-    if not gradient.dtype.is_floating:
-        raise ValueError(
-            f"The gradient of variable {entry.path!r} has dtype {gradient.dtype.name}. "
-            "Expected a floating-point dtype such as float32."
-        )
-
-
-def _clip_scale(squared: tf.Tensor, factor: Any, limit: float) -> tf.Tensor:
-    """Factor on a raw gradient whose conditioned norm must stay within the limit."""
-    if tf.is_tensor(factor):
-        factor = tf.cast(factor, squared.dtype)
-    return factor * formulas.clip_factor(factor * tf.sqrt(squared), limit)
+            found[dtype] = [tf.cast(scales[0], dtype)] * len(entries)
+    return [found[entry.dtype][number] for number, entry in enumerate(entries)]
 
 
 def _given(entry: Tracked, gradient: Any) -> tf.Tensor:

@@ -265,7 +265,7 @@ class LossScaling(Arguments):
         Args:
           grads: tensors, slices, or `None`.
         """
-        inverse = 1.0 / self.loss_scale
+        inverse = 1.0 / tf.cast(self.loss_scale, tf.float64)
         return [None if g is None else rows.times(g, inverse) for g in grads]
 
     def _scaled_pairs(self, loss: Any, var_list: Any, tape: Any) -> list[tuple]:

@@ -72,10 +72,16 @@ class Adadelta(Optimizer):
         rho, epsilon = scalars.rho, scalars.epsilon
         a, d = slots["accumulated_grad"], slots["accumulated_delta_var"]
         a = rho * a + (1.0 - rho) * tf.square(gradient)
-        delta = -tf.sqrt(d + epsilon) / tf.sqrt(a + epsilon) * gradient
+        root = tf.sqrt(a + epsilon)
+        delta = formulas.ratio(-tf.sqrt(d + epsilon), root, epsilon) * gradient
         value = value + scalars.learning_rate * delta
         d = loops.after(value, rho) * d + (1.0 - rho) * tf.square(delta)
         return value, {"accumulated_grad": a, "accumulated_delta_var": d}
+
+    @property
+    def fusible(self) -> bool:
+        """TensorFlow's operation takes 0 / 0 for NaN."""
+        return formulas.operands_fit(self.epsilon, self.rho)
 
     def update_in_place(
         self,

@@ -1,10 +1,11 @@
 """Adafactor: a second moment kept as row and column sums."""
 
+import math
 from collections.abc import Mapping
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import loops
+from tf_keras_optim.engine import formulas, norms
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
@@ -12,7 +13,17 @@ from tf_keras_optim.optimizers.base import Optimizer, documented
 
 
 def _root_mean_square(x: tf.Tensor) -> tf.Tensor:
-    return loops.norm(x) / tf.sqrt(tf.cast(tf.size(x), x.dtype))
+    return tf.cast(norms.norm(x) / tf.sqrt(tf.cast(tf.size(x), tf.float64)), x.dtype)
+
+
+def _inverse_root(x: tf.Tensor) -> tf.Tensor:
+    return tf.math.divide_no_nan(tf.ones_like(x), tf.sqrt(x))
+
+
+def _largest_counted(shape: tf.TensorShape, dtype: tf.DType) -> float:
+    """Returns how large a gradient can be for sums of squares to be in range."""
+    longest = max(shape[-2:], default=1)
+    return math.sqrt(dtype.max / max(4 * longest, 1))
 
 
 @documented
@@ -34,7 +45,9 @@ class Adafactor(Optimizer):
 
     Two things differ from Keras: a factored variable keeps only its row and column
     statistics (Keras also keeps a full-size second moment), and
-    `relative_step=False` takes the rate as it is (in Keras it has no effect).
+    `relative_step=False` takes the rate as it is (in Keras it has no effect). Where Keras
+    gives NaN, at gradients with a zero row and a zero column and at those whose squares
+    overflow, steps stay finite; in `s` an element counts with at most about 1e18.
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
@@ -96,18 +109,22 @@ class Adafactor(Optimizer):
         scalars: Scalars,
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """See the class."""
-        square, share = tf.square(gradient) + scalars.epsilon_1, scalars.share
+        largest = _largest_counted(value.shape, value.dtype)
+        counted = tf.clip_by_value(gradient, -largest, largest)
+        square, share = tf.square(counted) + scalars.epsilon_1, scalars.share
         if "velocity" in slots:
             v = slots["velocity"] + (square - slots["velocity"]) * share
             after = {"velocity": v}
+            direction = formulas.ratio(gradient, tf.sqrt(v), scalars.epsilon_1)
         else:
             row, column = slots["row"], slots["column"]
             row = row + (tf.reduce_mean(square, -1) - row) * share
             column = column + (tf.reduce_mean(square, -2) - column) * share
-            scaled = row / tf.reduce_mean(row, -1, keepdims=True)
-            v = scaled[..., :, None] * column[..., None, :]
             after = {"row": row, "column": column}
-        direction = gradient / tf.sqrt(v)
+            # One factor after the other: their product can be out of the range of the dtype.
+            scaled = tf.math.divide_no_nan(row, tf.reduce_mean(row, -1, keepdims=True))
+            by_row, by_column = (_inverse_root(x) for x in (scaled, column))
+            direction = gradient * by_row[..., :, None] * by_column[..., None, :]
         direction /= tf.maximum(_root_mean_square(direction) / scalars.clip_threshold, 1.0)
         alpha = scalars.rho
         if scalars.scale_parameter:

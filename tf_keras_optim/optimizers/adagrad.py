@@ -70,4 +70,6 @@ class Adagrad(Optimizer):
         """See the class."""
         a = slots["accumulator"] + tf.square(gradient)
         root = formulas.root(a, scalars.epsilon, scalars.epsilon_inside_root)
-        return value - scalars.learning_rate * gradient / root, {"accumulator": a}
+        least = max(self.epsilon, self.initial_accumulator_value)
+        step = formulas.ratio(scalars.learning_rate * gradient, root, least)
+        return value - step, {"accumulator": a}

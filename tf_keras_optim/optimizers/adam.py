@@ -38,7 +38,7 @@ class Adam(Optimizer):
       {{common}}
 
     State: slots `momentum` and `velocity` (8 bytes a parameter); with AMSGrad also
-    `velocity_hat` (12 bytes). `slot_dtype="int8"` makes that a quarter.
+    `velocity_hat` (12 bytes). `slot_dtype="int8"` makes the moments a quarter.
 
     Sparse gradients: duplicate rows are summed; every row moves, as with the dense
     gradient. Rows can be updated lazily (`sparse`).
@@ -72,7 +72,8 @@ class Adam(Optimizer):
             Slot("momentum", eight_bit="signed"),
             Slot("velocity", eight_bit="unsigned"),
         )
-        maximum = Slot("velocity_hat", group=1, eight_bit="unsigned")
+        # Rounded by chance in every step, a running maximum would rise without end.
+        maximum = Slot("velocity_hat", group=1)
         return (*moments, maximum) if self.amsgrad else moments
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
@@ -100,12 +101,14 @@ class Adam(Optimizer):
         after = {"momentum": m, "velocity": v}
         if scalars.amsgrad:
             v = after["velocity_hat"] = tf.maximum(slots["velocity_hat"], v)
-        return value - scalars.alpha * m / (tf.sqrt(v) + scalars.epsilon), after
+        root = tf.sqrt(v) + scalars.epsilon
+        return value - formulas.ratio(scalars.alpha * m, root, self.epsilon), after
 
     @property
     def fusible(self) -> bool:
         """TensorFlow's operation has no AMSGrad."""
-        return not self.amsgrad
+        rates = (self.beta_1, self.beta_2)
+        return not self.amsgrad and formulas.operands_fit(self.epsilon, *rates)
 
     def update_in_place(
         self,

@@ -84,13 +84,15 @@ class Adamax(Optimizer):
         m = formulas.moment(slots["momentum"], gradient, scalars.beta_1)
         kept = scalars.epsilon if scalars.epsilon_in_norm else 0.0
         u = tf.maximum(scalars.beta_2 * slots["norm"], tf.abs(gradient) + kept)
-        step = scalars.alpha * m / (u + (scalars.epsilon - kept))
+        norm = u + (scalars.epsilon - kept)
+        step = formulas.ratio(scalars.alpha * m, norm, scalars.epsilon)
         return value - step, {"momentum": m, "norm": u}
 
     @property
     def fusible(self) -> bool:
         """TensorFlow's operation adds epsilon to the norm where it divides."""
-        return not self.epsilon_in_norm
+        fits = formulas.operands_fit(self.epsilon, self.beta_1)
+        return not self.epsilon_in_norm and fits
 
     def update_in_place(
         self,

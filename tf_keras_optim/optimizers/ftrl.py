@@ -27,7 +27,8 @@ class Ftrl(Optimizer):
 
     With `l1_regularization_strength` weights become exactly zero. A weight is a
     function of `z` and `n` alone: the value it started from counts only in so far
-    as `z` has taken it up.
+    as `z` has taken it up. At a rate of 0 nothing moves, `n` and `z` included; where `n'`
+    and `l2'` are 0, as no gradient has come yet, the weight is 0.
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
@@ -81,18 +82,34 @@ class Ftrl(Optimizer):
         scalars: Scalars,
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """See the class."""
-        lr, power = scalars.learning_rate, -scalars.learning_rate_power
+        rate, power = scalars.learning_rate, -scalars.learning_rate_power
         l1 = scalars.l1_regularization_strength
-        l2 = scalars.l2_regularization_strength + scalars.beta / (2.0 * lr)
         n, z = slots["accumulator"], slots["linear"]
-        shrunk = gradient + 2.0 * scalars.l2_shrinkage_regularization_strength * value
         square = tf.square(gradient)
-        sigma = (_power(n + square, power) - _power(n, power)) / lr
-        z = z + shrunk - sigma * value
-        total = n + loops.after(z, 1.0) * square
-        curvature = _power(total, power) / lr + 2.0 * l2
-        new = (tf.clip_by_value(z, -l1, l1) - z) / curvature
-        return new, {"accumulator": total, "linear": z}
+        sigma = (_power(n + square, power) - _power(n, power)) * scalars.inverse_rate
+        shrinkage = 2.0 * scalars.l2_shrinkage_regularization_strength
+        shrunk = gradient + shrinkage * value if shrinkage else gradient
+        z = z + scalars.moves * shrunk - sigma * value
+        total = n + loops.after(z, scalars.moves) * square
+        curvature = _power(total, power) + scalars.ridge
+        new = self._quotient(rate * (tf.clip_by_value(z, -l1, l1) - z), curvature)
+        return tf.where(rate > 0.0, new, value), {"accumulator": total, "linear": z}
+
+    def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
+        """What depends on the rate alone; at a rate of 0 nothing moves, the slots included."""
+        rate = scalars.learning_rate
+        return {
+            "inverse_rate": tf.math.divide_no_nan(tf.ones_like(rate), rate),
+            "moves": tf.cast(rate > 0.0, rate.dtype),
+            "ridge": 2.0 * scalars.l2_regularization_strength * rate + scalars.beta,
+        }
+
+    def _quotient(self, x: tf.Tensor, curvature: tf.Tensor) -> tf.Tensor:
+        """Returns a quotient that is 0 where the curvature is, since `z` is 0 there."""
+        start, l2 = self.initial_accumulator_value, self.l2_regularization_strength
+        if start or l2 or self.beta:
+            return x / curvature
+        return tf.math.divide_no_nan(x, curvature)
 
 
 def _power(x: tf.Tensor, power: float) -> tf.Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import formulas, loops
+from tf_keras_optim.engine import formulas, norms
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.patterns import Patterns
@@ -103,12 +103,18 @@ class Lamb(Optimizer):
         m = formulas.moment(slots["momentum"], gradient, scalars.beta_1)
         v = formulas.moment(slots["velocity"], tf.square(gradient), scalars.beta_2)
         root = tf.sqrt(v / scalars.correction_2) + scalars.epsilon
-        direction = m / scalars.correction_1 / root
+        direction = formulas.ratio(m / scalars.correction_1, root, scalars.epsilon)
         if scalars.decays:
             direction += scalars.weight_decay * value
         step = scalars.learning_rate * direction
         if scalars.adapts:
-            weight_norm, norm = loops.norm(value), loops.norm(direction)
-            both = tf.logical_and(weight_norm > 0.0, norm > 0.0)
-            step *= tf.where(both, weight_norm / norm, 1.0)
+            step *= _trust_ratio(value, direction)
         return value - step, {"momentum": m, "velocity": v}
+
+
+def _trust_ratio(value: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
+    """Returns the size of a variable over that of its direction, 1 if either is 0."""
+    size, norm = tf.unstack(norms.norms([value, direction]).values)
+    ratio = tf.math.divide_no_nan(size, norm)
+    ratio = tf.where(ratio > 0.0, tf.minimum(ratio, value.dtype.max), tf.ones_like(ratio))
+    return tf.cast(ratio, value.dtype)

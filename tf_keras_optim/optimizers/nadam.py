@@ -97,4 +97,5 @@ class Nadam(Optimizer):
         v = formulas.moment(slots["velocity"], tf.square(gradient), scalars.beta_2)
         m_hat = scalars.moment_weight * m + scalars.gradient_weight * gradient
         root = tf.sqrt(v / scalars.correction) + scalars.epsilon
-        return value - scalars.learning_rate * m_hat / root, {"momentum": m, "velocity": v}
+        step = formulas.ratio(scalars.learning_rate * m_hat, root, self.epsilon)
+        return value - step, {"momentum": m, "velocity": v}

@@ -97,7 +97,7 @@ class RMSprop(Optimizer):
             after["average_gradient"] = mean
             radicand = tf.maximum(v - tf.square(mean), 0.0)
         root = formulas.root(radicand, scalars.epsilon, scalars.epsilon_inside_root)
-        step = scalars.learning_rate * gradient / root
+        step = formulas.ratio(scalars.learning_rate * gradient, root, self.epsilon)
         if "momentum" in slots:
             step = after["momentum"] = scalars.momentum * slots["momentum"] + step
         return value - step, after
@@ -105,7 +105,8 @@ class RMSprop(Optimizer):
     @property
     def fusible(self) -> bool:
         """TensorFlow's operation always has a momentum, and its radicand no guard."""
-        return bool(self.momentum) and not self.centered and self.epsilon_inside_root
+        fits = formulas.operands_fit(self.epsilon, self.rho)
+        return bool(self.momentum) and not self.centered and self.epsilon_inside_root and fits
 
     def update_in_place(
         self,

@@ -77,9 +77,12 @@ class Inner(Hyperparameter):
 
 
 def value_of(source: Any, step: tf.Tensor) -> tf.Tensor:
-    """Returns the float32 value of a schedule or a constant at a step."""
-    value = source(step) if isinstance(source, KerasSchedule) else source
-    return tf.cast(value, tf.float32)
+    """Returns the float64 value of a schedule or a constant at a step."""
+    if isinstance(source, Schedule):
+        source = source.precise(step)
+    elif isinstance(source, KerasSchedule):
+        source = source(step)
+    return tf.cast(source, tf.float64)
 
 
 class Schedule(KerasSchedule):
@@ -100,6 +103,10 @@ class Schedule(KerasSchedule):
     The signature, the checks and the configuration follow from the declarations. A
     schedule never changes; make another one instead.
 
+    `step` is a float32 tensor, in which integers are exact up to 2**24. A class with
+    `step_dtype = tf.float64` gets it exact up to 2**53, one with `step_dtype = None` as an
+    int64, or as the floating number that the caller gave.
+
     Raises:
       TypeError: an argument is unknown (the nearest known one is named) or missing.
       ValueError: a value is of another kind or out of range.
@@ -107,6 +114,7 @@ class Schedule(KerasSchedule):
 
     _parameters: ClassVar[dict[str, Hyperparameter]] = {}
     __signature__: ClassVar[inspect.Signature] = inspect.Signature()
+    step_dtype: ClassVar[tf.DType | None] = tf.float32
     _fixed = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -149,10 +157,10 @@ class Schedule(KerasSchedule):
         """Computes the value. To be overridden; pure.
 
         Args:
-          step: 0-d float32 tensor, the number of updates so far, from 0.
+          step: 0-d tensor of `step_dtype`, the number of updates so far, from 0.
 
         Returns:
-          0-d float32 tensor.
+          0-d floating tensor.
         """
         raise NotImplementedError(f"{type(self).__name__} does not override `value`.")
 
@@ -164,9 +172,26 @@ class Schedule(KerasSchedule):
             integer or floating dtype.
 
         Returns:
-          0-d float32 tensor.
+          0-d float32 tensor; float64 where that is Keras' `floatx`.
         """
-        return tf.cast(self.value(tf.cast(step, tf.float32)), tf.float32)
+        return tf.cast(self.precise(step), _result_dtype())
+
+    def precise(self, step: Any) -> tf.Tensor:
+        """Returns the value at a step with the digits with which it is computed.
+
+        Args:
+          step: as for a call.
+
+        Returns:
+          0-d floating tensor.
+        """
+        dtype = self.step_dtype
+        if dtype is None:
+            step = tf.convert_to_tensor(step)
+            dtype = tf.int64
+            if step.dtype.is_floating:
+                dtype = step.dtype if step.dtype.size > 4 else tf.float32
+        return self.value(tf.cast(step, dtype))
 
     def plot(self, steps: int, ax: Any = None) -> Any:
         """Draws the values over the first steps with matplotlib.
@@ -187,7 +212,7 @@ class Schedule(KerasSchedule):
             raise ImportError(
                 "`plot` needs matplotlib: pip install 'tf_keras_optim[plots]'."
             ) from None
-        values = tf.map_fn(self, tf.range(steps), fn_output_signature=tf.float32)
+        values = tf.map_fn(self, tf.range(steps), fn_output_signature=_result_dtype())
         if ax is None:
             ax = pyplot.subplots()[1]
         ax.plot(range(steps), values.numpy(), label=type(self).__name__)
@@ -207,6 +232,11 @@ class Schedule(KerasSchedule):
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._parameters)
         return f"{type(self).__name__}({values})"
+
+
+def _result_dtype() -> tf.DType:
+    """Returns the dtype in which schedules give their values."""
+    return tf.float64 if keras.backend.floatx() == "float64" else tf.float32
 
 
 def _described(value: Any) -> Any:

@@ -25,6 +25,7 @@ class Warmup(Schedule):
       [0.0, 0.125, 0.25, 0.375, 0.5, 0.5]
     """
 
+    step_dtype = None
     schedule = Inner()
     steps = Hyperparameter(REQUIRED, kind=int, minimum=1)
     initial_learning_rate = Hyperparameter(0.0)
@@ -33,8 +34,9 @@ class Warmup(Schedule):
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""
         # During the warmup the schedule stands at its step 0, which is where it leads.
-        after = value_of(self.schedule, tf.maximum(step - self.steps, 0.0))
-        rise = (after - self.initial_learning_rate) * (step / self.steps)
+        after = value_of(self.schedule, _since(self.steps, step))
+        fraction = tf.cast(step, tf.float64) / self.steps
+        rise = (after - self.initial_learning_rate) * fraction
         return tf.where(step < self.steps, self.initial_learning_rate + rise, after)
 
 
@@ -58,6 +60,7 @@ class Join(Schedule):
       [0.5, 0.0, 0.125, 0.25]
     """
 
+    step_dtype = None
     schedules = Inner(several=True)
     boundaries = Numbers(increasing=True)
     name = Hyperparameter("Join", optional=True)
@@ -74,6 +77,16 @@ class Join(Schedule):
         """See the class."""
         value = value_of(self.schedules[0], step)
         for schedule, start in zip(self.schedules[1:], self.boundaries):
-            piece = value_of(schedule, tf.maximum(step - start, 0.0))
-            value = tf.where(step >= start, piece, value)
+            piece = value_of(schedule, _since(start, step))
+            value = tf.where(tf.cast(step, tf.float64) >= start, piece, value)
         return value
+
+
+def _since(start: float, step: tf.Tensor) -> tf.Tensor:
+    """Returns the steps since a piece began, 0 before; an integer where both are."""
+    if not step.dtype.is_floating:
+        if not float(start).is_integer():
+            step = tf.cast(step, tf.float64)
+        else:
+            start = int(start)
+    return tf.maximum(step - start, tf.zeros_like(step))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tf_keras_optim.engine.hyperparameters import REQUIRED, Hyperparameter
 from tf_keras_optim.schedules.base import Schedule, registered
 
-_ROUNDING = 2e-6  # of where a piece starts, computed in float32; relative
+_ROUNDING = 1e-12  # of where a piece starts, computed in float64; relative
 
 
 def half_cosine(fraction: tf.Tensor) -> tf.Tensor:
@@ -43,6 +43,7 @@ class CosineDecay(Schedule):
       [0.5, 0.25, 0.0]
     """
 
+    step_dtype = tf.float64
     initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
     decay_steps = Hyperparameter(REQUIRED, kind=float, above=0.0)
     alpha = Hyperparameter(0.0)
@@ -75,8 +76,8 @@ class CosineDecayRestarts(Schedule):
     rate in piece i   = initial_learning_rate * ((1 - alpha) * m_mul^i * cosine + alpha)
     ```
 
-    A restart is not missed by rounding: a logarithm in float32 can give the end of one
-    piece for the start of the next.
+    A restart is not missed by rounding: a logarithm can give the end of one piece for the
+    start of the next.
 
     Args:
       initial_learning_rate: the rate at step 0.
@@ -95,6 +96,7 @@ class CosineDecayRestarts(Schedule):
       [0.5, 0.25, 0.5, 0.25, 0.5]
     """
 
+    step_dtype = tf.float64
     initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
     first_decay_steps = Hyperparameter(REQUIRED, kind=float, above=0.0)
     t_mul = Hyperparameter(2.0, minimum=1.0)
@@ -113,11 +115,11 @@ class CosineDecayRestarts(Schedule):
             piece = tf.floor(tf.math.log1p(fraction * (self.t_mul - 1.0)) / growth)
             # The logarithm is rounded; a step within its rounding of a start is that start.
             reached = fraction * (1.0 + _ROUNDING)
-            piece += tf.cast(reached >= self._start(piece + 1.0), tf.float32)
-            piece -= tf.cast(reached < self._start(piece), tf.float32)
+            piece += tf.cast(reached >= self._start(piece + 1.0), tf.float64)
+            piece -= tf.cast(reached < self._start(piece), tf.float64)
             done = tf.maximum(fraction - self._start(piece), 0.0)
             fraction = done / tf.exp(growth * piece)
-        height = tf.pow(self.m_mul, piece) * half_cosine(fraction)
+        height = self.m_mul**piece * half_cosine(fraction)
         return self.initial_learning_rate * ((1.0 - self.alpha) * height + self.alpha)
 
     def _start(self, piece: tf.Tensor) -> tf.Tensor:

@@ -28,6 +28,7 @@ class ExponentialDecay(Schedule):
       0.02500000037252903
     """
 
+    step_dtype = tf.float64
     initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
     decay_steps = Hyperparameter(REQUIRED, kind=float, above=0.0)
     decay_rate = Hyperparameter(REQUIRED, kind=float, minimum=0.0)
@@ -37,7 +38,7 @@ class ExponentialDecay(Schedule):
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""
         progress = _progress(step, self.decay_steps, self.staircase)
-        return self.initial_learning_rate * tf.pow(self.decay_rate, progress)
+        return self.initial_learning_rate * self.decay_rate**progress
 
 
 @registered
@@ -57,6 +58,7 @@ class InverseTimeDecay(Schedule):
       0.05000000074505806
     """
 
+    step_dtype = tf.float64
     initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
     decay_steps = Hyperparameter(REQUIRED, kind=float, above=0.0)
     decay_rate = Hyperparameter(REQUIRED, kind=float, minimum=0.0)
@@ -93,6 +95,7 @@ class PolynomialDecay(Schedule):
       0.05000000074505806
     """
 
+    step_dtype = tf.float64
     initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
     decay_steps = Hyperparameter(REQUIRED, kind=float, above=0.0)
     end_learning_rate = Hyperparameter(0.0001)
@@ -105,7 +108,7 @@ class PolynomialDecay(Schedule):
         if self.cycle:
             length = self.decay_steps * tf.maximum(tf.math.ceil(step / self.decay_steps), 1.0)
         else:
-            length = tf.constant(self.decay_steps)
+            length = tf.constant(self.decay_steps, tf.float64)
         left = 1.0 - tf.minimum(step / length, 1.0)  # never below 0, however rounded
         fall = self.initial_learning_rate - self.end_learning_rate
         return self.end_learning_rate + fall * tf.pow(left, self.power)
@@ -129,6 +132,7 @@ class PiecewiseConstantDecay(Schedule):
       [0.5, 0.25, 0.125]
     """
 
+    step_dtype = tf.float64
     boundaries = Numbers(increasing=True)
     values = Numbers()
     name = Hyperparameter("PiecewiseConstant", optional=True)
@@ -144,7 +148,7 @@ class PiecewiseConstantDecay(Schedule):
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""
-        value = tf.fill(tf.shape(step), tf.constant(self.values[0], tf.float32))
+        value = tf.fill(tf.shape(step), tf.constant(self.values[0], tf.float64))
         for boundary, after in zip(self.boundaries, self.values[1:]):
-            value = tf.where(step > boundary, tf.constant(after, tf.float32), value)
+            value = tf.where(step > boundary, tf.constant(after, tf.float64), value)
         return value

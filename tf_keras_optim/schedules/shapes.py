@@ -39,6 +39,7 @@ class OneCycle(Schedule):
       [0.25, 1.0]
     """
 
+    step_dtype = tf.float64
     max_learning_rate = Hyperparameter(REQUIRED, kind=float)
     total_steps = Hyperparameter(REQUIRED, kind=int, minimum=2)
     warmup_fraction = Hyperparameter(0.3, above=0.0, below=1.0)
@@ -88,6 +89,7 @@ class WarmupStableDecay(Schedule):
       [0.0, 0.25, 0.5, 0.5, 0.25, 0.0]
     """
 
+    step_dtype = tf.float64
     learning_rate = Hyperparameter(REQUIRED, kind=float)
     warmup_steps = Hyperparameter(REQUIRED, kind=int, minimum=0)
     stable_steps = Hyperparameter(REQUIRED, kind=int, minimum=0)
@@ -134,6 +136,7 @@ class InverseSqrt(Schedule):
       [0.0, 0.25, 0.5, 0.25]
     """
 
+    step_dtype = tf.float64
     learning_rate = Hyperparameter(REQUIRED, kind=float)
     warmup_steps = Hyperparameter(REQUIRED, kind=int, minimum=1)
     initial_learning_rate = Hyperparameter(0.0)
@@ -169,6 +172,7 @@ class Cyclical(Schedule):
       [0.25, 0.5, 0.75, 0.5, 0.25]
     """
 
+    step_dtype = tf.float64
     initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
     maximal_learning_rate = Hyperparameter(REQUIRED, kind=float)
     step_size = Hyperparameter(REQUIRED, kind=int, minimum=1)
@@ -182,9 +186,9 @@ class Cyclical(Schedule):
         within = step - cycle * (2 * self.step_size)
         height = 1.0 - tf.abs(within / self.step_size - 1.0)
         if self.mode == "triangular2":
-            height *= tf.pow(0.5, cycle)
+            height *= 0.5**cycle
         elif self.mode == "exponential":
-            height *= tf.pow(self.gamma, step)
+            height *= self.gamma**step
         return _between(self.initial_learning_rate, self.maximal_learning_rate, height)
 
 
@@ -211,6 +215,7 @@ class Rex(Schedule):
       [0.75, 0.5, 0.0]
     """
 
+    step_dtype = tf.float64
     initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
     decay_steps = Hyperparameter(REQUIRED, kind=int, minimum=1)
     name = Hyperparameter("Rex", optional=True)
