@@ -39,8 +39,8 @@ def hostile_module(tmp_path, monkeypatch):
     (tmp_path / "modules" / f"{HOSTILE}.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     yield tmp_path / "mark"
+    assert sys.modules.pop(HOSTILE, None) is None
     assert not (tmp_path / "mark").exists()
-    assert HOSTILE not in sys.modules
 
 
 def described(name="X", module=HOSTILE, registered=None):

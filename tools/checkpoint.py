@@ -13,6 +13,7 @@ optimizers wrote. `diff` ends with 1 where the files differ, an error with 2.
 
 import argparse
 import contextlib
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -61,7 +62,17 @@ def arrays_of(path: str) -> Iterator[Arrays]:
     with contextlib.ExitStack() as stack:
         with damage.explained(path, "as weights or state"):
             found = _opened(path, stack)
-        yield found
+        yield {name: _naming(path, value) for name, value in found.items()}
+
+
+def _naming(path: str, value: SavedArray) -> SavedArray:
+    """Returns an array whose errors, when it is read, name its file."""
+
+    def pieces() -> Iterator[np.ndarray]:
+        with damage.explained(path, "as weights or state"):
+            yield from value.pieces()
+
+    return dataclasses.replace(value, pieces=pieces)
 
 
 def _opened(path: str, stack: contextlib.ExitStack) -> Arrays:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim.saving.atomic as atomic
+import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
 import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.damage as damage
 from tf_keras_optim.faces.running import keras
@@ -193,8 +194,17 @@ class ExportedModel:
         self._functions["save"](path=tf.constant(str(path)))
 
     def restore(self, path: str | os.PathLike) -> None:
-        """Reads a checkpoint that `save` wrote; it is checked before anything is changed."""
-        self._functions["restore"](path=tf.constant(str(path)))
+        """Reads a checkpoint that `save` wrote; it is checked before anything is changed.
+
+        Raises:
+          FileNotFoundError: there is none.
+          ValueError: it is damaged, or of another optimizer or model.
+        """
+        if not checkpoint_functions.is_checkpoint(path):
+            raise FileNotFoundError(f"There is no checkpoint {str(path)!r}.")
+        with damage.explained(path, "as a checkpoint of this model"):
+            checkpoint_functions.opened(path)
+            self._functions["restore"](path=tf.constant(str(path)))
 
     def reset_optimizer(self) -> None:
         """Puts the optimizer's state back to its start; the learning rate stays."""
