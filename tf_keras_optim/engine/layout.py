@@ -6,12 +6,13 @@ Keras does not look at.
 """
 
 import json
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from tf_keras_optim.engine.fingerprints import fingerprint
+from tf_keras_optim.engine.fingerprints import fingerprint, is_fingerprint
 from tf_keras_optim.engine.named_state import FORMAT, VERSION
 from tf_keras_optim.engine.saved_arrays import kept
 
@@ -28,7 +29,8 @@ def write(store: Any, values: Mapping[str, Any], notes: Mapping[str, Any]) -> No
         store[key] = value
         attributes = _attributes(store, key)
         if attributes is not None and key in notes:
-            attributes[ATTRIBUTE] = json.dumps(notes[key])
+            # Of fixed length: HDF5 keeps others in a heap, and crashes where that is damaged.
+            attributes[ATTRIBUTE] = np.bytes_(json.dumps(notes[key] | _sum_of(notes[key])))
 
 
 def read(store: Any, title: str) -> tuple[Values, Notes]:
@@ -67,12 +69,17 @@ def noted(value: Any, text: str, name: str, title: str = "") -> tuple[Any, dict[
     """
     try:
         note = json.loads(text)
+        guarded = {name: note.pop(name) for name in _sum_of({}) if name in note}
+        if guarded != _sum_of(note) and (guarded or isinstance(text, bytes)):
+            raise ValueError("its own checksum differs")  # the first release wrote none
         saved, key = note["array"], note["key"]
         if not all(isinstance(part, str) for part in (*key, saved["dtype"])):
             raise TypeError(f"{key!r} is no name")
+        if not is_fingerprint(note.get("weight", saved)):
+            raise TypeError(f"{note['weight']!r} says nothing of a weight")
         if value.dtype.kind == "V":  # NumPy has no name for bfloat16
             value = value.view(np.dtype(saved["dtype"]))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{title}the saved state is damaged: the note on array {name!r} cannot be read "
             f"({error}). Load another checkpoint."
@@ -86,6 +93,11 @@ def noted(value: Any, text: str, name: str, title: str = "") -> tuple[Any, dict[
             f"{saved}, but is {found}. Load another checkpoint."
         )
     return value, note
+
+
+def _sum_of(note: Mapping[str, Any]) -> dict[str, int]:
+    """Returns what guards a note itself."""
+    return {"crc32": zlib.crc32(json.dumps(note, sort_keys=True).encode())}
 
 
 def _attributes(store: Any, key: str) -> Any:

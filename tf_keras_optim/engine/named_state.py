@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_keras_optim.engine import matching, starts
-from tf_keras_optim.engine.fingerprints import fingerprint
+from tf_keras_optim.engine.fingerprints import fingerprint, is_fingerprint
 from tf_keras_optim.engine.saved_arrays import kept
 
 FORMAT = "tf_keras_optim.state"
@@ -170,6 +170,12 @@ def check_form(state: Any, title: str) -> None:
                 f"{title}: the state of variable {path!r} must be a dict of slots. "
                 f"Received: {type(slots).__name__}."
             )
+    weights = state.get("weights") or {}
+    if not isinstance(weights, Mapping) or not all(map(is_fingerprint, weights.values())):
+        raise ValueError(
+            f"{title}: section 'weights' of the state must be a dict with shape, dtype and "
+            f"crc32 of each variable. Received: {str(weights)[:200]}."
+        )
 
 
 def flat(state: Mapping[str, Any]) -> dict[Key, np.ndarray]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+import tf_keras_optim.saving.damage as damage
 import tf_keras_optim.saving.reading as reading
 import tf_keras_optim.saving.rollback as rollback
 import tf_keras_optim.saving.state_files as state_files
@@ -86,6 +87,9 @@ def load_state(
                 return optimizer.load_state_dict(state, strict, keep_hyperparameters, names)
             except ValueError as error:
                 raise ValueError(f"{str(path)!r}: {error}") from error
+            except damage.KINDS:
+                with damage.explained(path, "as the state of an optimizer"):
+                    raise
 
 
 def _assign(targets: Mapping[str, Any], values: Mapping[str, np.ndarray]) -> None:
