@@ -43,12 +43,6 @@ class Configuration(Rates):
           ValueError: the optimizer is built already, or a regular expression is none. `build`
             raises where a name or variable is none of the optimizer's.
         """
-        if self.built:
-            raise ValueError(
-                f"{self._title()} is built already, so `exclude_from_weight_decay` would "
-                "have no effect. Call it right after creating the optimizer, before the "
-                "first step and before `build`."
-            )
         names = [var_names] if isinstance(var_names, str) else list(var_names or ())
         problem = problem_of(names)
         if problem:
@@ -62,7 +56,16 @@ class Configuration(Rates):
             single = isinstance(var_list, tf.Variable) or hasattr(var_list, "path")
             variables = [var_list] if single else list(var_list)
         natives = [distribution.container(self._unwrap(variable)) for variable in variables]
-        self._exclusions.set(list(zip(natives, map(path_of, variables))), names)
+        pairs = list(zip(natives, map(path_of, variables)))
+        if self.built and self._exclusions.are(pairs, names):
+            return  # as each replica says it, of which the first has taken a step by then
+        if self.built:
+            raise ValueError(
+                f"{self._title()} is built already, so `exclude_from_weight_decay` would "
+                "have no effect. Call it right after creating the optimizer, before the "
+                "first step and before `build`."
+            )
+        self._exclusions.set(pairs, names)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument by name; `from_config` makes an equal optimizer."""

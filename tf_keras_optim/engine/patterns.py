@@ -151,6 +151,11 @@ class DecayExclusions:
         self._variables, self._names = list(variables), list(names)
         self._saved, self._found = {}, {}
 
+    def are(self, variables: Iterable[tuple[Any, str]], names: Iterable[str]) -> bool:
+        """Says whether these are the exclusions already; the arguments are those of `set`."""
+        known, given = ({id(v) for v, _ in pairs} for pairs in (self._variables, variables))
+        return not self._saved and known == given and self._names == list(names)
+
     def check(self, title: str, paths: list[str]) -> None:
         """Refuses names that match no variable; finds the variables known by their paths.
 

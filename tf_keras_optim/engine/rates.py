@@ -47,6 +47,11 @@ class Rates(Contract):
         if not callable(value) and store.multiplier is not None:
             self._assign_learning_rate(value) if is_symbolic else self._scale_schedule(value)
             return
+        self._replace_learning_rate(value)
+
+    def _replace_learning_rate(self, value: Any) -> None:
+        """Puts a number, schedule, callable or 0-d variable in the place of what was there."""
+        store, is_variable = self._store, isinstance(value, tf.Variable)
         if callable(value) and not self._is_schedule(value):
             hyperparameters.check_callable_rate(value, type(self).__name__)
         if store.rate is not None:
@@ -54,7 +59,10 @@ class Rates(Contract):
         if store.multiplier is not None:
             self._retire(store.multiplier, "_learning_rate_multiplier")
         store.rate = store.multiplier = store.rate_source = None
-        if callable(value):
+        if is_variable:
+            store.rate = value
+            self._publish("_learning_rate", value)
+        elif callable(value):
             store.rate_source = value
         else:
             store.rate = self._make_rate("learning_rate", value)
@@ -162,6 +170,23 @@ class Rates(Contract):
         """The variable, the schedule or the callable; Keras' callbacks look for it."""
         store = self._store
         return store.rate_source if store.rate is None else self._public[id(store.rate)]
+
+    @_learning_rate.setter
+    def _learning_rate(self, value: Any) -> None:
+        # In Keras an attribute: what is written there takes the place of what was.
+        native = value if isinstance(value, tf.Variable) else getattr(value, "value", None)
+        if not isinstance(native, tf.Variable):
+            checked = self._parameters["learning_rate"].check(value, type(self).__name__)
+            self._replace_learning_rate(checked)
+            return
+        native = distribution.container(native)
+        if native.shape.rank != 0 or not native.dtype.is_floating:
+            raise ValueError(
+                f"{self._title()}: `_learning_rate` must be a number, a schedule, a callable "
+                f"or a floating variable without dimensions. Received: {value!r}."
+            )
+        if native is not self._store.rate:
+            self._replace_learning_rate(native)
 
     @property
     def lr(self) -> Any:

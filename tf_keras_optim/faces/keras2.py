@@ -21,13 +21,15 @@ class VariableList(list):
         return self
 
 
-class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
+class Keras2Optimizer(naming.Described, Engine, tf_keras.optimizers.Optimizer):
     """The engine, as an instance of `tf_keras.optimizers.Optimizer`.
 
     The learning rate and the counter are `tf.Variable`s, and the learning rate is
     not among `variables`. Keras' own `__init__` is not run.
     """
 
+    _other_keras = "keras"
+    _how_to_change = naming.HOW_TO_BIND_TO_KERAS_3
     _rate_is_state = False
 
     # What tf_keras' own LossScaleOptimizer asks of the optimizer inside.
@@ -162,8 +164,3 @@ class Keras2Optimizer(Engine, tf_keras.optimizers.Optimizer):
     def get_config(self) -> dict[str, Any]:
         """Returns every argument by name; `from_config` makes an equal optimizer."""
         return super().get_config() | {"is_legacy_optimizer": False}
-
-    def __repr__(self) -> str:
-        return naming.description(
-            self, f"tf_keras {tf_keras.__version__}", naming.HOW_TO_BIND_TO_KERAS_3
-        )

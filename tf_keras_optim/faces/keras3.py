@@ -18,13 +18,16 @@ def automatic_name(class_name: str) -> str:
     return f"{name}_{number - 1}" if number > 1 else name
 
 
-class Keras3Optimizer(Engine, keras.optimizers.Optimizer):
+class Keras3Optimizer(naming.Described, Engine, keras.optimizers.Optimizer):
     """The engine, as an instance of `keras.optimizers.Optimizer`.
 
     State variables are TensorFlow's; what is public of them are `keras.Variable`s
     around the same memory. Keras' own `__init__` is not run: everything it would
     set up, the engine has.
     """
+
+    _other_keras = "tf_keras"
+    _how_to_change = naming.HOW_TO_BIND_TO_KERAS_2
 
     # Keras asks these two on every attribute that is set.
     _lock = False
@@ -86,9 +89,4 @@ class Keras3Optimizer(Engine, keras.optimizers.Optimizer):
         raise NotImplementedError(
             f"{self._title()}: `stateless_apply` is for Keras' JAX backend. On TensorFlow "
             "use `apply_gradients`."
-        )
-
-    def __repr__(self) -> str:
-        return naming.description(
-            self, f"Keras {keras.__version__}", naming.HOW_TO_BIND_TO_KERAS_2
         )

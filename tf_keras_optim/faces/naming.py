@@ -1,6 +1,7 @@
 """Names and sentences that both faces use."""
 
 import re
+import sys
 from typing import Any
 
 HOW_TO_BIND_TO_KERAS_2 = (
@@ -18,9 +19,22 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def description(optimizer: Any, bound_to: str, how_to_change: str) -> str:
-    """Returns the text that a Keras of the other generation prints in its error."""
-    return (
-        f"<{type(optimizer).__name__} optimizer {optimizer.name!r} of tf_keras_optim, bound "
-        f"to {bound_to}. {how_to_change}>"
-    )
+class Described:
+    """What an optimizer shows of itself.
+
+    A Keras of the other generation says of an optimizer that it does not know which one that
+    is; in its sentence, and nowhere else, stands how to bind this package to that Keras.
+    """
+
+    name: Any
+    _other_keras: str  # the top package of the other generation
+    _how_to_change: str
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} optimizer {self.name!r} of tf_keras_optim>"
+
+    def __format__(self, spec: str) -> str:
+        asker = sys._getframe(1).f_globals.get("__name__", "")
+        if asker.split(".")[0] != self._other_keras:
+            return format(repr(self), spec)
+        return f"{self!r}. {self._how_to_change}"

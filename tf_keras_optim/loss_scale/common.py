@@ -10,6 +10,7 @@ from tf_keras_optim.engine import distribution, rows
 from tf_keras_optim.engine.guard import ScalePolicy
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, bind, signature_of
 from tf_keras_optim.engine.received import Received
+from tf_keras_optim.faces import naming
 from tf_keras_optim.optimizers.base import Optimizer
 
 DOCUMENTATION = """Scales the loss, so that small float16 gradients do not become zero.
@@ -134,7 +135,7 @@ def _check_bounds(values: dict[str, Any]) -> None:
         )
 
 
-class LossScaling(Arguments):
+class LossScaling(naming.Described, Arguments):
     """The part that both generations share; the state machine is the engine's guard."""
 
     inner_optimizer: Any

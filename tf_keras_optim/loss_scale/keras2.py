@@ -9,7 +9,7 @@ from tf_keras.src.mixed_precision.loss_scale_optimizer import LossScaleOptimizer
 
 import tf_keras_optim.loss_scale.common as common
 from tf_keras_optim.engine.received import Received
-from tf_keras_optim.faces import described
+from tf_keras_optim.faces import described, naming
 from tf_keras_optim.optimizers.base import Optimizer
 
 tracking = tf.__internal__.tracking
@@ -20,6 +20,8 @@ _CONTRACT = """As in Keras 2, `apply_gradients` takes gradients that went throug
 class LossScaleOptimizer(common.LossScaling, LossScaleOptimizerV3):
     """Filled below."""
 
+    _other_keras = "keras"
+    _how_to_change = naming.HOW_TO_BIND_TO_KERAS_3
     use_ema = common.forwarded("use_ema")
     ema_momentum = common.forwarded("ema_momentum")
     _learning_rate = common.forwarded("_learning_rate")

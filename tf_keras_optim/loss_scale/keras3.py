@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras_optim.loss_scale.common as common
 from tf_keras_optim.engine import layout, received
 from tf_keras_optim.engine.received import Received
-from tf_keras_optim.faces import described
+from tf_keras_optim.faces import described, naming
 from tf_keras_optim.faces.keras3 import automatic_name
 from tf_keras_optim.loss_scale.origins import Origins
 from tf_keras_optim.optimizers.base import Optimizer
@@ -25,6 +25,8 @@ _LEADING = 4  # Keras lists a counter and a rate of its own before the counter a
 class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer):
     """Filled below."""
 
+    _other_keras = "tf_keras"
+    _how_to_change = naming.HOW_TO_BIND_TO_KERAS_2
     _lock = False
     use_ema = common.forwarded("use_ema")
     ema_momentum = common.forwarded("ema_momentum")

@@ -1,6 +1,7 @@
 """Nadam: Adam with Nesterov's momentum and a momentum schedule."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -72,6 +73,11 @@ class Nadam(Optimizer):
     def step_slots(self) -> tuple[Slot, ...]:
         """The product of the momentum schedule so far."""
         return (Slot("u_product", initial_value=1.0),)
+
+    @property
+    def _u_product(self) -> Any:
+        """The variable with that product, by the name that it has in Keras."""
+        return self._public[id(self._store.step_slots["u_product"])]
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """The product, the weights of both momentum terms, and the correction of v."""
