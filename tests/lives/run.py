@@ -18,6 +18,7 @@ from tests.lives import compare, models, reference, story
 from tests.lives.life import Life
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+_MOST_LINES = 6
 _SPEC, _RESULTS = "lives.pickle", "results.pickle"
 
 
@@ -41,7 +42,10 @@ class Outcome:
     def text(self) -> str:
         """The line of the life, what differed, and how to live it again."""
         generation = "TF_USE_LEGACY_KERAS=1 " if not story.settings.IS_KERAS_3 else ""
-        lines = [f"life: {self.life.line}", *(f"  {line}" for line in self.differences)]
+        lines = [f"life: {self.life.line}"]
+        lines += [f"  {line}" for line in self.differences[:_MOST_LINES]]
+        if len(self.differences) > _MOST_LINES:
+            lines.append(f"  and {len(self.differences) - _MOST_LINES} more")
         again = f'{generation}python -m tests.lives --life "{self.life.line}"'
         return "\n".join([*lines, f"  again: {again}"])
 

@@ -297,6 +297,14 @@ _KERAS = [
         "the class makes its layers anew, all trainable",
     ),
     (
+        lambda life: (
+            life.event in ("unfreeze", "thaw_uncompiled")
+            and life.model in ("unbuilt", "subclass")
+            and settings.IS_KERAS_3
+        ),
+        "no tape sees a variable that Keras 3 has made while its layer was frozen",
+    ),
+    (
         lambda life: life.wrapper == "keras" and life.policy != "mixed_float16",
         "compile wraps under mixed_float16",
     ),
