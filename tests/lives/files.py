@@ -12,6 +12,7 @@ import tensorflow as tf
 import tf_keras_optim as tko
 from tests.lives import models, settings, training
 from tests.lives.settings import IS_KERAS_3
+from tf_keras_optim.engine.store import by_path
 
 keras = tf.keras
 MODEL, WEIGHTS = "model.keras", "model.weights.h5"
@@ -93,14 +94,14 @@ def _save_state(model, directory):
     tko.save_state(path(directory, "state.npz"), model.optimizer, model.variables)
     # Under other automatic names, the reader says which variable is which.
     with open(path(directory, "names.pickle"), "wb") as file:
-        pickle.dump([path_of(v) for v in model.variables], file)
+        pickle.dump(list(by_path(model.variables)), file)
 
 
 def _load_state(make, directory, kept, partly=False):
     model = make()
     with open(path(directory, "names.pickle"), "rb") as file:
         saved = pickle.load(file)
-    names = dict(zip(saved, map(path_of, model.variables)))
+    names = dict(zip(saved, by_path(model.variables)))
     file, strict = path(directory, "state.npz"), not partly
     tko.load_state(file, model.optimizer, model.variables, names=names, strict=strict)
     return model
