@@ -171,7 +171,8 @@ _EMPTY = [
     (
         lambda life: (
             files.FORMATS[life.save].partly
-            and life.event in models.UNCOMPILED
+            and files.is_partly(life)
+            and life.event != "none"
             and not life.built
         ),
         "loading a part needs to know what is there",
