@@ -130,7 +130,9 @@ class Reference:
             if id(variable) not in self._tracked:
                 path = getattr(variable, "path", variable.name)
                 excluded = "exclude" in self.life.options and settings.BIAS in path
-                self._tracked[id(variable)] = _Tracked(variable, not excluded)
+                new = self._tracked[id(variable)] = _Tracked(variable, not excluded)
+                if self.updates and self._values.get("use_ema"):
+                    new.average = new.weight  # of a late one it starts from its weights
             yield self._tracked[id(variable)]
 
     def _apply(self, variables, gradients):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import matching, starts
+from tf_keras_optim.engine import matching, partial, starts
 from tf_keras_optim.engine.fingerprints import fingerprint, is_fingerprint
 from tf_keras_optim.engine.saved_arrays import kept
 
@@ -197,6 +197,12 @@ class Plan:
 
     assignments: list[tuple[tf.Variable, np.ndarray]]
     report: LoadReport
+    apart: partial.Apart
+
+    @property
+    def differs_in_variables_only(self) -> bool:
+        """Whether one side has model variables that the other has not, and all else fits."""
+        return self.apart.is_all and not (self.report.mismatched or self.report.cast)
 
 
 def plan(
@@ -229,7 +235,7 @@ def plan(
     found = _matched_paths(optimizer, entries, state, names, compare_values)
     report.mismatched += found.doubts
     saved = _starts(optimizer, here) if fresh else {}
-    surplus = []
+    missing, surplus = [], []
     for key, value in flat(state).items():
         path = found.paths[key[1]] if key[0] == "variables" else ""
         if path is None:
@@ -248,6 +254,7 @@ def plan(
         if key in saved:
             _compare(key, variable, saved[key], report, assignments)
         elif key[1] not in optional:
+            missing.append(key)
             report.missing.append(described(key, variable))
             entry = _entry_of_average(optimizer, variable)
             if entry is not None:
@@ -257,7 +264,8 @@ def plan(
     report.unexpected += [described(key, value) for key, value in surplus]
     if listed and not fresh:
         _compare_variables(optimizer, found.paths, report)
-    return Plan(assignments, report)
+    apart = partial.apart(found, missing, [key for key, _ in surplus])
+    return Plan(assignments, report, apart)
 
 
 def _compare(

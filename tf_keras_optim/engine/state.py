@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import layout, named_state, scalar_checks
+from tf_keras_optim.engine import layout, named_state, partial, scalar_checks
 from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.named_state import LoadReport
 from tf_keras_optim.engine.waiting import Waiting
@@ -162,13 +162,13 @@ class State:
             self._let_wait(given)
             return LoadReport(waiting=True)
         plan = named_state.plan(self, given.state, **given.options)
-        if patient and not plan.report.fits:
+        if patient and not given.accepts(plan):
             # Keras may load the optimizer before the weights that tell who is who.
             later = named_state.plan(self, given.state, compare_values=False, **given.options)
-            if later.report.fits:
+            if given.accepts(later):
                 self._let_wait(given)
                 return LoadReport(waiting=True)
-        if strict and not plan.report.fits:
+        if strict and not given.accepts(plan):
             raise ValueError(
                 f"{self._title()}: the saved state does not fit; nothing was changed.\n"
                 f"{plan.report.differences()}\n"
@@ -178,6 +178,8 @@ class State:
             )
         self._drop_waiting()
         self._set(plan.assignments)
+        if strict and not plan.report.fits:
+            partial.tell(self._title(), plan.apart)
         return plan.report
 
     def _check_restored(self) -> None:
@@ -244,7 +246,9 @@ class State:
 
         An optimizer that is not built yet keeps the values until `build`. A file
         without optimizer state (of a model that was never compiled) changes nothing.
-        Arrays that carry notes are matched by name, others by position, as in Keras.
+        Arrays that carry notes are matched by name, others by position, as in Keras. What
+        belongs to variables that are frozen or gone by now is left out, and variables of
+        which nothing was saved keep what they have; one line in TensorFlow's log says so.
 
         Raises:
           ValueError: the saved state is damaged, or is not what this optimizer keeps.
@@ -259,7 +263,7 @@ class State:
             self._load_numbered(values)
             return
         state = layout.to_state(values, notes)
-        self._take(Waiting(values, notes, state), patient=True)
+        self._take(Waiting(values, notes, state, lenient=True), patient=True)
 
     def _load_numbered(self, values: layout.Values) -> None:
         """Loads arrays that nothing is known about but their numbers."""

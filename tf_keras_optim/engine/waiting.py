@@ -19,6 +19,7 @@ class Waiting:
       notes: what is known about each of them.
       state: the state dict, `None` if nothing is known about them.
       options: further arguments for `plan`.
+      lenient: whether model variables may be missing or left over, as in Keras' own files.
       before: scalars that were set at once, with the values they had.
     """
 
@@ -26,6 +27,7 @@ class Waiting:
     notes: layout.Notes | None = None
     state: Mapping[str, Any] | None = None
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    lenient: bool = False
     before: list[tuple[tf.Variable, np.ndarray]] = dataclasses.field(default_factory=list)
 
     @property
@@ -34,3 +36,7 @@ class Waiting:
         if self.state is not None:
             return len(named_state.flat(self.state))
         return sum(map(str.isdigit, self.values or ()))
+
+    def accepts(self, plan: named_state.Plan) -> bool:
+        """Says whether the state fits an optimizer well enough."""
+        return plan.report.fits or (self.lenient and plan.differs_in_variables_only)

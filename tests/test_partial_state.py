@@ -1,0 +1,154 @@
+"""Keras' files where other variables are trainable than when the optimizer was compiled."""
+
+import pickle
+
+import harness
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_keras_optim as tko
+
+keras = tf.keras
+FIRST, LAST = -2, -1  # the layers of harness.small_model
+
+
+@pytest.fixture
+def log_lines(monkeypatch):
+    lines = []
+    logger = tf.get_logger()
+    monkeypatch.setattr(logger, "info", lambda text, *args: lines.append(text % args))
+    return lines
+
+
+def trained(optimizer=None, frozen=None):
+    """A model after some steps, with a layer frozen all the while."""
+    model = harness.small_model()
+    if frozen is not None:
+        model.layers[frozen].trainable = False
+    model.compile(optimizer or tko.Adam(0.01), harness.classification_loss())
+    model.fit(*harness.classification_data(), verbose=0, shuffle=False)
+    return model
+
+
+def momenta(model):
+    """The first moment of each variable, by the last two parts of its path."""
+    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    state = inner.state_dict()["variables"]
+    return {"/".join(path.split("/")[-2:]): slots["momentum"] for path, slots in state.items()}
+
+
+def through_file(name):
+    def load(model, directory):
+        path = str(directory / name)
+        if name.endswith(".keras"):
+            model.save(path)
+            return keras.models.load_model(path)
+        model.save_weights(path)
+        other = harness.small_model(seed=1)
+        for layer, same in zip(other.layers, model.layers):
+            layer.trainable = same.trainable
+        wrap = getattr(model.optimizer, "inner_optimizer", None) is not None
+        optimizer = tko.LossScaleOptimizer(tko.Adam()) if wrap else tko.Adam()
+        other.compile(optimizer, harness.classification_loss())
+        other.load_weights(path)
+        other.optimizer.build(other.trainable_variables)
+        return other
+
+    return load
+
+
+WAYS = {
+    "model": through_file("x.keras"),
+    "weights": through_file("x.weights.h5"),
+    "pickle": lambda model, directory: pickle.loads(pickle.dumps(model)),
+}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_frozen_before_saving_is_left_out(way, wrapped, tmp_path, log_lines):
+    optimizer = tko.LossScaleOptimizer(tko.Adam(0.01)) if wrapped else None
+    model = trained(optimizer)
+    expected = momenta(model)
+    model.layers[FIRST].trainable = False
+    loaded = WAYS[way](model, tmp_path)
+    found = momenta(loaded)
+    assert list(found) == ["head/kernel", "head/bias"]
+    for name, value in found.items():
+        assert value.any()
+        np.testing.assert_array_equal(value, expected[name])
+    assert int(loaded.optimizer.iterations) == 2
+    (line,) = log_lines
+    assert "left out for 2 variables" in line
+    assert "hidden/kernel" in line
+    loaded.fit(*harness.classification_data(), verbose=0)
+    assert int(loaded.optimizer.iterations) == 4
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_thawed_before_saving_starts_fresh(way, tmp_path, log_lines):
+    model = trained(frozen=FIRST)
+    expected = momenta(model)
+    model.layers[FIRST].trainable = True
+    loaded = WAYS[way](model, tmp_path)
+    found = momenta(loaded)
+    assert not found.pop("hidden/kernel").any()
+    assert not found.pop("hidden/bias").any()
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, expected[name])
+    assert "has nothing for 2 variables" in log_lines[0]
+    before = loaded.get_weights()
+    loaded.fit(*harness.classification_data(), verbose=0)
+    assert all((a != b).any() for a, b in zip(before, loaded.get_weights()))
+
+
+def three_alike():
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(4, activation="tanh") for _ in range(3)]
+    model = keras.Sequential([keras.layers.Input((4,)), *layers])
+    model.compile(tko.SGD(0.1, momentum=0.9), "mse")
+    return model
+
+
+def test_layers_of_other_numbers_are_told_apart_by_their_weights(tmp_path):
+    path = str(tmp_path / "x.weights.h5")
+    model = three_alike()
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("f")
+    model.fit(x, x, verbose=0)
+    expected = list(model.optimizer.state_dict()["variables"].values())
+    model.save_weights(path)
+    other = three_alike()  # the layers are dense_3 to dense_5 now
+    other.layers[1].trainable = False
+    other.compile(tko.SGD(0.1, momentum=0.9), "mse")
+    other.load_weights(path)
+    other.optimizer.build(other.trainable_variables)
+    found = list(other.optimizer.state_dict()["variables"].values())
+    for slots, place in zip(found, (0, 1, 4, 5)):
+        np.testing.assert_array_equal(slots["momentum"], expected[place]["momentum"])
+
+
+@pytest.mark.parametrize("optimizer", [tko.Adam(amsgrad=True), tko.Adam(use_ema=True)])
+def test_another_slot_of_a_variable_still_raises(tmp_path, optimizer):
+    path = str(tmp_path / "x.weights.h5")
+    model = trained()
+    model.save_weights(path)
+    other = harness.small_model()
+    other.layers[FIRST].trainable = False
+    other.compile(optimizer, harness.classification_loss())
+    with pytest.raises(Exception, match="does not fit"):
+        other.optimizer.build(other.trainable_variables)
+        other.load_weights(path)
+    assert not any(value.any() for value in momenta(other).values())
+
+
+def test_named_state_is_strict_as_before():
+    state = trained().optimizer.state_dict()
+    other = harness.small_model()
+    other.layers[FIRST].trainable = False
+    other.compile(tko.Adam(), harness.classification_loss())
+    other.optimizer.build(other.trainable_variables)
+    with pytest.raises(ValueError, match="in the saved state, but not here"):
+        other.optimizer.load_state_dict(state)
+    report = other.optimizer.load_state_dict(state, strict=False)
+    assert any("hidden/kernel momentum" in line for line in report.unexpected)
