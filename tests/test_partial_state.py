@@ -79,7 +79,7 @@ def test_what_was_frozen_before_saving_is_left_out(way, wrapped, tmp_path, log_l
         assert value.any()
         np.testing.assert_array_equal(value, expected[name])
     assert int(loaded.optimizer.iterations) == 2
-    (line,) = log_lines
+    (line,) = set(log_lines)  # Keras' files hold the state of what is wrapped twice
     assert "left out for 2 variables" in line
     assert "hidden/kernel" in line
     loaded.fit(*harness.classification_data(), verbose=0)

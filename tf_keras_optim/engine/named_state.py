@@ -234,14 +234,10 @@ def plan(
     fresh = was_not_built(state)
     found = _matched_paths(optimizer, entries, state, names, compare_values)
     report.mismatched += found.doubts
-    saved = _starts(optimizer, here) if fresh else {}
-    missing, surplus = [], []
-    for key, value in flat(state).items():
-        path = found.paths[key[1]] if key[0] == "variables" else ""
-        if path is None:
-            surplus.append((key, value))
-        else:
-            saved[(key[0], path, *key[2:]) if path else key] = value
+    saved, surplus = _by_path_here(state, found)
+    if fresh:
+        saved = _starts(optimizer, here) | saved
+    missing = []
     if keep_hyperparameters:
         rates = [("scalars", name) for name in _RATES]
         report.kept = [described(key, here[key]) for key in rates if key in here]
@@ -266,6 +262,20 @@ def plan(
         _compare_variables(optimizer, found.paths, report)
     apart = partial.apart(found, missing, [key for key, _ in surplus])
     return Plan(assignments, report, apart)
+
+
+def _by_path_here(
+    state: Mapping[str, Any], found: matching.Match
+) -> tuple[dict[Key, np.ndarray], list[tuple[Key, np.ndarray]]]:
+    """Returns the saved arrays under the keys they have here, and those of no variable here."""
+    saved, surplus = {}, []
+    for key, value in flat(state).items():
+        path = found.paths[key[1]] if key[0] == "variables" else ""
+        if path is None:
+            surplus.append((key, value))
+        else:
+            saved[(key[0], path, *key[2:]) if path else key] = value
+    return saved, surplus
 
 
 def _compare(
