@@ -188,6 +188,60 @@ def test_four_micro_batches_of_eight_equal_one_batch_of_32_in_fit(jit):
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("regime", ["eager", "function", "xla"])
+@pytest.mark.filterwarnings("ignore:.*no gradient for")
+def test_a_window_updates_what_had_a_gradient_in_any_of_its_calls(regime, scaled):
+    """An expert that is not used in the last call, or in none, as one big batch gives."""
+
+    def make(steps):
+        optimizer = tko.AdamW(
+            0.1, weight_decay=0.1, global_clipnorm=1.0, use_ema=True, ema_momentum=0.5,
+            gradient_accumulation_steps=steps,
+        )  # fmt: skip
+        return tko.LossScaleOptimizer(optimizer, initial_scale=8.0) if scaled else optimizer
+
+    def variables():
+        bounded = tf.Variable([0.9, -1.0], constraint=lambda v: tf.clip_by_value(v, -1.0, 1.0))
+        return [bounded, tf.Variable([1.0, 2.0])]
+
+    windows = [  # of slopes of the expert's and the trunk's gradient
+        [(1.0, 2.0), (None, 1.0), (None, 3.0)],
+        [(None, 2.0), (None, 1.0), (None, -3.0)],
+        [(None, 1.0), (-4.0, 1.0), (None, 1.0)],
+        [(2.0, 1.0), (1.0, 1.0), (3.0, 1.0)],
+    ]
+    optimizers, kept, functions = [make(3), make(None)], [variables(), variables()], {}
+
+    def apply(number, *slopes):
+        def step(*given):
+            given = iter(given)
+            pairs = [
+                (None if s is None else next(given) * tf.constant([1.0, -0.5]), v)
+                for s, v in zip(slopes, kept[number])
+            ]
+            optimizers[number].apply_gradients(pairs)
+
+        key = (number, *(s is None for s in slopes))
+        if regime != "eager":
+            step = functions.setdefault(
+                key, tf.function(step, jit_compile=regime == "xla", autograph=False)
+            )
+        step(*(tf.constant(s) for s in slopes if s is not None))
+
+    for window in windows:
+        scale = 8.0 if scaled else 1.0
+        for slopes in window:
+            apply(0, *(None if s is None else s * scale for s in slopes))
+        sums = [[s for s in column if s is not None] for column in zip(*window)]
+        apply(1, *(sum(column) * scale / 3.0 if column else None for column in sums))
+        for value, other in zip(*kept):
+            np.testing.assert_allclose(value.numpy(), other.numpy(), rtol=0, atol=1e-6)
+    inner = [o.inner_optimizer if scaled else o for o in optimizers]
+    for value, other in zip(*(o._model_variables_moving_average for o in inner)):
+        np.testing.assert_allclose(value.numpy(), other.numpy(), rtol=0, atol=1e-6)
+
+
 def test_nothing_moves_while_gradients_accumulate():
     variable = tf.Variable([1.0])
     optimizer = tko.AdamW(0.1, gradient_accumulation_steps=3, use_ema=True)

@@ -244,7 +244,8 @@ class Applying(Rates):
     def _step_for(self, gradients: list[Any], variables: list[Any], given: Received) -> Step:
         """Returns the step of these variables; in eager code always the same one."""
         if not tf.executing_eagerly():
-            return Step(self, self._entries_of(gradients, variables), given)
+            entries = self._entries_of(gradients, variables)
+            return Step(self, entries, given, self._absent(gradients, variables))
         missing = tuple(gradient is None for gradient in gradients)
         watched = distribution.is_watched()
         kind = (distribution.place(), given.scaled, given.examined, watched)
@@ -253,10 +254,11 @@ class Applying(Rates):
         if found is not None:
             return found[0]
         entries = self._entries_of(gradients, variables)
-        key = (tuple(map(id, entries)), kind)
+        absent = self._absent(gradients, variables)
+        key = (tuple(map(id, entries)), tuple(map(id, absent)), kind)
         step = self._steps.recall(key)
         if step is None:
-            step = Step(self, entries, given)
+            step = Step(self, entries, given, absent)
             self._steps.keep(key, step)
         # Holding the variables keeps their ids valid.
         self._lookups.keep(by_identity, (step, variables))
@@ -274,6 +276,12 @@ class Applying(Rates):
                 stacklevel=4,
             )
         return [self._entry(variable) for gradient, variable in pairs if gradient is not None]
+
+    def _absent(self, gradients: list[Any], variables: list[Any]) -> list[Tracked]:
+        """Returns the entries without a gradient that may have gathered some before."""
+        natives = [self._unwrap(v) for g, v in zip(gradients, variables) if g is None]
+        found = [self._store.find(native) for native in natives]
+        return [e for e in found if e is not None and e.accumulator is not None]
 
     def _admit(self, gradients: list[Any], variables: list[Any]) -> None:
         """Checks what was given, and makes slots of variables that have none yet."""

@@ -6,7 +6,8 @@ its operations to that graph. Its order: sum duplicate rows, unscale, norms, the
 constraints, and the count of iterations.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -27,11 +28,19 @@ class Step:
       optimizer: the engine that the variables belong to.
       entries: the variables that get a gradient, in the order of the gradients.
       given: what is known about the gradients.
+      absent: variables without a gradient in this call that accumulate.
     """
 
-    def __init__(self, optimizer: Any, entries: Sequence[Tracked], given: Received):
+    def __init__(
+        self,
+        optimizer: Any,
+        entries: Sequence[Tracked],
+        given: Received,
+        absent: Sequence[Tracked] = (),
+    ):
         self.optimizer = optimizer
         self.entries = list(entries)
+        self.absent = list(absent)
         self.given = given
         self._function = tf.function(self._body, autograph=False, reduce_retracing=True)
         self._traced: dict[tuple, Any] = {}
@@ -154,18 +163,31 @@ class Step:
             for entry, gradient in pairs:
                 _accumulate(entry, gradient, verdict)
             due = tf.equal((iterations.read_value() + 1) % steps, 0)
-            loops.choose(due, lambda: self._update(self._waiting(), updates, asked))
+            loops.choose(due, lambda: self._close_window(updates, asked))
         iterations.assign_add(1)
 
-    def _waiting(self) -> list[tuple[Tracked, tf.Tensor | None]]:
+    def _close_window(self, updates: tf.Tensor, asked: Mapping[str, tf.Tensor] | None) -> None:
+        """The update with all that was accumulated.
+
+        A variable that has no gradient in this call takes part if it had one before in this
+        window, which shows in a sum that is not zero.
+        """
+        gathered = {}
+        for entry in self.absent:
+            total = distribution.local(entry.accumulator).read_value()
+            gathered[id(entry)] = tf.reduce_any(tf.not_equal(total, 0))
+        pairs = self._waiting([*self.entries, *self.absent])
+        self._update(pairs, updates, asked, gathered=gathered)
+
+    def _waiting(self, entries: list[Tracked]) -> list[tuple[Tracked, tf.Tensor | None]]:
         """Returns the accumulated gradients; reduced ones if a reducer was given."""
         if self.optimizer.gradient_reducer is None:
-            return [(entry, None) for entry in self.entries]
-        accumulators = [distribution.local(entry.accumulator) for entry in self.entries]
+            return [(entry, None) for entry in entries]
+        accumulators = [distribution.local(entry.accumulator) for entry in entries]
         sums = self.optimizer._reduced([a.read_value() for a in accumulators])
         for accumulator in accumulators:
             accumulator.assign(tf.zeros_like(accumulator))
-        return list(zip(self.entries, sums))
+        return list(zip(entries, sums))
 
     def _taken(self, entry: Tracked, gradient: Any) -> Any:
         """Sums repeated rows; only a lazy update keeps them apart from the rest."""
@@ -183,13 +205,18 @@ class Step:
         updates: tf.Tensor,
         asked: Mapping[str, tf.Tensor] | None,
         verdict: Verdict | None = None,
+        gathered: Mapping[int, tf.Tensor] | None = None,
     ) -> None:
-        """One real update. A gradient of `None` stands for the accumulated one."""
+        """One real update. A gradient of `None` stands for the accumulated one.
+
+        Variables in `gathered`, by the ids of their entries, take part if that is true.
+        """
+        gathered = gathered or {}
         optimizer = self.optimizer
         learned = [(e, g) for e, g in pairs if not e.overwrite]
         for entry, gradient in pairs:
             if entry.overwrite:
-                _overwrite(entry, gradient)
+                _if_so(gathered.get(id(entry)), functools.partial(_overwrite, entry, gradient))
         entries = [entry for entry, _ in learned]
         scales = self._scales(entries, [_given(e, g) for e, g in learned], verdict)
         rate = optimizer._rate_of_step(updates, asked)
@@ -206,11 +233,16 @@ class Step:
                 options["scale"] = scale
             if "rounding" in names:
                 options["rounding"] = optimizer._rounding(entry, updates)
-            optimizer._execute(entry, gradient, scalars[kind], options)
+            _if_so(
+                gathered.get(id(entry)),
+                functools.partial(optimizer._execute, entry, gradient, scalars[kind], options),
+                functools.partial(average_only, entry, options) if averaging else None,
+            )
         self._carry(scalars)
         self._average_others(learned, averaging, updates)
         for entry, _ in learned:
-            _constrain(entry)
+            if getattr(entry.public, "constraint", None) is not None:
+                _if_so(gathered.get(id(entry)), functools.partial(_constrain, entry))
 
     def _carry(self, scalars: Mapping[Any, Mapping[str, tf.Tensor]]) -> None:
         """Keeps what the algorithm carries to the next step; once, not per variable."""
@@ -326,7 +358,18 @@ def _overwrite(entry: Tracked, gradient: tf.Tensor | None) -> None:
 
 
 def _constrain(entry: Tracked) -> None:
-    constraint = getattr(entry.public, "constraint", None)
-    if constraint is not None:
-        variable = distribution.local(entry.variable)
-        variable.assign(tf.cast(constraint(variable.read_value()), variable.dtype))
+    variable = distribution.local(entry.variable)
+    value = entry.public.constraint(variable.read_value())
+    variable.assign(tf.cast(value, variable.dtype))
+
+
+def _if_so(
+    condition: tf.Tensor | None,
+    then: Callable[[], None],
+    otherwise: Callable[[], None] | None = None,
+) -> None:
+    """Calls one of two functions; the first if there is no condition."""
+    if condition is None:
+        then()
+    else:
+        loops.choose(condition, then, otherwise)
