@@ -60,7 +60,7 @@ def _is_valid(array: np.ndarray, target: np.dtype, expected: str) -> bool:
         value = array.astype(target)
     if not np.isfinite(value) or (whole and int(value) != int(array)):
         return False
-    return expected == _FINITE or value > 0 or (value == 0 and expected != _ABOVE_0)
+    return expected == _FINITE or bool(value > 0 or (value == 0 and expected != _ABOVE_0))
 
 
 def _is_float(array: np.ndarray) -> bool:

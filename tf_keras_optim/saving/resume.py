@@ -107,8 +107,8 @@ def _check(function: str, optimizer: Any) -> None:
 
 
 def _fitting(
-    path: str, targets: Mapping[str, Any], saved: Mapping[str, np.ndarray], strict: bool
-) -> dict[str, np.ndarray]:
+    path: str, targets: Mapping[str, Any], saved: Mapping[str, Any], strict: bool
+) -> dict[str, Any]:
     """Returns the saved values that fit the variables.
 
     Raises:
