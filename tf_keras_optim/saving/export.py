@@ -13,6 +13,7 @@ import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.signature as signature
 from tf_keras_optim.engine import kernels, late_rates
 from tf_keras_optim.engine.store import by_path
+from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.saving.training_steps import Steps
@@ -47,7 +48,10 @@ def export_training(
 
     Inputs are called `x`, `y` and, if the signature has it, `sample_weight`. Where `x` or `y`
     is a dict, its keys take their place; where it is a list, the names of the model's inputs
-    or outputs do. Under Keras 2 the state of random layers is in variables, and so in the
+    or outputs do. What is nested has the keys and places on the way joined by "_"
+    ("image_0"), after "sample_weight" in weights. A ragged tensor NAME is given as
+    NAME_values and NAME_row_splits, a sparse one as NAME_indices, NAME_values and
+    NAME_dense_shape. Under Keras 2 the state of random layers is in variables, and so in the
     model, only after `tf.keras.backend.experimental.enable_tf_random_generator()`.
 
     Args:
@@ -57,9 +61,10 @@ def export_training(
       loss: function of labels and outputs that returns a tensor of losses, to be used in
         place of the compiled loss and metrics. Its mean, and the model's own
         regularization, are minimized.
-      input_signature: `(x, y)` or `(x, y, sample_weight)` as `tf.TensorSpec`s, nested like
-        the data, e.g. `dataset.element_spec`; or a dict with these keys. By default the
-        model's inputs, and labels as a Keras loss expects them, for batches of any size.
+      input_signature: `(x, y)` or `(x, y, sample_weight)` as `tf.TensorSpec`,
+        `tf.RaggedTensorSpec` or `tf.SparseTensorSpec`, nested like the data, e.g.
+        `dataset.element_spec`; or a dict with these keys. By default the model's inputs, and
+        labels as its losses expect them, for batches of any size.
       jit_compile: compile the three steps with XLA, or not (False: no kernel of the optimizer
         either). By default what the model was compiled with.
 
@@ -137,6 +142,7 @@ class _Module(tf.Module):
         self.weights: dict[str, tf.Variable] = {}
         self.state: dict[str, tf.Variable] = {}
         self.resources: list[Any] = []
+        self.names: Any = None  # names of the inputs in the order of the data
 
     @property
     def traced(self) -> dict[str, Any]:
@@ -162,7 +168,12 @@ def _module(model: Any, specs: signature.Specs, loss: Any, jit_compile: bool | N
     compiled = bool(model.jit_compile if jit_compile is None else jit_compile)
     module.add("train", steps.train, specs.all, compiled)
     module.add("evaluate", steps.evaluate, specs.all, compiled)
-    module.add("infer", steps.infer, {n: specs.all[n] for n in specs.x}, compiled)
+    order = dict(zip(("x", "y", signature.WEIGHT), specs.names))
+    module.names = tf.function(
+        lambda: {part: tf.constant(names, tf.string) for part, names in order.items()}
+    )
+    module.names.get_concrete_function()
+    module.add("infer", steps.infer, {n: specs.all[n] for n in specs.names[0]}, compiled)
     _add_small_functions(module, model)
     metrics = [native(v) for metric in model.metrics for v in metric.variables]
     others = _others(module, metrics)
@@ -177,8 +188,15 @@ def _module(model: Any, specs: signature.Specs, loss: Any, jit_compile: bool | N
 def _build_metrics(model: Any, specs: signature.Specs) -> None:
     """Makes the metrics' variables; Keras 3 makes them outside functions only."""
     build = getattr(model, "_symbolic_build", None)
-    if build is not None and model.compiled:
-        build(data_batch=specs.data_of(specs.all))
+    if build is None or not model.compiled:
+        return
+    try:
+        build(data_batch=specs.batch)
+    except RuntimeError:
+        # Keras tries dense tensors, and one argument; the model's own step may give others.
+        dense = all(isinstance(spec, tf.TensorSpec) for spec in tf.nest.flatten(specs.x))
+        if dense and type(model).train_step is keras.Model.train_step:
+            raise
 
 
 def _add_small_functions(module: _Module, model: Any) -> None:

@@ -14,7 +14,7 @@ import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.damage as damage
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.saving.export import write_directory
-from tf_keras_optim.saving.signature import WEIGHT
+from tf_keras_optim.saving.signature import WEIGHT, components
 
 _NEEDED = ("train", "evaluate", "infer", "save", "restore", "reset_optimizer", "reset_metrics")
 
@@ -79,8 +79,9 @@ def _checked(path: str | os.PathLike) -> Any:
 class ExportedModel:
     """A model of `export_training`, to be trained, evaluated and saved.
 
-    Data are arrays or tensors, with the batch first. Where the model has several inputs or
-    outputs they are dicts with the names of the signature (`input_names`, `label_names`).
+    Data are arrays or tensors, ragged or sparse ones too, with the batch first. Where the
+    model has several inputs or outputs they are dicts with the names of the signature
+    (`input_names`, `label_names`), or nested as the names are.
 
     Args:
       loaded: what `tf.saved_model.load` returned.
@@ -89,6 +90,7 @@ class ExportedModel:
       loaded: the same.
       input_names: the model's inputs.
       label_names: the labels.
+      weight_names: the sample weights.
       weighted: whether steps take sample weights.
     """
 
@@ -100,9 +102,11 @@ class ExportedModel:
             for name, function in self._functions.items()
         }
         self.input_names = sorted(self._specs["infer"])
-        taken = {*self.input_names, WEIGHT}
-        self.label_names = sorted(set(self._specs["train"]) - taken)
-        self.weighted = WEIGHT in self._specs["train"]
+        others = set(self._specs["train"]) - set(self.input_names)
+        self.weight_names = sorted(name for name in others if name.startswith(WEIGHT))
+        self.label_names = sorted(others - set(self.weight_names))
+        self.weighted = bool(self.weight_names)
+        self._order = _order(loaded)
 
     def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None) -> dict:
         """Trains on one batch; returns its loss, and the metrics since they were reset."""
@@ -227,16 +231,15 @@ class ExportedModel:
             )
         batch = self._named("x", x, self.input_names, "train")
         batch |= self._named("y", y, self.label_names, "train")
-        return batch | (self._named(WEIGHT, weight, [WEIGHT], "train") if self.weighted else {})
+        if self.weighted:
+            batch |= self._named(WEIGHT, weight, self.weight_names, "train")
+        return batch
 
     def _named(
         self, part: str, given: Any, names: list[str], step: str
     ) -> dict[str, tf.Tensor]:
         """Returns tensors by the names of the signature."""
-        if isinstance(given, Mapping):
-            values = dict(given)
-        else:
-            values = {} if given is None else {names[0] if len(names) == 1 else part: given}
+        values = {} if given is None else self._tensors(part, given, names)
         if set(values) != set(names):
             raise ValueError(
                 f"`{part}` must have {'the names ' if names else 'nothing in it'}"
@@ -244,6 +247,19 @@ class ExportedModel:
             )
         specs = self._specs[step]
         return {name: tf.cast(value, specs[name].dtype) for name, value in values.items()}
+
+    def _tensors(self, part: str, given: Any, names: list[str]) -> dict[str, Any]:
+        if isinstance(given, (list, tuple)) and len(names) > 1:
+            tensors = tf.nest.flatten(given, expand_composites=True)
+            order = self._order.get(part, [])
+            return dict(zip(order, tensors)) if len(order) == len(tensors) else {part: given}
+        if isinstance(given, Mapping):
+            return _by_name("" if part in ("x", "y") else f"{part}_", given, names)
+        if isinstance(given, (list, tuple)) and len(given) == 1:
+            rank = self._specs["train"][names[0]].shape.rank
+            given = given[0] if len(getattr(given[0], "shape", ())) == rank else given
+        tensors = components(part, given)
+        return tensors if len(tensors) > 1 or len(names) > 1 else {names[0]: given}
 
     def _dataset(self, x: Any, y: Any, weight: Any, batch_size: int) -> tf.data.Dataset:
         if isinstance(x, tf.data.Dataset):
@@ -263,7 +279,7 @@ class ExportedModel:
             parts = element if isinstance(element, tuple) else (element,)
             batch = self._batch(*(*parts, None, None)[:3])
             logs = {key: float(value) for key, value in self._call(name, batch).items()}
-            size = int(next(iter(batch.values())).shape[0])
+            size = int(tf.nest.flatten(parts[0])[0].shape[0])
             total, samples = total + logs["loss"] * size, samples + size
             logs["loss"] = total / samples
             bar.update(done, list(logs.items()), finalize=False)
@@ -273,8 +289,31 @@ class ExportedModel:
         return logs
 
 
+def _by_name(begin: str, given: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    """Returns the tensors of a nested dict by name, down to where names are the signature's."""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        name = key if key in names else f"{begin}{key}"
+        if isinstance(value, (list, tuple)) and name not in names:
+            value = dict(enumerate(value))
+        if isinstance(value, Mapping):
+            found |= _by_name(f"{name}_", value, names)
+        else:
+            found |= components(name, value)
+    return found
+
+
+def _order(loaded: Any) -> dict[str, list[str]]:
+    """Returns the names of inputs in the order of lists of data, where the model says it."""
+    function = getattr(loaded, "names", None)  # earlier exports have none
+    parts = {} if function is None else function()
+    return {part: [n.decode() for n in names.numpy()] for part, names in parts.items()}
+
+
 def _length(part: Any) -> int:
-    return len(next(iter(part.values())) if isinstance(part, Mapping) else part)
+    if isinstance(part, (tf.Tensor, tf.RaggedTensor, tf.SparseTensor)):
+        return int(part.shape[0])
+    return _length(next(iter(part.values()))) if isinstance(part, Mapping) else len(part)
 
 
 def _taken(part: Any, order: np.ndarray) -> Any:
@@ -282,4 +321,11 @@ def _taken(part: Any, order: np.ndarray) -> Any:
         return None
     if isinstance(part, Mapping):
         return {name: _taken(value, order) for name, value in part.items()}
+    if isinstance(part, tf.SparseTensor):
+        raise ValueError(
+            "`fit` cannot shuffle a tf.SparseTensor. Pass `shuffle=False`, or a shuffled "
+            "`tf.data.Dataset`."
+        )
+    if isinstance(part, tf.RaggedTensor):
+        return tf.gather(part, order)
     return np.asarray(part)[order]

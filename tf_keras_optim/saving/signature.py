@@ -1,12 +1,15 @@
 """What goes into an exported model's steps, and what each input is called."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+import tf_keras_optim.saving.default_labels as default_labels
+
 WEIGHT = "sample_weight"
+_KINDS = (tf.TensorSpec, tf.RaggedTensorSpec, tf.SparseTensorSpec)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,36 +17,45 @@ class Specs:
     """Inputs of the steps.
 
     Attributes:
-      x: the model's inputs by name, in order; the only one is called "x".
-      y: labels by name, in order; empty where the data has none.
-      weight: whether there are sample weights.
-      structures: what `x` and `y` are: `None` for a tensor, else `dict`, `list` or `tuple`.
-      all: every input by name.
+      x: the model's inputs, specs in their structure.
+      y: the labels likewise, or `None` where the data has none.
+      weight: the sample weights likewise, or `None`.
+      names: names of the tensors in `x`, `y` and `weight`, in the order of `tf.nest`.
+      all: every tensor by name.
     """
 
-    x: dict[str, tf.TensorSpec]
-    y: dict[str, tf.TensorSpec]
-    weight: bool
-    structures: tuple[Any, Any]
+    x: Any
+    y: Any
+    weight: Any
+    names: tuple[list[str], list[str], list[str]]
     all: dict[str, tf.TensorSpec]
 
     def inputs_of(self, given: Mapping[str, tf.Tensor]) -> Any:
         """Returns the model's inputs in their structure, from tensors by name."""
-        return _structured([given[name] for name in self.x], self.x, self.structures[0])
+        return _packed(self.x, self.names[0], given)
 
     def data_of(self, given: Mapping[str, tf.Tensor]) -> tuple:
         """Returns a batch as a Keras step takes it, from tensors by name."""
-        x = self.inputs_of(given)
-        if not self.y:
-            return (x,)
-        y = _structured([given[name] for name in self.y], self.y, self.structures[1])
-        return (x, y, given[WEIGHT]) if self.weight else (x, y)
+        parts = zip((self.x, self.y, self.weight), self.names)
+        return _without_end([_packed(part, names, given) for part, names in parts])
+
+    @property
+    def batch(self) -> tuple:
+        """A batch of specs in place of tensors."""
+        return _without_end([self.x, self.y, self.weight])
 
 
-def _structured(values: list, names: Mapping[str, Any], kind: Any) -> Any:
-    if kind is None:
-        return values[0]
-    return dict(zip(names, values)) if kind is dict else kind(values)
+def _packed(part: Any, names: Sequence[str], given: Mapping[str, tf.Tensor]) -> Any:
+    if part is None:
+        return None
+    tensors = [given[name] for name in names]
+    return tf.nest.pack_sequence_as(part, tensors, expand_composites=True)
+
+
+def _without_end(parts: list[Any]) -> tuple:
+    while parts[-1] is None:
+        parts.pop()
+    return tuple(parts)
 
 
 def specs_of(model: Any, given: Any) -> Specs:
@@ -58,24 +70,95 @@ def specs_of(model: Any, given: Any) -> Specs:
         one name.
     """
     x, y, weight = _parts(model, given)
-    names = _names(model, "input_names"), _names(model, "output_names")
-    inputs, kind_x = _named("x", x, names[0])
-    labels, kind_y = _named("y", y, names[1]) if y is not None else ({}, None)
     together: dict[str, tf.TensorSpec] = {}
-    weights = {} if weight is None else {WEIGHT: weight}
-    for name, spec in [*inputs.items(), *labels.items(), *weights.items()]:
-        if name in together:
+    names: list[list[str]] = []
+    known = _input_names(model), list(getattr(model, "output_names", None) or ()), ()
+    for plain, part, of_model in zip(("x", "y", WEIGHT), (x, y, weight), known):
+        names.append([])
+        leaves = {} if part is None else named(plain, part, of_model)
+        for path, leaf in leaves.items():
+            _check(path, leaf)
+            for name, spec in components(path, leaf).items():
+                if name in together or name == "self":
+                    raise ValueError(
+                        f"`export_training`: two inputs of a step would be called {name!r}. "
+                        "Give `x` or `y` of `input_signature` as a dict with names that differ."
+                    )
+                together[name] = tf.TensorSpec(spec.shape, spec.dtype, name)
+                names[-1].append(name)
+    return Specs(x, y, weight, (names[0], names[1], names[2]), together)
+
+
+def named(plain: str, part: Any, of_model: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns what is in a nest of dicts, lists and tuples, by name.
+
+    The only one is called `plain`. In a dict, keys are names, joined by "_" where dicts or
+    lists are nested; in a list, the model's names are, or the places after `plain`. Names of
+    sample weights begin with `plain`.
+
+    Args:
+      plain: the part's name.
+      part: specs, tensors or arrays in their structure.
+      of_model: names that the model gives to all that is in the part.
+    """
+    leaves = list(_leaves(part, ()))
+    if isinstance(part, (list, tuple)) and len(of_model) == len(leaves):
+        return {name: leaf for name, (_, leaf) in zip(of_model, leaves)}
+    found: dict[str, Any] = {}
+    for path, leaf in leaves:
+        begins = isinstance(part, Mapping) and plain != WEIGHT
+        name = "_".join(map(str, path if begins else (plain, *path)))
+        if name in found:
             raise ValueError(
-                f"`export_training`: two inputs of a step would be called {name!r}. Give "
-                "`x` or `y` of `input_signature` as a dict with names that differ."
+                f"`export_training`: two parts of `{plain}` would be called {name!r}. Give "
+                "keys that differ when they are joined by '_'."
             )
-        together[name] = tf.TensorSpec(spec.shape, spec.dtype, name)
-    return Specs(inputs, labels, weight is not None, (kind_x, kind_y), together)
+        found[name] = leaf
+    return found
+
+
+def _leaves(part: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yields what is in a nest with its path, in the order of `tf.nest`."""
+    if isinstance(part, Mapping):
+        for key in sorted(part):
+            yield from _leaves(part[key], (*path, key))
+    elif isinstance(part, (list, tuple)):
+        for place, value in enumerate(part):
+            yield from _leaves(value, (*path, place))
+    else:
+        yield path, part
+
+
+def components(name: str, value: Any) -> dict[str, Any]:
+    """Returns the tensors, or their specs, that a tensor consists of, by name.
+
+    A ragged one has NAME_values and NAME_row_splits (NAME_row_splits_0, ... where there are
+    several), a sparse one NAME_indices, NAME_values and NAME_dense_shape.
+    """
+    if isinstance(value, (tf.RaggedTensor, tf.RaggedTensorSpec)):
+        count = value.ragged_rank
+        splits = ["row_splits"] if count == 1 else [f"row_splits_{i}" for i in range(count)]
+        ends = ["values", *splits]
+    elif isinstance(value, (tf.SparseTensor, tf.SparseTensorSpec)):
+        ends = ["indices", "values", "dense_shape"]
+    else:
+        return {name: value}
+    parts = tf.nest.flatten(value, expand_composites=True)
+    return {f"{name}_{end}": part for end, part in zip(ends, parts)}
+
+
+def _check(name: str, spec: Any) -> None:
+    if not isinstance(spec, _KINDS):
+        raise ValueError(
+            f"`export_training`: input {name!r} of `input_signature` must be a tf.TensorSpec, "
+            f"tf.RaggedTensorSpec or tf.SparseTensorSpec. Received: {spec!r}. Convert other "
+            "data to one of these before the model."
+        )
 
 
 def _parts(model: Any, given: Any) -> tuple[Any, Any, Any]:
     if given is None:
-        return _default_inputs(model), _default_labels(model), None
+        return _default_inputs(model), default_labels.specs_of(model), None
     if isinstance(given, Mapping) and "x" in given and set(given) <= {"x", "y", WEIGHT}:
         return given["x"], given.get("y"), given.get(WEIGHT)
     if isinstance(given, (tuple, list)) and 1 <= len(given) <= 3:
@@ -88,81 +171,18 @@ def _parts(model: Any, given: Any) -> tuple[Any, Any, Any]:
     )
 
 
-def _names(model: Any, attribute: str) -> list[str]:
-    return list(getattr(model, attribute, None) or ())
-
-
-def _named(
-    plain: str, part: Any, names: Sequence[str]
-) -> tuple[dict[str, tf.TensorSpec], type | None]:
-    """Returns specs by name, and what held them."""
-    kind: type | None
-    if isinstance(part, Mapping):
-        found, kind = dict(part), dict
-    elif isinstance(part, (list, tuple)):
-        if len(names) != len(part):
-            names = [f"{plain}_{i}" for i in range(len(part))]
-        found, kind = dict(zip(names, part)), type(part)
-    else:
-        found, kind = {plain: part}, None
-    for name, spec in found.items():
-        if not isinstance(spec, tf.TensorSpec):
-            raise ValueError(
-                f"`export_training`: input {name!r} of `input_signature` must be a "
-                f"tf.TensorSpec. Received: {spec!r}."
-            )
-    return found, kind
-
-
-def _spec(tensor: Any, shape: Any = None) -> tf.TensorSpec:
-    shape = tf.TensorShape(tensor.shape) if shape is None else shape
-    return tf.TensorSpec([None, *shape[1:]], getattr(tensor.dtype, "name", tensor.dtype))
-
-
-def _map(function: Any, part: Any) -> Any:
-    """Applies a function to the tensors of a dict, list or tuple, or to a tensor."""
-    if isinstance(part, Mapping):
-        return {name: function(tensor) for name, tensor in part.items()}
-    if isinstance(part, (list, tuple)):
-        return type(part)(map(function, part))
-    return function(part)
+def _input_names(model: Any) -> list[str]:
+    names = getattr(model, "input_names", None)  # Keras 2
+    if names is None:
+        names = [tensor.name for tensor in getattr(model, "inputs", None) or ()]
+    return list(names)
 
 
 def _default_inputs(model: Any) -> Any:
-    inputs = getattr(model, "_inputs_struct", None) or getattr(model, "_nested_inputs", None)
+    inputs = default_labels.structure(model, "inputs")
     if inputs is None:
-        inputs = getattr(model, "inputs", None)
-        inputs = inputs[0] if inputs and len(inputs) == 1 else inputs
-    if not _is_defined(inputs):
         raise ValueError(
             f"`export_training`: model {model.name!r} does not say what its inputs are. Pass "
             "`input_signature=(x, y)` of tf.TensorSpec, e.g. `dataset.element_spec`."
         )
-    return _map(_spec, inputs)
-
-
-def _is_defined(part: Any) -> bool:
-    values = part.values() if isinstance(part, Mapping) else part
-    return bool(values) if isinstance(part, (Mapping, list, tuple)) else part is not None
-
-
-def _default_labels(model: Any) -> Any:
-    outputs = getattr(model, "_outputs_struct", None) or getattr(model, "_nested_outputs", None)
-    if outputs is None:
-        outputs = model.outputs
-        outputs = outputs[0] if len(outputs) == 1 else outputs
-    loss = model.loss
-    if isinstance(loss, (Mapping, list, tuple)) or not _is_single(outputs):
-        raise ValueError(
-            f"`export_training`: the labels of model {model.name!r}, which has several outputs "
-            "or losses, cannot be told. Pass `input_signature=(x, y)` of tf.TensorSpec, e.g. "
-            "`dataset.element_spec`."
-        )
-    name = getattr(loss, "name", None) or getattr(loss, "__name__", None) or str(loss)
-    if "sparse" in name.lower():
-        return tf.TensorSpec([None, *tf.TensorShape(outputs.shape)[1:-1]], tf.int64)
-    return _spec(outputs)
-
-
-def _is_single(outputs: Any) -> bool:
-    return not isinstance(outputs, (Mapping, list, tuple))
+    return tf.nest.map_structure(default_labels.spec_of, inputs)

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.saving.signature import WEIGHT, Specs
+from tf_keras_optim.saving.signature import WEIGHT, Specs, components, named
 
 Tensors = dict[str, tf.Tensor]
 
@@ -19,9 +19,17 @@ class Steps:
       specs: its inputs.
       loss: function of labels and outputs to be used in place of the compiled loss and
         metrics, or `None`.
+
+    Raises:
+      ValueError: sample weights for several outputs, and a loss that is not the model's.
     """
 
     def __init__(self, model: Any, specs: Specs, loss: Callable[[Any, Any], Any] | None):
+        if loss is not None and specs.weight is not None and WEIGHT not in specs.all:
+            raise ValueError(
+                f"`export_training`: a `loss` of your own takes one {WEIGHT!r}, a "
+                f"tf.TensorSpec. Received: {specs.weight!r}. Give such weights as labels."
+            )
         self.model = model
         self.specs = specs
         self.loss = loss
@@ -44,21 +52,16 @@ class Steps:
     def infer(self, **inputs: tf.Tensor) -> Tensors:
         """The outputs: under their names, or "output" where they have none."""
         outputs = self.model.predict_step((self.specs.inputs_of(inputs),))
-        if isinstance(outputs, Mapping):
-            return dict(outputs)
-        if not isinstance(outputs, (list, tuple)):
-            return {"output": outputs}
         names = getattr(self.model, "output_names", None) or ()
-        if len(names) != len(outputs):
-            names = [f"output_{i}" for i in range(len(outputs))]
-        return dict(zip(names, outputs))
+        parts = named("output", outputs, names)
+        return {k: v for name, part in parts.items() for k, v in components(name, part).items()}
 
     def _own_loss(self, inputs: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
         assert self.loss is not None
-        x, *labels = self.specs.data_of(inputs)
+        x, *labels = self.specs.data_of(inputs)[:2]
         outputs = self.model(x, training=training)
         losses = tf.convert_to_tensor(self.loss(labels[0] if labels else None, outputs))
-        if self.specs.weight:
+        if self.specs.weight is not None:
             losses *= tf.cast(inputs[WEIGHT], losses.dtype)
         return tf.add_n([tf.reduce_mean(losses), *self.model.losses])
 
