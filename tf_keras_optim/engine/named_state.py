@@ -356,14 +356,14 @@ def _matched_paths(
     saved = list(state["variables"])
     if names is not None:
         rename = names if callable(names) else lambda path: names.get(path, path)
-        known: dict[str, str | None] = {path: rename(path) for path in saved}
-        doubled = {path for path in known.values() if list(known.values()).count(path) > 1}
+        known = [rename(path) for path in saved]
+        doubled = {path for path in known if known.count(path) > 1}
         if doubled:
             raise ValueError(
                 f"{optimizer._title()}: argument `names` gives several saved variables the "
                 f"names {sorted(doubled)}. Each needs one of its own."
             )
-        return matching.Match(known)
+        return matching.Match(dict(zip(saved, known)))
     weights = state.get("weights") or {}
     return matching.match(
         [matching.Saved(path, weights.get(path)) for path in saved],

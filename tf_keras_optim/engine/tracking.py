@@ -19,10 +19,8 @@ from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.restoration import MARK, NAMES, Restoration, edge
 from tf_keras_optim.engine.store import Store, Tracked
 
-AutoTrackable = tf.__internal__.tracking.AutoTrackable
 
-
-class Tracking(AutoTrackable):
+class Tracking(tf.__internal__.tracking.AutoTrackable):
     """The part of an optimizer that TensorFlow's checkpoints deal with."""
 
     _store: Store
@@ -63,7 +61,9 @@ class Tracking(AutoTrackable):
         self._delete_tracking(name)
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict:
-        children = AutoTrackable._trackable_children(self, save_type, **kwargs)
+        children = tf.__internal__.tracking.AutoTrackable._trackable_children(
+            self, save_type, **kwargs
+        )
         places = {entry.path: place for place, entry in enumerate(self._store.tracked)}
         for key, variable in named_state.collect(self).items():
             if key[0] == "variables":
@@ -74,7 +74,9 @@ class Tracking(AutoTrackable):
         """Returns what hangs on an edge; slots are found when all of them have been named."""
         if name.startswith(MARK):
             return None  # TensorFlow lets them wait
-        found = AutoTrackable._lookup_dependency(self, name, *cached, **more)
+        found = tf.__internal__.tracking.AutoTrackable._lookup_dependency(
+            self, name, *cached, **more
+        )
         if found is None and name in self._store.named:
             # Before places were the names, the edges were variable's path and slot.
             found = self._public[id(self._store.named[name])]
@@ -161,11 +163,15 @@ def names_tensor(optimizer: Any, variable_of: Any) -> dict[str, tf.Tensor]:
 def _weight(entry: Tracked, variable: tf.Variable | None) -> dict[str, Any]:
     """Returns a weight's fingerprint, without a sum where its value is not at hand."""
     # Neither in a graph that is saved, whose text stays while values change.
-    at_hand = variable is not None and tf.executing_eagerly()
-    if not at_hand or tf.DeviceSpec.from_string(variable.device or "").job == "ps":
-        shape, dtype = list(entry.variable.shape), entry.variable.dtype.name
-        return {"shape": shape, "dtype": dtype, "crc32": None}
-    return fingerprint(np.asarray(variable.numpy()))
+    if variable is not None and tf.executing_eagerly() and _is_near(variable):
+        return fingerprint(np.asarray(variable.numpy()))
+    shape, dtype = list(entry.variable.shape), entry.variable.dtype.name
+    return {"shape": shape, "dtype": dtype, "crc32": None}
+
+
+def _is_near(variable: tf.Variable) -> bool:
+    """Says whether a variable's value is in no parameter server."""
+    return tf.DeviceSpec.from_string(variable.device or "").job != "ps"
 
 
 class _NamesOfCopies(tf.__internal__.tracking.Trackable):
