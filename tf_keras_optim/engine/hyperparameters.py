@@ -193,8 +193,8 @@ class Hyperparameter:
             return float(value) if math.isfinite(value) else None
         if self.kind is int and isinstance(value, numbers.Real) and not is_bool:
             return int(float(value)) if float(value).is_integer() else None
-        same = isinstance(value, self.kind) and (self.kind is bool or not is_bool)
-        return plain_copy(value) if same else None
+        is_kind = isinstance(value, self.kind) and (self.kind is bool or not is_bool)
+        return plain_copy(value) if is_kind else None
 
     def check(self, value: Any, owner: str) -> Any:
         """Returns `value` converted to the declared kind.
