@@ -99,7 +99,7 @@ def _watch() -> None:
     if not keras.__name__.startswith("tf_keras"):
         return
     importlib.import_module("tf_keras.__internal__.optimizers")
-    original = getattr(importlib.import_module("tf_keras.src.optimizers"), _FUNCTION)
+    original: Any = getattr(importlib.import_module("tf_keras.src.optimizers"), _FUNCTION)
     for module in list(sys.modules.values()):
         if vars(module).get(_FUNCTION) is original:
             setattr(module, _FUNCTION, _knowing_ours(original))
