@@ -72,3 +72,26 @@ def test_saved_by_two_replicas_loaded_by_others(saved, strategies, way, replicas
     train(model, 3)
     for found, expected in zip(result(model), later, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("way", ["weights", "state_file"])
+def test_the_first_step_in_replicas_takes_over_what_waits(saved, strategies, way):
+    """In a replica nothing may be assigned that waits for the other one."""
+    directory, at_save, _ = saved
+    strategy = strategies[2]
+    model = make_model(strategy, 2, seed=1)
+    with strategy.scope():
+        if way == "weights":
+            model.load_weights(str(directory / "model.weights.h5"))
+        else:
+            tko.load_state(directory / "state.npz", model.optimizer, model.variables)
+
+    def replica():
+        gradients = [tf.zeros(v.shape) for v in model.trainable_variables]
+        model.optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+
+    tf.function(lambda: strategy.run(replica), autograph=False)()
+    expected = at_save[: len(model.get_weights())]
+    inner = model.optimizer.inner_optimizer
+    assert int(inner.state_dict()["scalars"]["iterations"]) == 6
+    assert len(model.get_weights()) == len(expected)

@@ -16,6 +16,10 @@ class Algorithm:
     elementwise: ClassVar[bool] = False
     """Whether each element of a variable moves by its own gradient and slots alone."""
 
+    corrected: ClassVar[tuple[str, ...]] = ()
+    """Decays whose `formulas.bias_correction` it uses: where one of them follows a schedule,
+    the product of its values so far is part of the state."""
+
     def _is_pure(self) -> bool:
         """Whether the algorithm is an `update`, and not a user-written `update_step`."""
         raise NotImplementedError

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, patterns, quantization, starts, unused
+from tf_keras_optim.engine import distribution, patterns, products, quantization, starts, unused
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.options import EIGHT_BIT, CommonOptions
 from tf_keras_optim.engine.recent import Recent
@@ -110,8 +110,7 @@ class Building(CommonOptions, Views, State, Tracking):
         self._store.new_build()
         self._store.add(fresh.values())
         self._store.arrange(variables, [self._unwrap(variable) for variable in variables])
-        for slot in self.step_slots:
-            self._make_step_slot(slot)
+        self._make_step_slots()
         for entry in self._store.tracked:
             self._make_slots(entry)
         self._is_built = True
@@ -262,6 +261,10 @@ class Building(CommonOptions, Views, State, Tracking):
             )
         slots_round = any(slot.dtype.size < 4 for slot in entry.slots.values())
         entry.rounds = slots_round or (narrow and self.stochastic_rounding)
+
+    def _make_step_slots(self) -> None:
+        for slot in (*self.step_slots, *products.slots(self)):
+            self._make_step_slot(slot)
 
     def _make_step_slot(self, slot: Slot) -> None:
         """Makes a number that is carried from step to step; float64 where any step is."""

@@ -40,6 +40,17 @@ def local(variable: tf.Variable) -> tf.Variable:
     return variable._get()
 
 
+def set_everywhere(variable: tf.Variable, value: Any) -> None:
+    """Sets every component of a variable, also in a replica, which cannot wait for others."""
+    components = [variable]
+    if is_shared(variable):
+        components = [variable.get()]
+    elif isinstance(variable, tf.distribute.DistributedValues):
+        components = variable.values
+    for component in components:
+        component.assign(value)
+
+
 def container(variable: tf.Variable) -> tf.Variable:
     """Returns the distributed variable that a component belongs to, or itself."""
     if isinstance(variable, tf.distribute.DistributedValues):

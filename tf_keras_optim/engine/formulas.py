@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import loops, norms
+from tf_keras_optim.engine import loops, norms, products
 
 OPERAND = "operand_"  # begins the names of scalars that only a training operation takes
 
@@ -33,6 +33,20 @@ def one_minus_power(rate: Any, step: tf.Tensor) -> tf.Tensor:
     if rate == 0.0:
         return tf.ones_like(step)
     return -tf.math.expm1(step * tf.constant(math.log(rate), step.dtype))
+
+
+def bias_correction(scalars: Any, name: str, rate: Any = None) -> tf.Tensor:
+    """Returns how much of what it averages a moment holds: one minus the product of its decays.
+
+    Args:
+      scalars: the numbers of this step.
+      name: the hyperparameter that is the decay; its class lists it in `corrected`.
+      rate: another value for it, where it is constant: a rounded one.
+    """
+    product = getattr(scalars, products.key_of(name), None)
+    if product is not None:
+        return -tf.math.expm1(product)
+    return one_minus_power(getattr(scalars, name) if rate is None else rate, scalars.step)
 
 
 def rounded(rate: Any, dtype: tf.DType) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import matching, partial, starts
+from tf_keras_optim.engine import matching, partial, products, starts
 from tf_keras_optim.engine.fingerprints import fingerprint, is_fingerprint
 from tf_keras_optim.engine.saved_arrays import kept
 
@@ -225,6 +225,7 @@ def plan(
     here, report = collect(optimizer), LoadReport()
     # Keras' files name only variables that something is kept for; Keras 2's have no rate.
     listed, optional = state.get("listed", True), frozenset(state.get("unsaved", ()))
+    optional |= products.may_be_missing(optimizer)
     if state.get("class_name") != type(optimizer).__name__:
         report.mismatched.append(
             f"class: saved by {state.get('class_name')!r}, here {type(optimizer).__name__!r}"
@@ -252,7 +253,7 @@ def plan(
         elif key[1] not in optional:
             missing.append(key)
             report.missing.append(described(key, variable))
-            entry = _entry_of_average(optimizer, variable)
+            entry = next((e for e in optimizer._store.tracked if e.average is variable), None)
             if entry is not None:
                 now = entry.variable.numpy().astype(_dtype(variable))
                 assignments.append((variable, now))
@@ -334,11 +335,6 @@ def _compare_variables(
         report.missing.append(line)
     surplus = [path for path, here in known.items() if here not in ours]
     report.unexpected += [f"{path} (the variable)" for path in surplus]
-
-
-def _entry_of_average(optimizer: Any, variable: tf.Variable) -> Any:
-    entries = optimizer._store.tracked
-    return next((entry for entry in entries if entry.average is variable), None)
 
 
 def _matched_paths(

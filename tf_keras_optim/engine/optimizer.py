@@ -13,6 +13,7 @@ from tf_keras_optim.engine import (
     explain,
     hyperparameters,
     late_rates,
+    products,
     purity,
     rows,
 )
@@ -212,6 +213,7 @@ class Engine(Algorithm, Applying, Configuration):
                 scalars[name] = tf.cast(asked.get(name, value), dtype)
         for name, variable in self._store.step_slots.items():
             scalars[name] = tf.cast(distribution.local(variable).read_value(), dtype)
+        scalars |= products.advanced(self, scalars)
         with purity.watched(self, "prepare"):
             further = self.prepare(Scalars(self._static_scalars(), scalars))
         return scalars | {name: tf.cast(value, dtype) for name, value in further.items()}
@@ -238,6 +240,8 @@ class Engine(Algorithm, Applying, Configuration):
         self._make_executors()
         self._outside = tuple(n for n in self._outside if n != name)
         self._forget_steps()
+        if self.built:
+            self._make_step_slots()
         for entry in self._store.tracked:
             self._make_slots(entry)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import matching, named_state, starts
+from tf_keras_optim.engine import distribution, matching, named_state, starts
 from tf_keras_optim.engine.store import Tracked
 
 MARK = "#"  # begins the name of a slot's edge: no variable's name can
@@ -100,7 +100,8 @@ class Restoration:
                 self._started.add(id(entry))
                 value = values(entry)()
                 if value is not None:
-                    entry.average.assign(tf.cast(value, entry.average.dtype))
+                    value = tf.cast(value, entry.average.dtype)
+                    distribution.set_everywhere(entry.average, value)
 
     def _read_names(self) -> list[matching.Saved]:
         name, position = next(iter(self.positions.items()))

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tf_keras_optim.engine import distribution
+
 
 def has_value(variable: tf.Variable) -> bool:
     """Says whether a variable has a value that can be read outside functions."""
@@ -82,7 +84,7 @@ class Starts:
                     self.drop(waiting.variable)
                     untouched = not np.any(waiting.variable.numpy())
                     if waiting.calls == calls and untouched:
-                        waiting.variable.assign(waiting.start())
+                        distribution.set_everywhere(waiting.variable, waiting.start())
 
     def calls_before(self, variable: tf.Variable | None) -> int | None:
         """Returns how many steps came before a variable that waits; else `None`."""

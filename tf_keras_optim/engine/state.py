@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import layout, named_state, partial, scalar_checks
+from tf_keras_optim.engine import distribution, layout, named_state, partial, scalar_checks
 from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.named_state import LoadReport
 from tf_keras_optim.engine.waiting import Waiting
@@ -196,7 +196,7 @@ class State:
     def _set(self, assignments: Sequence[tuple[tf.Variable, np.ndarray]]) -> None:
         with tf.init_scope():
             for variable, value in assignments:
-                variable.assign(np.asarray(value))
+                distribution.set_everywhere(variable, np.asarray(value))
         self._store.was_set(variable for variable, _ in assignments)  # type: ignore[attr-defined]
 
     # As Keras numbers it.

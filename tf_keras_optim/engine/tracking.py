@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import named_state
+from tf_keras_optim.engine import distribution, named_state
 from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.restoration import MARK, NAMES, Restoration, edge
 from tf_keras_optim.engine.store import Store, Tracked
@@ -133,7 +133,7 @@ class Tracking(tf.__internal__.tracking.AutoTrackable):
             return
         for key, variable in named_state.collect(self).items():
             if key[0] != "scalars":
-                variable.assign(self._store.starts[id(variable)]())
+                distribution.set_everywhere(variable, self._store.starts[id(variable)]())
 
 
 def names_tensor(optimizer: Any, variable_of: Any) -> dict[str, tf.Tensor]:

@@ -58,6 +58,7 @@ class Adam(Optimizer):
     """
 
     elementwise = True
+    corrected = ("beta_1", "beta_2")
     learning_rate = LearningRate(0.001)
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
@@ -144,6 +145,6 @@ class Adam(Optimizer):
 
 def _step_size(scalars: Scalars, beta_1: Any, beta_2: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the corrected step size, and the root of the second correction."""
-    root_2 = tf.sqrt(formulas.one_minus_power(beta_2, scalars.step))
-    correction_1 = formulas.one_minus_power(beta_1, scalars.step)
+    root_2 = tf.sqrt(formulas.bias_correction(scalars, "beta_2", beta_2))
+    correction_1 = formulas.bias_correction(scalars, "beta_1", beta_1)
     return scalars.learning_rate * root_2 / correction_1, root_2

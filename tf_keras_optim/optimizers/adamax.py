@@ -52,6 +52,7 @@ class Adamax(Optimizer):
     """
 
     elementwise = True
+    corrected = ("beta_1",)
     learning_rate = LearningRate(0.001)
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
@@ -117,4 +118,4 @@ class Adamax(Optimizer):
 
 def _step_size(scalars: Scalars, beta_1: Any) -> tf.Tensor:
     """Returns the corrected step size."""
-    return scalars.learning_rate / formulas.one_minus_power(beta_1, scalars.step)
+    return scalars.learning_rate / formulas.bias_correction(scalars, "beta_1", beta_1)

@@ -60,6 +60,7 @@ class Lamb(Optimizer):
     76 minutes", ICLR 2020.
     """
 
+    corrected = ("beta_1", "beta_2")
     learning_rate = LearningRate(0.001)
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
@@ -88,8 +89,8 @@ class Lamb(Optimizer):
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """The two bias corrections."""
         return {
-            "correction_1": formulas.one_minus_power(scalars.beta_1, scalars.step),
-            "correction_2": formulas.one_minus_power(scalars.beta_2, scalars.step),
+            "correction_1": formulas.bias_correction(scalars, "beta_1"),
+            "correction_2": formulas.bias_correction(scalars, "beta_2"),
         }
 
     def update(

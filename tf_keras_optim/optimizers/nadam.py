@@ -58,6 +58,7 @@ class Nadam(Optimizer):
     """
 
     elementwise = True
+    corrected = ("beta_2",)
     learning_rate = LearningRate(0.001)
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
@@ -88,7 +89,7 @@ class Nadam(Optimizer):
             "u_product": product,
             "moment_weight": mu_next / (1.0 - product * mu_next),
             "gradient_weight": (1.0 - mu) / (1.0 - product),
-            "correction": formulas.one_minus_power(scalars.beta_2, t),
+            "correction": formulas.bias_correction(scalars, "beta_2"),
         }
 
     def update(
