@@ -266,7 +266,9 @@ def is_partly(life):
         return life.event == "head"
     # A checkpoint of TensorFlow holds what was there: no slots before the first step.
     unknown = life.save == "checkpoint" and not sum(life.epochs[:2])
-    return unknown or life.event in ("freeze", *models.UNCOMPILED)
+    # Slots of layers that became trainable are made by the next step.
+    new = life.event in ("unfreeze", "lora") and not life.epochs[1]
+    return unknown or new or life.event in ("freeze", "lora", *models.UNCOMPILED)
 
 
 def load(life, directory, kept, make):

@@ -128,7 +128,8 @@ def _compared_with_float64(life, end):
     if found is None:
         return [f"in float64: {raised[0]}"]
     start, weights = found
-    return compare.with_float64(life, end, weights, start)
+    lines, raised = _guarded(lambda: compare.with_float64(life, end, weights, start))
+    return raised if lines is None else lines
 
 
 def _compared(life, found, raised, end):

@@ -264,6 +264,35 @@ _KERAS = [
         "the other Keras has this format",
     ),
     (
+        lambda life: life.model == "twins" and life.save == "h5",
+        "Keras' HDF5 files hold one weight of a name for each layer",
+    ),
+    (
+        lambda life: life.save == "backup" and life.strategy == "onedevice",
+        "BackupAndRestore of Keras 2 does not support OneDeviceStrategy",
+    ),
+    (
+        lambda life: life.wrapper == "keras" and life.save in ("state", "state_dict"),
+        "a scale of Keras' own wrapper is in no state of the optimizer inside",
+    ),
+    (
+        lambda life: life.bad and life.load_policy != "same",
+        "what Keras wraps by itself under one policy skips no step under another",
+    ),
+    (
+        lambda life: life.save == "savedmodel" and life.event == "thaw_uncompiled",
+        "a SavedModel directory must have all of the state",
+    ),
+    (
+        lambda life: (
+            life.load_policy != "same"
+            and "mixed_float16" in (life.policy, life.load_policy)
+            and life.save in ("checkpoint", "tf_weights", "callback_weights", "h5", "backup")
+            and (life.save not in ("callback_weights", "backup") or not settings.IS_KERAS_3)
+        ),
+        "Keras' wrapper comes or goes, whose scale these formats count as a state",
+    ),
+    (
         lambda life: (
             life.policy == "bfloat16"
             and not settings.IS_KERAS_3

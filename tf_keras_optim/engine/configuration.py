@@ -75,6 +75,9 @@ class Configuration(Rates):
             config["learning_rate"] = self._serialize(source)
         else:
             config["learning_rate"] = float(self._store.rate.numpy())
+        factor = self._store.multiplier
+        if factor is not None and float(factor.numpy()) != 1.0:
+            config["learning_rate_multiplier"] = float(factor.numpy())
         for name, value in self._values().items():
             needs_keras = self._is_schedule(value) or callable(value)
             plain = hyperparameters.plain_copy(value)
@@ -99,9 +102,11 @@ class Configuration(Rates):
                 config[name] = cls._deserialize(value, custom_objects)
         excluded = config.pop("exclude_from_weight_decay", None)
         later = {}
+        if "learning_rate_multiplier" in config:
+            later["learning_rate_multiplier"] = config.pop("learning_rate_multiplier")
         if not config.get("use_ema"):  # kept, although they have no effect now
             names = ("ema_momentum", "ema_overwrite_frequency")
-            later = {name: config.pop(name) for name in names if name in config}
+            later |= {name: config.pop(name) for name in names if name in config}
         optimizer = cls(**config)
         for name, value in later.items():
             setattr(optimizer, name, value)

@@ -202,7 +202,8 @@ class Plan:
     @property
     def differs_in_variables_only(self) -> bool:
         """Whether one side has model variables that the other has not, and all else fits."""
-        return self.apart.is_all and not (self.report.mismatched or self.report.cast)
+        fits = self.apart.is_all and self.apart.is_sure
+        return fits and not (self.report.mismatched or self.report.cast)
 
 
 def plan(

@@ -17,12 +17,14 @@ class Apart:
     Attributes:
       new: paths here of which nothing was saved.
       gone: saved paths that are not here: frozen since, say.
-      is_all: whether nothing else is missing or left over, and it is sure which are which.
+      is_all: whether nothing else is missing or left over.
+      is_sure: whether it is known which variables are which.
     """
 
     new: tuple[str, ...]
     gone: tuple[str, ...]
     is_all: bool
+    is_sure: bool
 
 
 def apart(
@@ -46,7 +48,8 @@ def apart(
     return Apart(
         tuple(dict.fromkeys(key[1] for key in missing if of_new(key))),
         tuple(dict.fromkeys(key[1] for key in surplus if of_gone(key))),
-        found.is_sure and all(map(of_new, missing)) and all(map(of_gone, surplus)),
+        all(map(of_new, missing)) and all(map(of_gone, surplus)),
+        found.is_sure,
     )
 
 

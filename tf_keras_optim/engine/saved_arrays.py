@@ -63,6 +63,13 @@ class SavedArray:
         return SavedArray(self.shape, dtype, read, pieces, dtype)
 
 
+def named(value: Any, dtype: Any) -> Any:
+    """Returns an array whose dtype NumPy could not name, bfloat16 from HDF5, in a dtype."""
+    dtype = np.dtype(dtype)
+    unknown = value.dtype.kind == "V" and value.dtype.itemsize == dtype.itemsize
+    return value.view(dtype) if unknown else value
+
+
 def kept(value: Any) -> Any:
     """Returns an array as it is if it stays in its file, anything else as a NumPy array."""
     return value if isinstance(value, SavedArray) else np.asarray(value)

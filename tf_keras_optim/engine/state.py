@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, layout, named_state, partial, scalar_checks
+from tf_keras_optim.engine import (
+    distribution,
+    layout,
+    named_state,
+    partial,
+    saved_arrays,
+    scalar_checks,
+)
 from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.named_state import LoadReport
 from tf_keras_optim.engine.waiting import Waiting
@@ -165,7 +172,7 @@ class State:
         if patient and not given.accepts(plan):
             # Keras may load the optimizer before the weights that tell who is who.
             later = named_state.plan(self, given.state, compare_values=False, **given.options)
-            if given.accepts(later):
+            if given.accepts(later) or (given.lenient and not later.apart.is_sure):
                 self._let_wait(given)
                 return LoadReport(waiting=True)
         if strict and not given.accepts(plan):
@@ -177,7 +184,9 @@ class State:
                 "the layers names, pass `names=`, or load the weights before the state."
             )
         self._drop_waiting()
-        self._set(plan.assignments)
+        # Scalars that were set at once may have been changed since: by a callback, say.
+        done = {id(variable) for variable, _ in given.before}
+        self._set([(v, value) for v, value in plan.assignments if id(v) not in done])
         if strict and not plan.report.fits:
             partial.tell(self._title(), plan.apart)
         return plan.report
@@ -377,7 +386,8 @@ class State:
         named = [(keys[id(v)], value) for v, value in zip(variables, values) if id(v) in keys]
         scalar_checks.check(self, {key[1]: v for key, v in named if key[0] == "scalars"})
         dtypes = [variable.dtype.as_numpy_dtype for variable in variables]
-        self._set([(v, a.astype(dtype)) for v, a, dtype in zip(variables, values, dtypes)])
+        arrays = [saved_arrays.named(a, dtype) for a, dtype in zip(values, dtypes)]
+        self._set([(v, a.astype(dtype)) for v, a, dtype in zip(variables, arrays, dtypes)])
 
     def _state_name(self, variable: tf.Variable) -> str:
         for name, candidate in self._store.named.items():  # type: ignore[attr-defined]
