@@ -264,6 +264,14 @@ _KERAS = [
         "the other Keras has this format",
     ),
     (
+        lambda life: (
+            life.wrapper == "keras"
+            and life.event in ("unfreeze", "thaw_uncompiled")
+            and not settings.IS_KERAS_3
+        ),
+        "Keras 2's own wrapper knows the variables of its first step only",
+    ),
+    (
         lambda life: life.model == "twins" and life.save == "h5",
         "Keras' HDF5 files hold one weight of a name for each layer",
     ),
