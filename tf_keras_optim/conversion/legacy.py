@@ -100,9 +100,10 @@ def _watch() -> None:
         return
     importlib.import_module("tf_keras.__internal__.optimizers")
     original: Any = getattr(importlib.import_module("tf_keras.src.optimizers"), _FUNCTION)
+    ours = _knowing_ours(original)
     for module in list(sys.modules.values()):
         if vars(module).get(_FUNCTION) is original:
-            setattr(module, _FUNCTION, _knowing_ours(original))
+            setattr(module, _FUNCTION, ours)
 
 
 _watch()
