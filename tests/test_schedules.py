@@ -264,9 +264,11 @@ def scheduled_adam(gradients, starts, rate, beta_1, beta_2, decay):
     """Adam in float64, every hyperparameter a function of the number of updates."""
     values = [s.copy() for s in starts]
     m, v = ([np.zeros_like(s) for s in starts] for _ in range(2))
+    product_1 = product_2 = 1.0
     for t, batch in enumerate(gradients):
         lr, b1, b2 = rate(t), beta_1(t), beta_2(t)
-        alpha = lr * np.sqrt(1 - b2 ** (t + 1)) / (1 - b1 ** (t + 1))
+        product_1, product_2 = product_1 * b1, product_2 * b2
+        alpha = lr * np.sqrt(1 - product_2) / (1 - product_1)
         for i, g in enumerate(batch):
             values[i] *= 1 - decay(t) * lr
             m[i] = b1 * m[i] + (1 - b1) * g
