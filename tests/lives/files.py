@@ -57,10 +57,10 @@ def _load_weights(directory, make, name=WEIGHTS, load=None, partly=False):
     if load:
         load(model, path(directory, name))
     else:
-        further = {"skip_mismatch": True} if partly else {}
+        further = {"skip_mismatch": True} if partly and name.endswith(".h5") else {}
         status = model.load_weights(path(directory, name), **further)
         if status is not None:  # TensorFlow's format, in Keras 2
-            status.assert_existing_objects_matched()
+            (status.expect_partial if partly else status.assert_existing_objects_matched)()
     return model
 
 
@@ -183,7 +183,10 @@ FORMATS = {
     ),
     "tf_weights": Format(
         save=lambda model, directory: model.save_weights(path(directory, "weights")),
-        load=lambda make, directory, kept: _load_weights(directory, make, "weights"),
+        load=lambda make, directory, kept, partly=False: _load_weights(
+            directory, make, "weights", partly=partly
+        ),
+        partly=True,
         keras=(2,),
     ),
     "checkpoint": Format(
@@ -265,7 +268,7 @@ def is_partly(life):
     if not FORMATS[life.save].partly:
         return life.event == "head"
     # A checkpoint of TensorFlow holds what was there: no slots before the first step.
-    unknown = life.save == "checkpoint" and not sum(life.epochs[:2])
+    unknown = life.save in ("checkpoint", "tf_weights") and not sum(life.epochs[:2])
     # Slots of layers that became trainable are made by the next step.
     new = life.event in ("unfreeze", "lora") and not life.epochs[1]
     return unknown or new or life.event in ("freeze", "lora", *models.UNCOMPILED)

@@ -198,6 +198,10 @@ _EMPTY = [
 # What belongs to one event or policy.
 _OTHER_READERS = [
     (
+        lambda life: life.event == "head",
+        "not yet: what fits is to be taken, but all of the optimizer's state starts fresh",
+    ),
+    (
         lambda life: (
             life.load_policy != "same"
             and (life.policy == life.load_policy or life.policy not in _MIXED)
