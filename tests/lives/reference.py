@@ -24,6 +24,8 @@ def reason_against(life):
         return "a sign may change with the last bit of a gradient of 16 bits"
     if life.event in _LATE and life.optimizer in _COUNTING and life.epochs[0] + life.epochs[1]:
         return "bias corrections of variables that come late count the updates before, too"
+    if life.event == "accumulation" and life.epochs[0]:
+        return "updates are derived from calls, so they jump where the number of calls changes"
     if life.wrapper == "keras":
         return "Keras' own scale starts at 2**15, where gradients of 16 bits overflow"
     return None

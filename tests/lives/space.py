@@ -276,6 +276,15 @@ _KERAS = [
         "Keras 2's own wrapper knows the variables of its first step only",
     ),
     (
+        lambda life: (
+            life.load_policy != "same"
+            and "mixed_float16" in (life.policy, life.load_policy)
+            and not files.FORMATS[life.save].makes_model
+            and not settings.IS_KERAS_3
+        ),
+        "Keras 2's own wrapper refuses a state of another number of arrays",
+    ),
+    (
         lambda life: life.model == "twins" and life.save == "h5",
         "Keras' HDF5 files hold one weight of a name for each layer",
     ),

@@ -67,7 +67,8 @@ class Restoration:
             for name, _, variable in found:
                 position = self.positions.pop(name)
                 if self._bind(position, self._optimizer._public[id(variable)]):
-                    variable.assign(reader.get_tensor(self._tensor(position)))
+                    value = reader.get_tensor(self._tensor(position))
+                    distribution.set_everywhere(variable, value)
         if found:
             self._optimizer._store.was_set([variable for _, _, variable in found])
         self._start_averages(entries)
