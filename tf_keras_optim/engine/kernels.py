@@ -16,6 +16,7 @@ from tf_keras_optim.engine import (
     distribution,
     formulas,
     loops,
+    placement,
     precision,
     purity,
     quantization,
@@ -148,7 +149,7 @@ class Kernels:
             entry, options, accumulated=gradient is None, decay=decay, traits=traits
         )
         self.used.add(kernel == choices.XLA or distribution.in_xla())
-        with tf.device(variable.device):
+        with placement.beside(variable):
             if kernel == choices.FUSED:
                 scalars = Scalars(self._static(), dynamic)
                 gradient = tf.cast(gradient, entry.dtype)

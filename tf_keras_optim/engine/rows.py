@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, loops, precision
+from tf_keras_optim.engine import distribution, loops, placement, precision
 from tf_keras_optim.engine.kernels import Scalars, advanced, kept_values
 from tf_keras_optim.engine.store import Tracked
 
@@ -167,7 +167,7 @@ class Rows:
         if entry.master is not None:
             kept[" master"] = entry.master
         local = {name: distribution.local(variable) for name, variable in kept.items()}
-        with tf.device(local[""].device):
+        with placement.beside(local[""]):
             before = {name: v.sparse_read(indices) for name, v in local.items()}
             value = precision.widest(
                 before.pop(""), before.pop(" master", None), scalars.learning_rate.dtype

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, formulas
+from tf_keras_optim.engine import distribution, formulas, placement
 from tf_keras_optim.engine.kernels import Scalars, average_only, compiles
 from tf_keras_optim.engine.store import Tracked
 
@@ -54,7 +54,7 @@ class UpdateSteps:
         gradient = formulas.conditioned(
             tf.cast(gradient, entry.dtype), options.get("scale"), scalars.clipvalue
         )
-        with tf.device(variable.device):
+        with placement.beside(variable):
             if decay:
                 value = tf.cast(variable.read_value(), entry.dtype)
                 if scalars.decoupled_weight_decay:
