@@ -440,3 +440,26 @@ def test_compiled_functions_are_not_for_devices(plain, tmp_path):
     with pytest.raises(ValueError, match="XLA compiles"):
         tko.export_tflite(tmp_path / "compiled", tmp_path / "m.tflite")
     assert not (tmp_path / "m.tflite").exists()
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["kernels", "xla"])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_model_trains_on_the_device_that_it_is_loaded_on(jit_compile, trained, tmp_path):
+    """Wherever it was exported, and wherever its signatures are called."""
+    options = {"global_clipnorm": 0.5, "use_ema": True, "gradient_accumulation_steps": 2}
+    optimizer = tko.LossScaleOptimizer(tko.AdamW(0.01, jit_compile=True, **options))
+    model = make_model(optimizer, jit_compile)
+    if trained:
+        train(model, 0, 1)
+    tko.export_training(model, tmp_path / "m")
+    expected = train(model, 1, 4)
+    x, y = harness.classification_data(8 * 20)
+    for device in (None, "CPU:1"):
+        with tf.device("CPU:1"):
+            loaded = tf.saved_model.load(str(tmp_path / "m"))
+        step, losses = loaded.signatures["train"], []
+        with tf.device(device):
+            for i in range(1, 4):
+                part = slice(8 * i, 8 * i + 8)
+                losses.append(step(x=tf.constant(x[part]), y=tf.constant(y[part]))["loss"])
+        np.testing.assert_array_equal(losses, expected)

@@ -11,7 +11,7 @@ import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
 import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.signature as signature
-from tf_keras_optim.engine import kernels, late_rates
+from tf_keras_optim.engine import kernels, late_rates, placement
 from tf_keras_optim.engine.store import by_path
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
@@ -76,7 +76,8 @@ def export_training(
     _check(model)
     atomic.check_directory(path, _MARK)
     specs = signature.specs_of(model, input_signature)
-    with TURN, _tracing(model.optimizer, compiled=jit_compile is not False):
+    compiled = jit_compile is not False
+    with TURN, placement.portable(), _tracing(model.optimizer, compiled):
         module = _module(model, specs, loss, jit_compile)
         write_directory(module, module.traced, path)
 
@@ -152,8 +153,19 @@ class _Module(tf.Module):
     def add(self, name: str, body: Any, specs: dict[str, Any], compiled: bool = False) -> Any:
         """Traces a function and adds it."""
         function = tf.function(body, jit_compile=compiled or None, autograph=False)
+        if compiled:
+            function = tf.function(self._beside_weights(function), autograph=False)
         self._functions[name] = function.get_concrete_function(**specs)
         setattr(self, name, function)
+
+    def _beside_weights(self, function: Any) -> Any:
+        """Returns a function that is called on the device of the state."""
+
+        def call(**inputs: tf.Tensor) -> Any:
+            with placement.beside(next(iter(self.state.values()))):
+                return function(**inputs)
+
+        return call
 
 
 def _module(model: Any, specs: signature.Specs, loss: Any, jit_compile: bool | None) -> _Module:
