@@ -80,6 +80,8 @@ def nadam_step(w, g, s, history):
 def ftrl_step(w, g, s, history):
     h = history[-1]
     rate, power = h["learning_rate"], -h["learning_rate_power"]
+    if rate == 0.0:
+        return w  # the paper divides by it; nothing moves
     l1 = h["l1_regularization_strength"]
     l2 = h["l2_regularization_strength"] + h["beta"] / (2 * rate)
     n = s.get("n", h["initial_accumulator_value"])

@@ -204,6 +204,14 @@ _OTHER_READERS = [
     (
         lambda life: (
             life.load_policy != "same"
+            and "mixed_float16" in (life.policy, life.load_policy)
+            and life.wrapper != "scale"
+        ),
+        "not yet: where Keras' own wrapper comes or goes, the optimizer's state starts fresh",
+    ),
+    (
+        lambda life: (
+            life.load_policy != "same"
             and (life.policy == life.load_policy or life.policy not in _MIXED)
         ),
         "another policy at loading is another of the mixed ones",
@@ -283,6 +291,18 @@ _KERAS = [
             and not settings.IS_KERAS_3
         ),
         "Keras 2's own wrapper refuses a state of another number of arrays",
+    ),
+    (
+        lambda life: (
+            life.save == "h5"
+            and life.event in ("freeze", "unfreeze", *models.UNCOMPILED)
+            and not (life.event == "unfreeze" and life.epochs[1])
+        ),
+        "Keras 2 starts an optimizer anew from HDF5 where the number of arrays differs",
+    ),
+    (
+        lambda life: life.event == "lora" and not life.epochs[1],
+        "before the first step the optimizer and the model know different variables",
     ),
     (
         lambda life: life.model == "twins" and life.save == "h5",
