@@ -38,7 +38,9 @@ def is_missing(life, variable, batch):
 def strategy_of(name):
     """One object for each strategy of this process, `None` without one."""
     if name == "mirrored":
-        return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        # Without collectives: those of all strategies of a process share one group key.
+        reduction = tf.distribute.ReductionToOneDevice()
+        return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
     if name == "onedevice":
         return tf.distribute.OneDeviceStrategy("CPU:0")
     return None
