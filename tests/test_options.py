@@ -1,5 +1,7 @@
 """The options that all optimizers share: clips, decay, averages, accumulation, scales."""
 
+import itertools
+
 import harness
 import numpy as np
 import oracles
@@ -192,7 +194,10 @@ def test_four_micro_batches_of_eight_equal_one_batch_of_32_in_fit(jit):
 @pytest.mark.parametrize("regime", ["eager", "function", "xla"])
 @pytest.mark.filterwarnings("ignore:.*no gradient for")
 def test_a_window_updates_what_had_a_gradient_in_any_of_its_calls(regime, scaled):
-    """An expert that is not used in the last call, or in none, as one big batch gives."""
+    """An expert that is not used in the last call, or in none, as one big batch gives.
+
+    Its variable is given without a gradient, then not at all.
+    """
 
     def make(steps):
         optimizer = tko.AdamW(
@@ -213,28 +218,29 @@ def test_a_window_updates_what_had_a_gradient_in_any_of_its_calls(regime, scaled
     ]
     optimizers, kept, functions = [make(3), make(None)], [variables(), variables()], {}
 
-    def apply(number, *slopes):
+    def apply(number, listed, *slopes):
         def step(*given):
             given = iter(given)
             pairs = [
                 (None if s is None else next(given) * tf.constant([1.0, -0.5]), v)
                 for s, v in zip(slopes, kept[number])
+                if listed or s is not None
             ]
             optimizers[number].apply_gradients(pairs)
 
-        key = (number, *(s is None for s in slopes))
+        key = (number, listed, *(s is None for s in slopes))
         if regime != "eager":
             step = functions.setdefault(
                 key, tf.function(step, jit_compile=regime == "xla", autograph=False)
             )
         step(*(tf.constant(s) for s in slopes if s is not None))
 
-    for window in windows:
+    for listed, window in itertools.product([True, False], windows):
         scale = 8.0 if scaled else 1.0
         for slopes in window:
-            apply(0, *(None if s is None else s * scale for s in slopes))
+            apply(0, listed, *(None if s is None else s * scale for s in slopes))
         sums = [[s for s in column if s is not None] for column in zip(*window)]
-        apply(1, *(sum(column) * scale / 3.0 if column else None for column in sums))
+        apply(1, True, *(sum(column) * scale / 3.0 if column else None for column in sums))
         for value, other in zip(*kept):
             np.testing.assert_allclose(value.numpy(), other.numpy(), rtol=0, atol=1e-6)
     inner = [o.inner_optimizer if scaled else o for o in optimizers]

@@ -245,7 +245,7 @@ class Applying(Rates):
         """Returns the step of these variables; in eager code always the same one."""
         if not tf.executing_eagerly():
             entries = self._entries_of(gradients, variables)
-            return Step(self, entries, given, self._absent(gradients, variables))
+            return Step(self, entries, given, self._absent(entries))
         missing = tuple(gradient is None for gradient in gradients)
         watched = distribution.is_watched()
         kind = (distribution.place(), given.scaled, given.examined, watched)
@@ -254,7 +254,7 @@ class Applying(Rates):
         if found is not None:
             return found[0]
         entries = self._entries_of(gradients, variables)
-        absent = self._absent(gradients, variables)
+        absent = self._absent(entries)
         key = (tuple(map(id, entries)), tuple(map(id, absent)), kind)
         step = self._steps.recall(key)
         if step is None:
@@ -277,11 +277,17 @@ class Applying(Rates):
             )
         return [self._entry(variable) for gradient, variable in pairs if gradient is not None]
 
-    def _absent(self, gradients: list[Any], variables: list[Any]) -> list[Tracked]:
-        """Returns the entries without a gradient that may have gathered some before."""
-        natives = [self._unwrap(v) for g, v in zip(gradients, variables) if g is None]
-        found = [self._store.find(native) for native in natives]
-        return [e for e in found if e is not None and e.accumulator is not None]
+    def _absent(self, entries: list[Tracked]) -> list[Tracked]:
+        """Returns the entries that have no gradient, but may have gathered some before.
+
+        Their variables were given without one, or not at all. What is frozen stays as it is.
+        """
+        present = {id(entry) for entry in entries}
+        return [
+            e
+            for e in self._store.tracked
+            if e.accumulator is not None and id(e) not in present and e.public.trainable
+        ]
 
     def _admit(self, gradients: list[Any], variables: list[Any]) -> None:
         """Checks what was given, and makes slots of variables that have none yet."""
