@@ -20,6 +20,8 @@ import tf_keras_optim.saving.hdf5 as hdf5
 import tf_keras_optim.saving.reading as reading
 from tf_keras_optim.conversion.source import Source
 from tf_keras_optim.engine import layout
+from tf_keras_optim.engine.meanings import of_class
+from tf_keras_optim.engine.store import slot_declarations
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -142,6 +144,38 @@ def _configured(described: Any, title: str, options: Any) -> tuple[Source, bool]
     return Source(title, cls, arguments), False
 
 
+def _check_class(described: Any, source: Source) -> None:
+    """Compares the class that a file names with the one that the caller asks for.
+
+    Args:
+      described: the config of the file's optimizer; `None` where it has none.
+      source: what is known from the caller's optimizer.
+
+    Raises:
+      ValueError: their slots of one name are not one quantity.
+    """
+    while isinstance(described, Mapping) and isinstance(
+        (described.get("config") or {}).get("inner_optimizer"), Mapping
+    ):
+        described = described["config"]["inner_optimizer"]
+    if isinstance(described, str):
+        described = _by_default(described)
+    if not isinstance(described, Mapping) or ">" in str(described.get("registered_name")):
+        return
+    name = str(described.get("class_name")).removeprefix("Custom>")
+    if name not in configs.KNOWN:
+        return
+    theirs, slots = configs.class_of(name, source.title), source.template.slots_of((2, 2))
+    names = [slot.name for slot in slot_declarations(slots)]
+    other = [n for n in names if of_class(theirs, n) != of_class(source.cls, n)]
+    if other:
+        raise ValueError(
+            f"{source.title} is of the optimizer {name!r}, whose {', '.join(other)} is not "
+            f"that of {source.cls.__name__}. Pass an optimizer of that class as `optimizer=`, "
+            "or none, as the file says what it is of."
+        )
+
+
 def _from_keras_file(
     archive: zipfile.ZipFile,
     optimizer: Any,
@@ -158,10 +192,11 @@ def _from_keras_file(
         damage.json_object(archives.text(archive, name, damage.MOST_JSON), name)
         for name in ("config.json", "metadata.json")
     )
+    described = (config.get("compile_config") or {}).get("optimizer")
     if optimizer is not None:
         source = _template(optimizer, title)
+        _check_class(described, source)
     else:
-        described = (config.get("compile_config") or {}).get("optimizer")
         if isinstance(described, str):
             described = _by_default(described)
         source, legacy = _configured(described, title, options)
@@ -241,11 +276,14 @@ def _from_model_file(file: h5py.File, optimizer: Any, title: str, options: Any) 
         raise ValueError(f"{title}: there is no state of an optimizer in it.")
     names = [_text(name) for name in _attribute(group, "weight_names")]
     arrays = [hdf5.array(group, name) for name in names]
-    if optimizer is not None:
-        source, legacy = _template(optimizer, title), False
-    else:
+    described: Any = None
+    if "training_config" in file.attrs or optimizer is None:
         training = damage.json_object(_text(file.attrs["training_config"]), "training_config")
         described = training.get("optimizer_config") or training.get("optimizer")
+    if optimizer is not None:
+        source, legacy = _template(optimizer, title), False
+        _check_class(described, source)
+    else:
         counter = names[0].split(":")[0].split("/")[-1] if names else ""
         if isinstance(described, dict) and counter == "iter":
             described.setdefault("config", {})["is_legacy_optimizer"] = True

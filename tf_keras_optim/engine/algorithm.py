@@ -20,6 +20,16 @@ class Algorithm:
     """Decays whose `formulas.bias_correction` it uses: where one of them follows a schedule,
     the product of its values so far is part of the state."""
 
+    slot_meanings: ClassVar[Mapping[str, str]] = {}
+    """What the slots mean, by name. Where another class has a slot of that name and of an equal
+    meaning, each may take it over from a state of the other. A slot that is not named here has
+    the meaning that it has in the class above; without one there, a meaning of its own."""
+
+    @classmethod
+    def _has_algorithm(cls) -> bool:
+        """Whether the class says how variables are updated."""
+        return cls.update is not Algorithm.update
+
     def _is_pure(self) -> bool:
         """Whether the algorithm is an `update`, and not a user-written `update_step`."""
         raise NotImplementedError

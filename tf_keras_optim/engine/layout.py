@@ -75,6 +75,8 @@ def noted(value: Any, text: str, name: str, title: str = "") -> tuple[Any, dict[
         saved, key = note["array"], note["key"]
         if not all(isinstance(part, str) for part in (*key, saved["dtype"])):
             raise TypeError(f"{key!r} is no name")
+        if not isinstance(note.get("meaning", ""), str):
+            raise TypeError(f"{note['meaning']!r} is no text")
         if not is_fingerprint(note.get("weight", saved)):
             raise TypeError(f"{note['weight']!r} says nothing of a weight")
         if value.dtype.kind == "V":  # NumPy has no name for bfloat16
@@ -114,7 +116,8 @@ def note(key: tuple[str, ...], value: Any, **more: Any) -> dict[str, Any]:
     Args:
       key: what the array is.
       value: the array.
-      **more: what else is known; `None` is left out. `class_name` of the optimizer;
+      **more: what else is known; `None` is left out. `class_name` of the optimizer; what a
+        slot means, `meaning`;
         `weight`, the fingerprint of the model variable that it belongs to; `rate`, the
         name of the scalar that holds the learning rate, whether it is saved or not;
         `built`, whether the optimizer had its slots.
@@ -129,6 +132,7 @@ def to_state(values: Values, notes: Notes) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "class_name": None,
+        "meanings": {},
         "listed": False,
         "built": None,
         "unsaved": [],
@@ -144,6 +148,8 @@ def to_state(values: Values, notes: Notes) -> dict[str, Any]:
         for part in key[:-1]:
             section = section.setdefault(part, {})
         section[key[-1]] = values[name]
+        if "meaning" in notes[name]:
+            state["meanings"][key[-1]] = notes[name]["meaning"]
         if "weight" in notes[name]:
             state["weights"][key[1]] = notes[name]["weight"]
         state["class_name"] = notes[name].get("class_name", state["class_name"])

@@ -8,65 +8,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import matching, partial, products, starts
+from tf_keras_optim.engine import matching, meanings, partial, products, starts
 from tf_keras_optim.engine.fingerprints import fingerprint, is_fingerprint
+from tf_keras_optim.engine.load_report import LoadReport
 from tf_keras_optim.engine.saved_arrays import kept
 
 FORMAT = "tf_keras_optim.state"
 VERSION = 1
 _RATES = ("learning_rate", "learning_rate_multiplier")
-_MOST_LINES = 20
 
 Key = tuple[str, ...]  # ("scalars", name), ("variables", path, slot) or ("extra", name)
-
-
-@dataclasses.dataclass
-class LoadReport:
-    """What became of each part of a saved state.
-
-    Every entry is a line of text that names the variable, the slot, shape and dtype.
-
-    Attributes:
-      loaded: what was taken over; of an optimizer that had no slots yet, their start.
-      missing: what this optimizer has and the saved state has not; it stays as it is,
-        but an average starts from the current weights.
-      unexpected: what the saved state has and this optimizer has not; left out.
-      mismatched: what has another shape, or was saved by another class or for another
-        kind of learning rate; left out, except for slots that fit.
-      cast: what was converted to another floating-point dtype.
-      kept: hyperparameters that were kept as they are, on request.
-      waiting: whether the state waits for `build`; the lists are empty then.
-    """
-
-    loaded: list[str] = dataclasses.field(default_factory=list)
-    missing: list[str] = dataclasses.field(default_factory=list)
-    unexpected: list[str] = dataclasses.field(default_factory=list)
-    mismatched: list[str] = dataclasses.field(default_factory=list)
-    cast: list[str] = dataclasses.field(default_factory=list)
-    kept: list[str] = dataclasses.field(default_factory=list)
-    waiting: bool = False
-
-    @property
-    def fits(self) -> bool:
-        """Whether the saved state is exactly what this optimizer keeps."""
-        return not (self.missing or self.unexpected or self.mismatched or self.cast)
-
-    def differences(self) -> str:
-        """Returns the differences as lines of text."""
-        titles = {
-            "mismatched": "different",
-            "missing": "here, but not in the saved state",
-            "unexpected": "in the saved state, but not here",
-            "cast": "of another dtype",
-        }
-        lines = []
-        for kind, title in titles.items():
-            found = getattr(self, kind)
-            lines += [f"  {title}:"] * bool(found)
-            lines += [f"    {line}" for line in found[:_MOST_LINES]]
-            if len(found) > _MOST_LINES:
-                lines.append(f"    ... and {len(found) - _MOST_LINES} more")
-        return "\n".join(lines)
 
 
 def described(key: Key, value: Any) -> str:
@@ -111,8 +62,12 @@ def collect(optimizer: Any) -> dict[Key, tf.Variable]:
 
 def header(optimizer: Any) -> dict[str, Any]:
     """Returns what a state dict says of itself."""
-    class_name = type(optimizer).__name__
-    return {"format": FORMAT, "version": VERSION, "class_name": class_name}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "class_name": type(optimizer).__name__,
+        "meanings": meanings.of(optimizer),
+    }
 
 
 def to_dict(optimizer: Any) -> dict[str, Any]:
@@ -170,6 +125,12 @@ def check_form(state: Any, title: str) -> None:
                 f"{title}: the state of variable {path!r} must be a dict of slots. "
                 f"Received: {type(slots).__name__}."
             )
+    told = state.get("meanings") or {}
+    if not isinstance(told, Mapping) or not all(isinstance(t, str) for t in told.values()):
+        raise ValueError(
+            f"{title}: section 'meanings' of the state must be a dict of texts by slot. "
+            f"Received: {str(told)[:200]}."
+        )
     weights = state.get("weights") or {}
     if not isinstance(weights, Mapping) or not all(map(is_fingerprint, weights.values())):
         raise ValueError(
@@ -227,10 +188,7 @@ def plan(
     # Keras' files name only variables that something is kept for; Keras 2's have no rate.
     listed, optional = state.get("listed", True), frozenset(state.get("unsaved", ()))
     optional |= products.may_be_missing(optimizer)
-    if state.get("class_name") != type(optimizer).__name__:
-        report.mismatched.append(
-            f"class: saved by {state.get('class_name')!r}, here {type(optimizer).__name__!r}"
-        )
+    refused = _compare_classes(optimizer, state, here, report)
     kept_for = {key[1] for key in here if key[0] == "variables"}
     entries = [e for e in optimizer._store.tracked if listed or e.path in kept_for]
     fresh = was_not_built(state)
@@ -249,7 +207,10 @@ def plan(
         _compare_rates(here, saved, report, optional)
     assignments: list[tuple[tf.Variable, np.ndarray]] = []
     for key, variable in here.items():
-        if key in saved:
+        if key in saved and key[-1] in refused:
+            missing.append(key)
+            report.mismatched.append(f"{described(key, variable)}: {refused[key[-1]]}")
+        elif key in saved:
             _compare(key, variable, saved[key], report, assignments)
         elif key[1] not in optional:
             missing.append(key)
@@ -264,6 +225,21 @@ def plan(
         _compare_variables(optimizer, found.paths, report)
     apart = partial.apart(found, missing, [key for key, _ in surplus])
     return Plan(assignments, report, apart)
+
+
+def _compare_classes(
+    optimizer: Any,
+    state: Mapping[str, Any],
+    here: Mapping[Key, tf.Variable],
+    report: LoadReport,
+) -> Mapping[str, str]:
+    """Reports another class; returns which of its slots are something else, and why."""
+    if state.get("class_name") != type(optimizer).__name__:
+        report.mismatched.append(
+            f"class: saved by {state.get('class_name')!r}, here {type(optimizer).__name__!r}"
+        )
+    beside = {key[2] for key in here if key[0] == "variables"}
+    return meanings.refused(optimizer, state, beside)
 
 
 def _by_path_here(

@@ -55,7 +55,7 @@ class Engine(Algorithm, Applying, Configuration):
 
     def __init__(self, *args: Any, **kwargs: Any):
         owner = type(self).__name__
-        if not (self._is_pure() or type(self).update_step is not Engine.update_step):
+        if not self._has_algorithm():
             raise TypeError(
                 f"{owner} has no algorithm. Override `update(gradient, value, slots, "
                 "scalars)`, or `update_step(gradient, variable, learning_rate)`."
@@ -132,6 +132,12 @@ class Engine(Algorithm, Applying, Configuration):
         raise NotImplementedError
 
     # Running the algorithm.
+
+    @classmethod
+    def _has_algorithm(cls) -> bool:
+        """Whether the class says how variables are updated, in one of the two ways."""
+        own_step = cls.update_step is not Engine.update_step
+        return own_step or cls.update is not Algorithm.update
 
     def _is_pure(self) -> bool:
         """Whether the algorithm is an `update`, and not a user-written `update_step`."""

@@ -1,13 +1,14 @@
 """A checkpoint whose slots go to the variables that they were kept for."""
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, matching, named_state, starts
+from tf_keras_optim.engine import distribution, matching, meanings, named_state, starts
 from tf_keras_optim.engine.store import Tracked
 
 MARK = "#"  # begins the name of a slot's edge: no variable's name can
@@ -55,13 +56,17 @@ class Restoration:
         if paths != self._known:
             self._places = self._matched(entries)
             self._known = paths
-        found = []
+        found, left_out = [], []
+        refused = self._refused()
         for key, variable in named_state.collect(self._optimizer).items():
             if key[0] == "variables" and key[1] in self._places:
                 name = edge(self._places[key[1]], key[2])
-                if name in self.positions:
+                if name in self.positions and key[2] in refused:
+                    left_out.append((name, f"{key[1]} {key[2]} {refused[key[2]]}"))
+                elif name in self.positions:
                     found.append((name, key, variable))
         self._check(found)
+        self._leave_out(left_out)
         reader = self._reader()
         with tf.init_scope():
             for name, _, variable in found:
@@ -72,6 +77,28 @@ class Restoration:
         if found:
             self._optimizer._store.was_set([variable for _, _, variable in found])
         self._start_averages(entries)
+
+    def _refused(self) -> dict[str, str]:
+        """Returns the slots that another class has saved as something else, with the reason."""
+        slots = {name.rsplit("/", 1)[1]: None for name in self._edges}
+        here = named_state.collect(self._optimizer)
+        kept = {key[2] for key in here if key[0] == "variables"}
+        said = {**self._said, "variables": {"": slots}}
+        return meanings.refused(self._optimizer, said, kept)
+
+    def _leave_out(self, slots: list[tuple[str, str]]) -> None:
+        """Gives up slots that are something else here, with a warning."""
+        if not slots:
+            return
+        for name, _ in slots:
+            self.positions.pop(name)
+        lines = "".join(f"  {line}\n" for _, line in slots[:20])
+        warnings.warn(
+            f"{self._optimizer._title()}: checkpoint {self._file!r} was written by an optimizer"
+            f" of another class. {len(slots)} of its slots are something else than those here, "
+            f"which stay as they are:\n{lines}",
+            stacklevel=2,
+        )
 
     def _bind(self, position: Any, public: Any) -> bool:
         """Notes for TensorFlow what a slot is restored to; says whether it is to be set.
@@ -117,6 +144,7 @@ class Restoration:
     def _parsed(self, text: bytes) -> list[matching.Saved]:
         try:
             names = json.loads(text)
+            self._said = {key: names.get(key) for key in ("class_name", "meanings")}
             return [matching.Saved(v["path"], v["weight"]) for v in names["variables"]]
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import (
     distribution,
     layout,
+    meanings,
     named_state,
     partial,
     saved_arrays,
@@ -92,7 +93,8 @@ class State:
 
         Returns:
           state: a dict with these keys. "format" and "version": what reads it again.
-            "class_name": the class of the optimizer. "scalars": 0-d arrays by name:
+            "class_name": the class of the optimizer. "meanings": what its slots mean,
+            by name; see `slot_meanings`. "scalars": 0-d arrays by name:
             `iterations` (calls, accumulated ones included), `learning_rate` or the
             `learning_rate_multiplier` of a schedule, and what an algorithm or the loss scale
             counts. "variables": by the path of each model variable, e.g. "dense/kernel", a
@@ -128,7 +130,8 @@ class State:
         Args:
           state: the state.
           strict: raise if it is not exactly what this optimizer keeps. False takes over
-            what fits: the moments, say, after an average or another slot was turned on.
+            what fits: the moments, say, after an average or another slot was turned on. Of
+            another class, slots that are the same quantity; see `slot_meanings`.
           keep_hyperparameters: leave the learning rate, or the factor on its schedule,
             as it is here. Needed where a number was exchanged for a schedule.
           names: saved paths to paths here, a mapping or a function. By default a path is
@@ -225,6 +228,7 @@ class State:
             entry.path: fingerprint(entry.variable.numpy())
             for entry in self._store.tracked  # type: ignore[attr-defined]
         }
+        told = meanings.of(self)
         arranged = {str(i): v for i, v in enumerate(self._positional_state())}
         values: layout.Values = {}
         notes: layout.Notes = {}
@@ -235,7 +239,7 @@ class State:
             key = keys[id(variable)]
             weight = weights.get(key[1]) if key[0] == "variables" else None
             values[name] = value
-            notes[name] = layout.note(key, value, weight=weight)
+            notes[name] = layout.note(key, value, weight=weight, meaning=told.get(key[-1]))
         store = self._store  # type: ignore[attr-defined]
         rate = _MULTIPLIER if store.multiplier is not None else None
         notes["0"]["rate"] = rate if store.rate is None else _LEARNING_RATE
@@ -340,7 +344,7 @@ class State:
             return
         known = self._waiting.state is not None
         count = len(named_state.collect(self) if known else self._positional_state())
-        if self._rate_is_missing():
+        if self._store.rate is not None and self._waiting.lacks_rate:  # type: ignore[attr-defined]
             count -= 1
         if not (force or count == self._waiting.size):
             return
@@ -355,13 +359,6 @@ class State:
             except ValueError:
                 self._set(waiting.before)
                 raise
-
-    def _rate_is_missing(self) -> bool:
-        """Whether the waiting state was saved without the learning rate that is here."""
-        assert self._waiting is not None
-        state = self._waiting.state
-        here = self._store.rate is not None  # type: ignore[attr-defined]
-        return state is not None and here and _LEARNING_RATE not in state["scalars"]
 
     def _assign(
         self, values: Sequence[np.ndarray], kind: str, variables: Sequence[tf.Variable]

@@ -150,9 +150,7 @@ def names_tensor(optimizer: Any, variable_of: Any) -> dict[str, tf.Tensor]:
         ]
         text = json.dumps(
             {
-                "format": named_state.FORMAT,
-                "version": named_state.VERSION,
-                "class_name": type(optimizer).__name__,
+                **named_state.header(optimizer),
                 "variables": listed,
             }
         )

@@ -37,6 +37,11 @@ class Waiting:
             return len(named_state.flat(self.state))
         return sum(map(str.isdigit, self.values or ()))
 
+    @property
+    def lacks_rate(self) -> bool:
+        """Whether it was saved by name, without a learning rate."""
+        return self.state is not None and "learning_rate" not in self.state["scalars"]
+
     def accepts(self, plan: named_state.Plan) -> bool:
         """Says whether the state fits an optimizer well enough."""
         return plan.report.fits or (self.lenient and plan.differs_in_variables_only)

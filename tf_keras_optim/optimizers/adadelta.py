@@ -48,6 +48,10 @@ class Adadelta(Optimizer):
     """
 
     elementwise = True
+    slot_meanings = {
+        "accumulated_grad": "Adadelta: mean of squared gradients",
+        "accumulated_delta_var": "Adadelta: mean of squared steps",
+    }
     learning_rate = LearningRate(0.001)
     rho = Hyperparameter(0.95, minimum=0.0, below=1.0, schedulable=True)
     epsilon = Hyperparameter(1e-7, minimum=0.0)

@@ -80,6 +80,11 @@ class Adafactor(Optimizer):
     Memory Cost", ICML 2018.
     """
 
+    slot_meanings = {
+        "velocity": "Adafactor: mean of squared gradients",
+        "row": "Adafactor: mean of squared gradients over rows",
+        "column": "Adafactor: mean of squared gradients over columns",
+    }
     learning_rate = LearningRate(0.001)
     beta_2_decay = Hyperparameter(-0.8, below=0.0)
     epsilon_1 = Hyperparameter(1e-30, minimum=0.0)

@@ -59,6 +59,11 @@ class Adam(Optimizer):
 
     elementwise = True
     corrected = ("beta_1", "beta_2")
+    slot_meanings = {
+        "momentum": "first moment",
+        "velocity": "second moment",
+        "velocity_hat": "largest second moment",
+    }
     learning_rate = LearningRate(0.001)
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
@@ -69,10 +74,7 @@ class Adam(Optimizer):
     @property
     def slots(self) -> tuple[Slot, ...]:
         """The two moments, and with AMSGrad the maximum of the second."""
-        moments = (
-            Slot("momentum", eight_bit="signed"),
-            Slot("velocity", eight_bit="unsigned"),
-        )
+        moments = (Slot("momentum", eight_bit="signed"), Slot("velocity", eight_bit="unsigned"))
         # Rounded by chance in every step, a running maximum would rise without end.
         maximum = Slot("velocity_hat", group=1)
         return (*moments, maximum) if self.amsgrad else moments
@@ -136,10 +138,8 @@ class Adam(Optimizer):
         """What the operation takes, with the step size that fits betas rounded to tensors."""
         dtype = scalars.step.dtype
         betas = [formulas.rounded(b, dtype) for b in (scalars.beta_1, scalars.beta_2)]
-        found = {
-            "operand_none": tf.zeros([], dtype),
-            "operand_alpha": _step_size(scalars, *betas)[0],
-        }
+        alpha = _step_size(scalars, *betas)[0]
+        found = {"operand_none": tf.zeros([], dtype), "operand_alpha": alpha}
         return found | formulas.operands(scalars, "beta_1", "beta_2", "epsilon")
 
 

@@ -53,6 +53,7 @@ class Adamax(Optimizer):
 
     elementwise = True
     corrected = ("beta_1",)
+    slot_meanings = {"momentum": "first moment", "norm": "largest gradient, decaying"}
     learning_rate = LearningRate(0.001)
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)

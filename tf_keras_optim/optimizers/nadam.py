@@ -59,6 +59,7 @@ class Nadam(Optimizer):
 
     elementwise = True
     corrected = ("beta_2",)
+    slot_meanings = {"momentum": "first moment", "velocity": "second moment"}
     learning_rate = LearningRate(0.001)
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)

@@ -103,6 +103,7 @@ def _from_archive(archive: zipfile.ZipFile) -> State:
         "format": manifest["format"],
         "version": manifest["version"],
         "class_name": manifest["class_name"],
+        "meanings": manifest.get("meanings") or {},
         "scalars": {},
         "variables": {path: {} for path in manifest["paths"]},
         "extra": {},

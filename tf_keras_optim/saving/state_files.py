@@ -49,6 +49,7 @@ def write_state(
             "format": named_state.FORMAT,
             "version": named_state.VERSION,
             "class_name": state.get("class_name"),
+            "meanings": state.get("meanings") or {},
             "paths": list(state["variables"]),
             "weights": state.get("weights", {}),
             "arrays": members,

@@ -1,0 +1,55 @@
+"""What became of a saved state."""
+
+import dataclasses
+
+_MOST_LINES = 20
+
+
+@dataclasses.dataclass
+class LoadReport:
+    """What became of each part of a saved state.
+
+    Every entry is a line of text that names the variable, the slot, shape and dtype.
+
+    Attributes:
+      loaded: what was taken over; of an optimizer that had no slots yet, their start.
+      missing: what this optimizer has and the saved state has not; it stays as it is,
+        but an average starts from the current weights.
+      unexpected: what the saved state has and this optimizer has not; left out.
+      mismatched: what has another shape, or was saved by another class or for another
+        kind of learning rate. Left out, except for slots of another class that fit and
+        are the same quantity; see `Optimizer.slot_meanings`.
+      cast: what was converted to another floating-point dtype.
+      kept: hyperparameters that were kept as they are, on request.
+      waiting: whether the state waits for `build`; the lists are empty then.
+    """
+
+    loaded: list[str] = dataclasses.field(default_factory=list)
+    missing: list[str] = dataclasses.field(default_factory=list)
+    unexpected: list[str] = dataclasses.field(default_factory=list)
+    mismatched: list[str] = dataclasses.field(default_factory=list)
+    cast: list[str] = dataclasses.field(default_factory=list)
+    kept: list[str] = dataclasses.field(default_factory=list)
+    waiting: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether the saved state is exactly what this optimizer keeps."""
+        return not (self.missing or self.unexpected or self.mismatched or self.cast)
+
+    def differences(self) -> str:
+        """Returns the differences as lines of text."""
+        titles = {
+            "mismatched": "different",
+            "missing": "here, but not in the saved state",
+            "unexpected": "in the saved state, but not here",
+            "cast": "of another dtype",
+        }
+        lines = []
+        for kind, title in titles.items():
+            found = getattr(self, kind)
+            lines += [f"  {title}:"] * bool(found)
+            lines += [f"    {line}" for line in found[:_MOST_LINES]]
+            if len(found) > _MOST_LINES:
+                lines.append(f"    ... and {len(found) - _MOST_LINES} more")
+        return "\n".join(lines)

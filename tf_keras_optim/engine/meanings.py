@@ -1,0 +1,110 @@
+"""What slots mean: whether a slot of another algorithm may stand for one's own.
+
+Slots of one name need not be one quantity: what is a mean of gradients in one algorithm is the
+last step in another. So a slot has a meaning, a text that its algorithm declares, and a slot
+that another class has saved is taken over where the texts are equal.
+"""
+
+from collections.abc import Iterator, Mapping, Set
+from typing import Any
+
+from tf_keras_optim.engine.algorithm import Algorithm
+
+_OF_EVERY_CLASS = frozenset({"average", "gradient_accumulator", "master"})
+_SCALE = "_scale"  # ends the name of what belongs to a slot in 8 bits
+
+
+def of_class(cls: type[Algorithm], slot: str) -> str:
+    """Returns what a slot of a class means.
+
+    That is what the class, or the nearest class above it, declares. Where none does, the
+    slot is the one of that name in the topmost algorithm among them, and no other.
+    """
+    for owner in cls.__mro__:
+        declared = vars(owner).get("slot_meanings", {})
+        if slot in declared:
+            return str(declared[slot])
+    algorithms = [c for c in cls.__mro__ if issubclass(c, Algorithm) and c._has_algorithm()]
+    return f"{(algorithms or [cls])[-1].__name__}.{slot}"
+
+
+def of(optimizer: Any) -> dict[str, str]:
+    """Returns what an optimizer's slots mean, by their names in its state."""
+    store = optimizer._store
+    names = {slot.name for slot in optimizer.step_slots}
+    scales: set[str] = set()
+    for entry in store.tracked:
+        names |= entry.slots.keys()
+        scales |= entry.scales.keys()
+    own = {id(variable) for variable in store.extra}
+    names |= {name for name, variable in store.named.items() if id(variable) in own}
+    names |= {slot for _, slot in store.owners.values()}
+    found = {name: of_class(type(optimizer), name) for name in sorted(names)}
+    return found | {name + _SCALE: found[name] for name in sorted(scales)}
+
+
+def refused(optimizer: Any, state: Mapping[str, Any], kept: Set[str]) -> dict[str, str]:
+    """Returns which slots of a saved state are something else than those here.
+
+    Args:
+      optimizer: a built optimizer.
+      state: a state dict; its arrays are not looked at.
+      kept: the names of what the optimizer keeps beside model variables.
+
+    Returns:
+      By the names of such slots a text that says why they cannot be taken over.
+    """
+    class_name = state.get("class_name")
+    if class_name == type(optimizer).__name__:
+        return {}
+    here = of(optimizer)
+    slots = {n for names in state["variables"].values() for n in names} - _OF_EVERY_CLASS
+    others = {n for section in ("scalars", "extra") for n in state.get(section) or ()}
+    if class_name is None and slots == kept - _OF_EVERY_CLASS:
+        return {}
+    saved = _of_state(state, slots, slots | (others & here.keys()))
+    return {
+        name: f"saved by {class_name!r} as {saved[name] or 'unknown'!r}, here {meaning!r}"
+        for name, meaning in here.items()
+        if name in saved and saved[name] != meaning
+    }
+
+
+def _of_state(
+    state: Mapping[str, Any], slots: Set[str], names: Set[str]
+) -> dict[str, str | None]:
+    """Returns what saved slots mean, `None` where it cannot be told.
+
+    Earlier versions say at most by which class a state was made. Where even that is not said,
+    it is what all classes agree upon that declare such slots.
+    """
+    class_name, told = state.get("class_name"), state.get("meanings") or {}
+    if class_name is None:
+        plain = {_base(name, slots) for name in slots}
+        classes = [cls for cls in _known(Algorithm) if plain <= _declared(cls)]
+    else:
+        classes = [cls for cls in _known(Algorithm) if cls.__name__ == class_name]
+    found: dict[str, str | None] = {}
+    for name in names:
+        base = _base(name, names)
+        possible = {of_class(cls, base) for cls in classes}
+        unknown = None if class_name is None else f"{class_name}.{base}"
+        found[name] = possible.pop() if len(possible) == 1 else unknown
+    return found | {name: text for name, text in told.items() if name in names}
+
+
+def _base(name: str, names: Set[str]) -> str:
+    """Returns the name of the slot that the scales of its blocks belong to."""
+    base = name.removesuffix(_SCALE)
+    return base if base in names else name
+
+
+def _declared(cls: type[Algorithm]) -> set[str]:
+    return {name for owner in cls.__mro__ for name in vars(owner).get("slot_meanings", {})}
+
+
+def _known(cls: type[Algorithm]) -> Iterator[type[Algorithm]]:
+    for one in cls.__subclasses__():
+        if one._has_algorithm():
+            yield one
+        yield from _known(one)
