@@ -6,7 +6,15 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, patterns, products, quantization, starts, unused
+from tf_keras_optim.engine import (
+    distribution,
+    masters,
+    patterns,
+    products,
+    quantization,
+    starts,
+    unused,
+)
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.options import EIGHT_BIT, CommonOptions
 from tf_keras_optim.engine.recent import Recent
@@ -159,7 +167,7 @@ class Building(CommonOptions, Views, State, Tracking):
         self._check_patterns()
         for entry in self._store.tracked:
             self._slot_dtypes(entry)
-            if entry.master is not None and not self._wants_master(entry):
+            if entry.master is not None and not masters.are_wanted(self, entry):
                 raise ValueError(
                     f"{self._title()}: variable {entry.path!r} has a master copy already. "
                     "Create a new optimizer for one without."
@@ -246,19 +254,12 @@ class Building(CommonOptions, Views, State, Tracking):
             )
         return dtypes
 
-    def _wants_master(self, entry: Tracked) -> bool:
-        narrow = entry.variable.dtype.size < entry.dtype.size
-        wanted = bool(self.master_weights) and not self.stochastic_rounding and self._is_pure()
-        return narrow and wanted
-
     def _make_master(self, entry: Tracked) -> None:
         """Makes the master copy of a narrow variable, and says what is rounded by chance."""
         native = entry.variable
         narrow = native.dtype.size < entry.dtype.size
-        if self._wants_master(entry) and entry.master is None:
-            entry.master = self._make_for(
-                entry, "master", lambda: tf.cast(native.read_value(), entry.dtype), reads=True
-            )
+        if masters.are_wanted(self, entry) and entry.master is None:
+            entry.master = masters.make(self, entry)
         slots_round = any(slot.dtype.size < 4 for slot in entry.slots.values())
         entry.rounds = slots_round or (narrow and self.stochastic_rounding)
 
@@ -278,7 +279,12 @@ class Building(CommonOptions, Views, State, Tracking):
             self._publish(slot.name, variable)
 
     def _make_for(
-        self, entry: Tracked, name: str, start: Callable, reads: bool = False
+        self,
+        entry: Tracked,
+        name: str,
+        start: Callable,
+        reads: bool = False,
+        known: tf.Variable | None = None,
     ) -> tf.Variable:
         """Makes and publishes a state variable that belongs to a model variable.
 
@@ -287,12 +293,16 @@ class Building(CommonOptions, Views, State, Tracking):
           name: what the quantity is called.
           start: gives its first value.
           reads: whether that is the model variable's value.
+          known: the variable itself, where another optimizer has made it.
         """
         flat = f"{entry.path.replace('/', '_')}_{name}"
         waits = reads and not starts.has_value(entry.variable)
         shape = entry.variable.shape
         first = (lambda: tf.zeros(shape, entry.dtype)) if waits else start
-        variable = self._make(flat, first, beside=entry.variable, kind=name)
+        variable = known
+        if variable is None:
+            variable = self._make(flat, first, beside=entry.variable, kind=name)
+        self._store.starts[id(variable)] = start
         if waits:
             self._await(variable, entry.variable, start, required=False)
         self._publish(f"{entry.path}/{name}", variable, flat, is_slot=True)

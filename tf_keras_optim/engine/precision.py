@@ -88,8 +88,12 @@ def widest(value: tf.Tensor, master: tf.Tensor | None, dtype: tf.DType) -> tf.Te
     """
     if master is None:
         return tf.cast(value, dtype)
-    # Bits, as some releases of XLA compare narrow floats without rounding them first.
-    same = tf.equal(
-        tf.bitcast(tf.cast(master, value.dtype), tf.uint16), tf.bitcast(value, tf.uint16)
-    )
+    same = rounds_to(master, value)
     return tf.where(same, tf.cast(master, dtype), tf.cast(value, dtype))
+
+
+def rounds_to(master: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """Says for each element whether a master copy rounds to a narrow variable's value."""
+    # Bits, as some releases of XLA compare narrow floats without rounding them first.
+    rounded = tf.cast(master, value.dtype)
+    return tf.equal(tf.bitcast(rounded, tf.uint16), tf.bitcast(value, tf.uint16))
