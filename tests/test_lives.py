@@ -41,7 +41,7 @@ def test_every_value_of_every_field_is_drawn():
     saves = {
         n for n, f in files.FORMATS.items() if (3 if settings.IS_KERAS_3 else 2) in f.keras
     }
-    events = set(models.EVENTS) - {"head"} - (set() if settings.IS_KERAS_3 else {"lora"})
+    events = set(models.EVENTS) - (set() if settings.IS_KERAS_3 else {"lora"})
     callbacks = {"none", "scheduler", "plateau"} | ({"swap"} if settings.IS_KERAS_3 else set())
     assert values("optimizer") == set(settings.VARIANTS)
     assert values("model") == set(models.MODELS)

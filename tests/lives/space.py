@@ -198,10 +198,6 @@ _EMPTY = [
 # What belongs to one event or policy.
 _OTHER_READERS = [
     (
-        lambda life: life.event == "head",
-        "not yet: what fits is to be taken, but all of the optimizer's state starts fresh",
-    ),
-    (
         lambda life: (
             life.load_policy != "same"
             and "mixed_float16" in (life.policy, life.load_policy)
@@ -378,6 +374,12 @@ _KERAS = [
     (
         lambda life: life.wrapper == "keras" and life.policy != "mixed_float16",
         "compile wraps under mixed_float16",
+    ),
+    (
+        lambda life: (
+            life.wrapper == "keras" and life.loop == "minimize" and settings.IS_KERAS_3
+        ),
+        "Keras 3's own wrapper has no minimize",
     ),
     (
         lambda life: life.wrapper == "none" and life.policy == "mixed_float16",

@@ -64,6 +64,8 @@ def straight(life, directory, peer=False):
             models.build(life, model)
     kept = chosen.save(model, str(directory)) if chosen.save else None
     if life.event == "head":
+        with training.scope(life):
+            model.optimizer.build(model.trainable_variables)
         return kept, _body(snapshot(model))
     if life.event in models.UNCOMPILED:
         training.compile_model(life, model, model.optimizer)

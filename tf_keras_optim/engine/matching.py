@@ -40,11 +40,13 @@ class Here:
       path: its name.
       shape: its shape.
       value: returns its value, `None` where it has none yet.
+      own: the name that Keras gave it, which others may have too; by default the path.
     """
 
     path: str
     shape: tuple[int, ...]
     value: Callable[[], np.ndarray | None]
+    own: str | None = None
 
 
 @dataclasses.dataclass
@@ -55,11 +57,13 @@ class Match:
       paths: saved paths and the path here, `None` where there is none.
       doubts: lines of text, where the values of the weights speak against it.
       is_sure: whether every variable of one side was found on the other.
+      is_guess: whether every one was found, but by names that repeat.
     """
 
     paths: dict[str, str | None]
     doubts: list[str] = dataclasses.field(default_factory=list)
     is_sure: bool = True
+    is_guess: bool = False
 
 
 def match(saved: Sequence[Saved], here: Sequence[Here], compare_values: bool = True) -> Match:
@@ -78,23 +82,27 @@ def match(saved: Sequence[Saved], here: Sequence[Here], compare_values: bool = T
     pairs = _by_path(saved, here)
     if pairs is not None and len(saved) == len(here) and _keeps_order(pairs):
         return Match(_paths(pairs, saved, here))
+    repeat = pairs is not None and _may_be_others(saved, here)
+    if pairs is not None and len(saved) == len(here):
+        pairs = _by_place(pairs, saved, here)
     if pairs is None:
         pairs = _by_end_of_path(saved, here)
     if pairs is None:
         pairs = _in_order(saved, here)
     values = _Values(saved, here) if compare_values else None
     if pairs is not None and values is None:
-        return Match(_paths(pairs, saved, here))
+        return Match(_paths(pairs, saved, here), is_sure=not repeat, is_guess=repeat)
     doubts = values.doubts(pairs) if pairs is not None and values is not None else []
-    if values is not None and (pairs is None or doubts):
+    if values is not None and (pairs is None or doubts or repeat):
         by_value = values.pairs()
         if by_value is not None:
             return Match(_paths(by_value, saved, here))
     if pairs is None:
-        known = {variable.path for variable in here}
-        paths = {s.path: s.path if s.path in known else None for s in saved}
-        return Match(paths, is_sure=False)
-    return Match(_paths(pairs, saved, here), doubts)
+        pairs = _in_part(saved, here, {} if values is None else values.told())
+        return Match(_paths(pairs, saved, here), is_sure=False)
+    told = {} if values is None else values.told()
+    guess = repeat and not (told and all(pairs.get(i) == j for i, j in told.items()))
+    return Match(_paths(pairs, saved, here), doubts, is_sure=not guess, is_guess=guess)
 
 
 def _paths(pairs: Pairs, saved: Sequence[Saved], here: Sequence[Here]) -> dict[str, str | None]:
@@ -122,6 +130,40 @@ def _by_path(saved: Sequence[Saved], here: Sequence[Here]) -> Pairs | None:
     places = {variable.path: j for j, variable in enumerate(here)}
     pairs = {i: places[s.path] for i, s in enumerate(saved) if s.path in places}
     return _whole(pairs, saved, here)
+
+
+def _repeating(here: Sequence[Here]) -> list[list[int]]:
+    """Returns the places of variables to which Keras gave one name, for each such name."""
+    groups: dict[str, list[int]] = {}
+    for j, variable in enumerate(here):
+        groups.setdefault(variable.own or variable.path, []).append(j)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _by_place(pairs: Pairs, saved: Sequence[Saved], here: Sequence[Here]) -> Pairs:
+    """Returns pairs in which variables of one name stand in order.
+
+    The numbers behind such names say only which was known first.
+    """
+    back = {j: i for i, j in pairs.items()}
+    ordered = dict(pairs)
+    for group in _repeating(here):
+        ordered |= zip(sorted(back[j] for j in group), group)
+    return _whole(ordered, saved, here) or pairs
+
+
+def _may_be_others(saved: Sequence[Saved], here: Sequence[Here]) -> bool:
+    """Whether more variables of a name that repeats were saved than are here, or fewer."""
+    if len(saved) == len(here):
+        return False
+    repeating = {_without_number(here[j].path) for group in _repeating(here) for j in group}
+    counts = []
+    for side in (saved, here):
+        stems = [_without_number(v.path) for v in side]
+        # Names of no layer are those of layers that Keras 2 has built from a file.
+        counts.append({s: stems.count(s) for s in stems if s in repeating or "/" not in s})
+    one, other = counts
+    return any(one[s] != other[s] for s in one.keys() & other.keys())
 
 
 def _by_end_of_path(saved: Sequence[Saved], here: Sequence[Here]) -> Pairs | None:
@@ -158,8 +200,39 @@ def _in_order(saved: Sequence[Saved], here: Sequence[Here]) -> Pairs | None:
     # Names that are here too, but elsewhere, must have come about by other numbers.
     known = {variable.path for variable in here}
     moved = [(saved[i].path, here[j].path) for i, j in pairs.items()]
+    moved = [(one, other) for one, other in moved if one != other]
     numbered = all(_unnumbered(one) == _unnumbered(other) for one, other in moved)
     return pairs if numbered or not any(one in known for one, _ in moved) else None
+
+
+def _in_part(saved: Sequence[Saved], here: Sequence[Here], told: Pairs) -> Pairs:
+    """Pairs what fits where others have another shape, or are on one side only.
+
+    Args:
+      saved: the saved variables.
+      here: the variables here.
+      told: pairs that are known by the values of the weights.
+    """
+    places = {variable.path: j for j, variable in enumerate(here)}
+    by_path = {
+        i: places[s.path]
+        for i, s in enumerate(saved)
+        if s.path in places and _fits(s, here[places[s.path]])
+    }
+    same_names = all(saved[i].path == here[j].path for i, j in told.items())
+    pairs = told | by_path if same_names else dict(told)
+    layers = {_layer(saved[i].path): _layer(here[j].path) for i, j in told.items()}
+    for i, variable in enumerate(saved):  # biases, say, that have no value of their own yet
+        layer, _, name = variable.path.rpartition("/")
+        j = places.get(f"{layers.get(layer)}/{name}", -1) if layer else -1
+        if j >= 0 and i not in pairs and j not in pairs.values() and _fits(variable, here[j]):
+            pairs[i] = j
+    if pairs or len(saved) != len(here):
+        return pairs
+    ends = [[_unnumbered(v.path)[-1] for v in side] for side in (saved, here)]
+    if ends[0] != ends[1]:
+        return {}
+    return {i: i for i in range(len(saved)) if _fits(saved[i], here[i])}
 
 
 def _without_number(name: str) -> str:
@@ -229,6 +302,13 @@ class _Values:
                     f"names and order say {self._here[j].path}"
                 )
         return lines
+
+    def told(self) -> Pairs:
+        """Returns the pairs of equal weights that no initializer makes twice."""
+        found = [self._candidates(saved) for saved in self._saved]
+        pairs = {i: equal[0] for i, equal in enumerate(found) if len(equal) == 1}
+        taken = list(pairs.values())
+        return {i: j for i, j in pairs.items() if taken.count(j) == 1 and j in self._telling}
 
     def pairs(self) -> Pairs | None:
         """Returns the pairs of equal weights, if every one of one side has one of its own."""

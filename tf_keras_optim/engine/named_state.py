@@ -12,6 +12,7 @@ from tf_keras_optim.engine import matching, meanings, partial, products, starts
 from tf_keras_optim.engine.fingerprints import fingerprint, is_fingerprint
 from tf_keras_optim.engine.load_report import LoadReport
 from tf_keras_optim.engine.saved_arrays import kept
+from tf_keras_optim.engine.store import path_of
 
 FORMAT = "tf_keras_optim.state"
 VERSION = 1
@@ -163,7 +164,7 @@ class Plan:
     @property
     def differs_in_variables_only(self) -> bool:
         """Whether one side has model variables that the other has not, and all else fits."""
-        fits = self.apart.is_all and self.apart.is_sure
+        fits = self.apart.is_all and (self.apart.is_sure or self.apart.is_guess)
         return fits and not (self.report.mismatched or self.report.cast)
 
 
@@ -345,6 +346,7 @@ def _matched_paths(
                 entry.path,
                 tuple(entry.variable.shape),
                 functools.partial(starts.value_of, entry.variable),
+                path_of(entry.public),
             )
             for entry in entries
         ],

@@ -19,12 +19,14 @@ class Apart:
       gone: saved paths that are not here: frozen since, say.
       is_all: whether nothing else is missing or left over.
       is_sure: whether it is known which variables are which.
+      is_guess: whether names that repeat are all that says so.
     """
 
     new: tuple[str, ...]
     gone: tuple[str, ...]
     is_all: bool
     is_sure: bool
+    is_guess: bool
 
 
 def apart(
@@ -50,6 +52,7 @@ def apart(
         tuple(dict.fromkeys(key[1] for key in surplus if of_gone(key))),
         all(map(of_new, missing)) and all(map(of_gone, surplus)),
         found.is_sure,
+        found.is_guess,
     )
 
 

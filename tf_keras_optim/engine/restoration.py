@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, matching, meanings, named_state, starts
-from tf_keras_optim.engine.store import Tracked
+from tf_keras_optim.engine.store import Tracked, path_of
 
 MARK = "#"  # begins the name of a slot's edge: no variable's name can
 NAMES = "names"  # the optimizer's own attribute in a checkpoint
@@ -161,11 +161,13 @@ class Restoration:
         """Returns the saved place of each path here."""
         values = self._values()
         here = [
-            matching.Here(entry.path, tuple(entry.variable.shape), values(entry))
+            matching.Here(
+                entry.path, tuple(entry.variable.shape), values(entry), path_of(entry.public)
+            )
             for entry in entries
         ]
         found = matching.match(self._saved, here)
-        if found.doubts or not found.is_sure:
+        if found.doubts or not (found.is_sure or found.is_guess):
             saved = [
                 f"{s.path} {tuple((s.weight or {}).get('shape', ()))}" for s in self._saved
             ]

@@ -12,18 +12,19 @@ from tf_keras_optim.engine import (
     meanings,
     named_state,
     partial,
-    saved_arrays,
     scalar_checks,
+    skipping,
 )
 from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.named_state import LoadReport
+from tf_keras_optim.engine.numbered import Numbered
 from tf_keras_optim.engine.waiting import Waiting
 
 _MULTIPLIER = layout.MULTIPLIER
 _LEARNING_RATE = "learning_rate"
 
 
-class State:
+class State(Numbered):
     """The part of an optimizer that hands its state out and takes it in.
 
     State that arrives before the slots exist waits until `build` has made them, save for
@@ -35,17 +36,6 @@ class State:
     _is_settled: bool
     _restore_slots: Callable[[], bool]
     built: bool
-
-    def _state_variables(self) -> list[tf.Variable]:
-        raise NotImplementedError
-
-    def _named_state(self) -> dict[str, tf.Variable]:
-        """Returns state that has no place in Keras' positional layout, by name."""
-        raise NotImplementedError
-
-    def _positional_state(self) -> list[tf.Variable]:
-        named = {id(variable) for variable in self._named_state().values()}
-        return [v for v in self._state_variables() if id(v) not in named]
 
     def get_weights(self) -> list[np.ndarray]:
         """Returns the state as NumPy arrays, in the order of `variables`."""
@@ -172,13 +162,18 @@ class State:
             self._let_wait(given)
             return LoadReport(waiting=True)
         plan = named_state.plan(self, given.state, **given.options)
+        if patient and given.skips and not given.accepts(plan):
+            # What fits is told by the weights, which may come after the optimizer.
+            self._let_wait(given)
+            return LoadReport(waiting=True)
         if patient and not given.accepts(plan):
             # Keras may load the optimizer before the weights that tell who is who.
             later = named_state.plan(self, given.state, compare_values=False, **given.options)
             if given.accepts(later) or (given.lenient and not later.apart.is_sure):
                 self._let_wait(given)
                 return LoadReport(waiting=True)
-        if strict and not given.accepts(plan):
+        fits = not strict or given.accepts(plan, guessed=not patient)
+        if not (fits or given.skips):
             raise ValueError(
                 f"{self._title()}: the saved state does not fit; nothing was changed.\n"
                 f"{plan.report.differences()}\n"
@@ -190,7 +185,9 @@ class State:
         # Scalars that were set at once may have been changed since: by a callback, say.
         done = {id(variable) for variable, _ in given.before}
         self._set([(v, value) for v, value in plan.assignments if id(v) not in done])
-        if strict and not plan.report.fits:
+        if not fits:
+            skipping.warn(self._title(), plan.report.differences())
+        elif strict and not plan.report.fits:
             partial.tell(self._title(), plan.apart)
         return plan.report
 
@@ -276,38 +273,9 @@ class State:
             self._load_numbered(values)
             return
         state = layout.to_state(values, notes)
-        self._take(Waiting(values, notes, state, lenient=True), patient=True)
-
-    def _load_numbered(self, values: layout.Values) -> None:
-        """Loads arrays that nothing is known about but their numbers."""
-        named = self._named_state()
-        factor = values.get(_MULTIPLIER, np.float32(1.0))
-        scalar_checks.check(self, {_MULTIPLIER: factor})
-        if _MULTIPLIER not in named and factor != 1.0:
-            raise ValueError(
-                f"{self._title()} follows no schedule, but the saved one did, with the factor "
-                f"`{_MULTIPLIER}` = {factor} on it. Create the optimizer with that schedule."
-            )
-        given = Waiting(values=values)
-        scalars = 2 if self._rate_is_state else 1  # type: ignore[attr-defined]
-        if self.built and given.size == scalars and not np.any(np.asarray(values["0"])):
-            self.reset_state()  # it was saved before it had slots
-            self._assign(
-                [values[str(i)] for i in range(scalars)],
-                "saved",
-                self._positional_state()[:scalars],
-            )
-        elif self.built or given.size == len(self._positional_state()):
-            self._assign_numbered(given)
-        else:
-            self._let_wait(given)
-        by_name = {_MULTIPLIER: factor} | values
-        self._set([(v, np.asarray(by_name[n])) for n, v in named.items() if n in by_name])
-
-    def _assign_numbered(self, given: Waiting) -> None:
-        assert given.values is not None
-        arrays = [given.values[str(i)] for i in range(given.size)]
-        self._assign(arrays, "saved", self._positional_state())
+        skips = skipping.mismatches_are_skipped()
+        given = Waiting(values, notes, state, lenient=True, skips=skips)
+        self._take(given, patient=True)
 
     # State that came before the slots.
 
@@ -359,38 +327,3 @@ class State:
             except ValueError:
                 self._set(waiting.before)
                 raise
-
-    def _assign(
-        self, values: Sequence[np.ndarray], kind: str, variables: Sequence[tf.Variable]
-    ) -> None:
-        if len(values) != len(variables):
-            names = ", ".join(self._state_name(variable) for variable in variables)
-            raise ValueError(
-                f"{self._title()} has {len(variables)} state variables, but "
-                f"{len(values)} arrays were {kind}. Expected one for each of: {names}. "
-                "The optimizer's options and trainable variables must be those of the "
-                "saved one."
-            )
-        for variable, value in zip(variables, values):
-            if tuple(variable.shape) != tuple(value.shape):
-                raise ValueError(
-                    f"{self._title()}: state variable {self._state_name(variable)!r} has "
-                    f"shape {tuple(variable.shape)}, but the {kind} array has shape "
-                    f"{tuple(value.shape)}. The optimizer's options and trainable "
-                    "variables must be those of the saved one."
-                )
-        keys = {id(v): key for key, v in named_state.collect(self).items()}
-        named = [(keys[id(v)], value) for v, value in zip(variables, values) if id(v) in keys]
-        scalar_checks.check(self, {key[1]: v for key, v in named if key[0] == "scalars"})
-        dtypes = [variable.dtype.as_numpy_dtype for variable in variables]
-        arrays = [saved_arrays.named(a, dtype) for a, dtype in zip(values, dtypes)]
-        self._set([(v, a.astype(dtype)) for v, a, dtype in zip(variables, arrays, dtypes)])
-
-    def _state_name(self, variable: tf.Variable) -> str:
-        for name, candidate in self._store.named.items():  # type: ignore[attr-defined]
-            if candidate is variable:
-                return name
-        return variable.name
-
-    def _title(self) -> str:
-        return f"{type(self).__name__} {self.name!r}"  # type: ignore[attr-defined]

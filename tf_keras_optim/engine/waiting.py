@@ -20,6 +20,7 @@ class Waiting:
       state: the state dict, `None` if nothing is known about them.
       options: further arguments for `plan`.
       lenient: whether model variables may be missing or left over, as in Keras' own files.
+      skips: whether what does not fit is left out, with a warning.
       before: scalars that were set at once, with the values they had.
     """
 
@@ -28,6 +29,7 @@ class Waiting:
     state: Mapping[str, Any] | None = None
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     lenient: bool = False
+    skips: bool = False
     before: list[tuple[tf.Variable, np.ndarray]] = dataclasses.field(default_factory=list)
 
     @property
@@ -42,6 +44,14 @@ class Waiting:
         """Whether it was saved by name, without a learning rate."""
         return self.state is not None and "learning_rate" not in self.state["scalars"]
 
-    def accepts(self, plan: named_state.Plan) -> bool:
-        """Says whether the state fits an optimizer well enough."""
-        return plan.report.fits or (self.lenient and plan.differs_in_variables_only)
+    def accepts(self, plan: named_state.Plan, guessed: bool = False) -> bool:
+        """Says whether the state fits an optimizer well enough.
+
+        Args:
+          plan: what would be assigned.
+          guessed: whether names may decide that variables of other layers have too.
+        """
+        if plan.report.fits:
+            return True
+        known = guessed or not plan.apart.is_guess
+        return self.lenient and known and plan.differs_in_variables_only

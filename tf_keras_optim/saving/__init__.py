@@ -1,6 +1,7 @@
 """Files with an optimizer's state, written whole or not at all, and checked when read."""
 
-import tf_keras_optim.saving.directories  # noqa: F401  (Keras 2 restores optimizers then)
+import tf_keras_optim.saving.directories
+import tf_keras_optim.saving.skipped  # noqa: F401  (Keras says when it skips what differs)
 from tf_keras_optim.saving.export import export_training
 from tf_keras_optim.saving.exported import ExportedModel, load_training
 from tf_keras_optim.saving.keras_files import (
