@@ -426,7 +426,6 @@ def test_install_makes_the_automatic_wrapper_ours(half_precision):
             lambda: LossScaleOptimizer(keras.optimizers.SGD()),
             "must be an optimizer of tf_k",
         ),
-        (lambda: LossScaleOptimizer(tko.SGD(loss_scale_factor=2.0)), "`loss_scale_factor`=2.0"),
         (lambda: LossScaleOptimizer(tko.SGD(skip_nonfinite=True)), "`skip_nonfinite`=True"),
         (lambda: LossScaleOptimizer(tko.SGD(), initial_scale=0.0), "`initial_scale` must be"),
         (
@@ -440,6 +439,18 @@ def test_install_makes_the_automatic_wrapper_ours(half_precision):
 def test_mistakes_are_named(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+def test_a_factor_of_the_inner_optimizer_is_out_of_use():
+    weight = tf.Variable([1.0, 2.0])
+    with pytest.warns(UserWarning, match="`loss_scale_factor`=100.0, which is out of use"):
+        optimizer = LossScaleOptimizer(tko.SGD(0.5, loss_scale_factor=100.0), initial_scale=4.0)
+    assert float(optimizer.scale_loss(tf.constant(1.0))) == 4.0
+    (gradient,) = optimizer.get_unscaled_gradients([tf.constant([4.0, 8.0])])
+    optimizer.apply_gradients([(gradient, weight)])
+    np.testing.assert_array_equal(weight.numpy(), [0.5, 1.0])
+    again = LossScaleOptimizer.from_config(optimizer.get_config())
+    assert again.inner_optimizer.loss_scale_factor is None
 
 
 def test_files_of_keras_own_wrapper_are_read(tmp_path, half_precision):

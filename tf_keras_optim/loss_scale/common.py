@@ -1,6 +1,7 @@
 """What LossScaleOptimizer is under both Keras generations."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -49,8 +50,8 @@ State: the scale and three counters, with the state of the inner optimizer.
 
 Raises:
   TypeError: `inner_optimizer` is none of this package, or is wrapped already.
-  ValueError: an argument is out of range, or the inner optimizer has a
-    `loss_scale_factor`.
+  ValueError: an argument is out of range, or the inner optimizer has
+    `skip_nonfinite`.
 
 Example:
   >>> weight = tf.Variable(1.0)
@@ -146,7 +147,7 @@ class LossScaling(naming.Described, Arguments):
 
         Raises:
           TypeError: it is none of this package.
-          ValueError: it has a `loss_scale_factor`.
+          ValueError: it has `skip_nonfinite`.
         """
         if not isinstance(inner, Optimizer):
             raise TypeError(
@@ -155,15 +156,19 @@ class LossScaling(naming.Described, Arguments):
                 "Keras' own optimizers use Keras' own LossScaleOptimizer."
             )
         scaled = inner._guard is not None and inner._guard.scale is not None
-        given = [
-            name for name in ("loss_scale_factor", "skip_nonfinite") if getattr(inner, name)
-        ]
-        if given and not scaled:
+        if inner.skip_nonfinite and not scaled:
             raise ValueError(
-                f"LossScaleOptimizer: {inner._title()} has `{given[0]}`="
-                f"{getattr(inner, given[0])!r}, which this wrapper takes over. Create the "
-                "inner optimizer without it."
+                f"LossScaleOptimizer: {inner._title()} has `skip_nonfinite`=True, which this "
+                "wrapper takes over. Create the inner optimizer without it."
             )
+        if inner.loss_scale_factor:
+            warnings.warn(
+                f"LossScaleOptimizer: {inner._title()} has `loss_scale_factor`="
+                f"{inner.loss_scale_factor!r}, which is out of use now, as in Keras: this "
+                "wrapper scales the loss. Create the inner optimizer without it.",
+                stacklevel=3,
+            )
+            inner.loss_scale_factor = None
         for name, value in arguments.items():
             setattr(self, name, value)
         inner._guard_steps(self._policy())
