@@ -572,6 +572,14 @@ def test_a_model_file_brings_the_codes_back(tmp_path):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
+def numbers(slots, name):
+    """A slot's values, whatever they are kept in."""
+    scale = slots.get(f"{name}_scale")
+    if scale is None:
+        return slots[name]
+    return quantization.decoded(tf.constant(slots[name]), tf.constant(scale)).numpy()
+
+
 @pytest.mark.parametrize("narrow_first", [True, False])
 def test_codes_are_not_taken_for_numbers(narrow_first):
     source, target = adam(), tko.Adam(0.01)
@@ -580,7 +588,7 @@ def test_codes_are_not_taken_for_numbers(narrow_first):
     variables = train(source)
     target.build(variables)
     before = target.state_dict()
-    with pytest.raises(ValueError, match=r"(?s)saved.*w0 momentum.*w0 momentum_scale"):
+    with pytest.raises(ValueError, match=r"(?s)dtype.*saved.*w0 momentum.*w0 velocity"):
         target.load_state_dict(source.state_dict())
     assert_equal(target.state_dict(), before)
     with pytest.raises(ValueError, match=r"state variables|does not fit"):
@@ -589,8 +597,10 @@ def test_codes_are_not_taken_for_numbers(narrow_first):
         target.load_own_variables(store)
     assert_equal(target.state_dict(), before)
     report = target.load_state_dict(source.state_dict(), strict=False)
-    assert len(report.mismatched) == 2
+    assert len(report.cast) == 2
+    assert not (report.mismatched or report.missing or report.unexpected)
     after, saved = target.state_dict()["variables"], source.state_dict()["variables"]
     for slot in ("momentum", "velocity"):
-        np.testing.assert_array_equal(after["w0"][slot], before["variables"]["w0"][slot])
+        found, given = (numbers(slots["w0"], slot) for slots in (after, saved))
+        assert np.linalg.norm(found - given) <= 0.05 * np.linalg.norm(given)
         np.testing.assert_array_equal(after["w1"][slot], saved["w1"][slot])

@@ -67,7 +67,8 @@ def fresh(optimizer):
 
 
 def slots(optimizer):
-    return optimizer.state_dict()["variables"]["w"]
+    kept = optimizer.state_dict()["variables"]["w"]
+    return {name: v for name, v in kept.items() if name.split("/")[0] != "begun_at_update"}
 
 
 def without(state, *keys):

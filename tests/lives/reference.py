@@ -10,8 +10,6 @@ import tensorflow as tf
 from tests.lives import models, settings, training
 
 keras = tf.keras
-_LATE = ("unfreeze", "thaw_uncompiled", "lora")
-_COUNTING = ("Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Adafactor")
 _HALF = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
 
 
@@ -22,8 +20,6 @@ def reason_against(life):
         return f"{narrow.pop()} rounds, some of it by chance"
     if life.optimizer in ("Lion",) and life.policy in _HALF:
         return "a sign may change with the last bit of a gradient of 16 bits"
-    if life.event in _LATE and life.optimizer in _COUNTING and life.epochs[0] + life.epochs[1]:
-        return "bias corrections of variables that come late count the updates before, too"
     if life.event == "accumulation" and life.epochs[0]:
         return "updates are derived from calls, so they jump where the number of calls changes"
     if life.wrapper == "keras":

@@ -1,5 +1,6 @@
 """The way back: an optimizer of the running Keras from one of this package."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,14 @@ def _refuse_lost_state(optimizer: Any, state: dict, title: str) -> None:
             "no place in Keras. Set it to 1 and give it a schedule with the factor in it."
         )
     for entry in optimizer._store.tracked:
+        if entry.begun is not None and int(entry.begun.numpy()):
+            warnings.warn(
+                f"{title}: the slots of variable {entry.path!r} began at update "
+                f"{int(entry.begun.numpy())}, and its bias corrections count from there. "
+                f"{keras.__name__} counts all updates for every variable, so its next steps "
+                "are others until these corrections have faded.",
+                stacklevel=4,
+            )
         if entry.scales:
             raise ValueError(
                 f"{title}: the slots {', '.join(entry.scales)} of variable {entry.path!r} are "

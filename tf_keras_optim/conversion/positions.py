@@ -76,12 +76,13 @@ def layout_of(optimizer: Any, generation: int, with_rate: bool) -> Layout:
         layout.add(RATE, ())
     store = optimizer._store
     keys = {id(v): key for key, v in named_state.collect(optimizer).items()}
-    masters = {id(entry.master) for entry in store.tracked}
+    apart = {id(entry.master) for entry in store.tracked}
+    apart |= {id(v) for v in store.late().values()}
     own = {id(v) for entry in store.tracked for v in entry.slots.values()}
     plain = [
         v
         for v in store.state()
-        if id(v) not in masters and not (isinstance(optimizer, Adafactor) and id(v) in own)
+        if id(v) not in apart and not (isinstance(optimizer, Adafactor) and id(v) in own)
     ]
     guard = {id(v) for v in store.guard.values()}
     steps = {id(v) for v in store.step_slots.values()}

@@ -30,6 +30,9 @@ class Algorithm:
         """Whether the class says how variables are updated."""
         return cls.update is not Algorithm.update
 
+    counts_updates: ClassVar[bool] = True
+    """Whether `prepare` or `update` uses `scalars.step`, or what is carried between steps."""
+
     def _is_pure(self) -> bool:
         """Whether the algorithm is an `update`, and not a user-written `update_step`."""
         raise NotImplementedError
@@ -38,7 +41,9 @@ class Algorithm:
         """Computes, once per step, further scalars that `update` needs.
 
         Args:
-          scalars: `learning_rate`, `step` (from 1) and the hyperparameters.
+          scalars: `learning_rate`, `step` (from 1; for a variable whose slots came late it
+            counts from there), `total_step` (of the optimizer, for what is a schedule) and
+            the hyperparameters.
 
         Returns:
           Mapping from name to 0-d tensor; `update` finds them in its `scalars`.
@@ -113,6 +118,12 @@ class Algorithm:
         """Whether `elementwise` was said of the `update` that is in force."""
         said = self._said_of_update("elementwise", ("update",))
         return bool(said and said.elementwise)
+
+    @property
+    def _counts(self) -> bool:
+        """Whether an update depends on how many there were, as far as the algorithm says."""
+        said = self._said_of_update("counts_updates", ("update", "prepare"))
+        return said is None or said.counts_updates
 
     @property
     def _can_fuse(self) -> bool:

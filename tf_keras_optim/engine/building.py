@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_keras_optim.engine import (
     distribution,
+    late,
     masters,
     patterns,
     products,
@@ -125,6 +126,7 @@ class Building(CommonOptions, Views, State, Tracking):
         self._steps.clear()
         self._lookups.clear()
         self._load_waiting(force=type(self).build is Building.build)
+        late.settle(self)
 
     def _new_entry(self, variable: Any, native: tf.Variable) -> Tracked:
         path = path_of(variable)
@@ -192,6 +194,7 @@ class Building(CommonOptions, Views, State, Tracking):
         if entry.overwrite:
             return
         dtypes = self._slot_dtypes(entry)
+        entry.is_fresh |= bool(declared) and not entry.slots
         for slot in declared:
             if slot.name not in entry.slots:
                 self._make_slot(entry, slot, dtypes[slot.name])
@@ -305,6 +308,8 @@ class Building(CommonOptions, Views, State, Tracking):
         self._store.starts[id(variable)] = start
         if waits:
             self._await(variable, entry.variable, start, required=False)
+        if self._deferred_dependencies.get(f"{entry.path}/{name}"):
+            entry.is_fresh = False  # an earlier version's checkpoint has its value
         self._publish(f"{entry.path}/{name}", variable, flat, is_slot=True)
         return variable
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_keras_optim.engine import late, meanings, named_state
 from tf_keras_optim.engine.fingerprints import fingerprint, is_fingerprint
 from tf_keras_optim.engine.named_state import FORMAT, VERSION
 from tf_keras_optim.engine.saved_arrays import kept
@@ -31,6 +32,41 @@ def write(store: Any, values: Mapping[str, Any], notes: Mapping[str, Any]) -> No
         if attributes is not None and key in notes:
             # Of fixed length: HDF5 keeps others in a heap, and crashes where that is damaged.
             attributes[ATTRIBUTE] = np.bytes_(json.dumps(notes[key] | _sum_of(notes[key])))
+
+
+def arranged(optimizer: Any) -> tuple[Values, Notes]:
+    """Returns the state as numbered arrays, what Keras lacks by name, and the notes.
+
+    Where slots began is in the notes on them alone.
+    """
+    keys = {id(v): key for key, v in named_state.collect(optimizer).items()}
+    store, begun = optimizer._store, late.of(optimizer)
+    weights = {entry.path: fingerprint(entry.variable.numpy()) for entry in store.tracked}
+    begun_by_path = {e.path: begun[id(e)] for e in store.tracked if id(e) in begun}
+    told = meanings.of(optimizer)
+    numbered = {str(i): v for i, v in enumerate(optimizer._positional_state())}
+    values: Values = {}
+    notes: Notes = {}
+    for name, variable in (numbered | optimizer._named_state()).items():
+        key = keys[id(variable)]
+        if len(key) == 3 and late.is_key(key[2]):
+            continue
+        value = np.asarray(variable.numpy())
+        if name == MULTIPLIER and value == 1.0:
+            continue
+        values[name] = value
+        if key[0] != "variables":
+            notes[name] = note(key, value, meaning=told.get(key[-1]))
+            continue
+        own = begun_by_path.get(key[1])
+        slots = None if own is None else {n: v.item() for n, v in late.to_slots(own).items()}
+        weight, meaning = weights.get(key[1]), told.get(key[-1])
+        notes[name] = note(key, value, weight=weight, meaning=meaning, begun=slots)
+    rate = MULTIPLIER if store.multiplier is not None else None
+    notes["0"]["rate"] = rate if store.rate is None else "learning_rate"
+    notes["0"]["class_name"] = type(optimizer).__name__
+    notes["0"]["built"] = optimizer.built
+    return values, notes
 
 
 def read(store: Any, title: str) -> tuple[Values, Notes]:
@@ -120,7 +156,8 @@ def note(key: tuple[str, ...], value: Any, **more: Any) -> dict[str, Any]:
         slot means, `meaning`;
         `weight`, the fingerprint of the model variable that it belongs to; `rate`, the
         name of the scalar that holds the learning rate, whether it is saved or not;
-        `built`, whether the optimizer had its slots.
+        `built`, whether the optimizer had its slots; `begun`, where those of this variable
+        began, if it came late.
     """
     own = {"key": list(key), "array": fingerprint(value)}
     return own | {name: v for name, v in more.items() if v is not None}
@@ -150,6 +187,8 @@ def to_state(values: Values, notes: Notes) -> dict[str, Any]:
         section[key[-1]] = values[name]
         if "meaning" in notes[name]:
             state["meanings"][key[-1]] = notes[name]["meaning"]
+        begun = notes[name].get("begun") or {}
+        section |= {slot: np.asarray(value) for slot, value in begun.items()}
         if "weight" in notes[name]:
             state["weights"][key[1]] = notes[name]["weight"]
         state["class_name"] = notes[name].get("class_name", state["class_name"])

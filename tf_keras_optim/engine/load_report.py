@@ -1,7 +1,9 @@
 """What became of a saved state."""
 
 import dataclasses
+from typing import Any
 
+RATES = ("learning_rate", "learning_rate_multiplier")
 _MOST_LINES = 20
 
 
@@ -53,3 +55,24 @@ class LoadReport:
             if len(found) > _MOST_LINES:
                 lines.append(f"    ... and {len(found) - _MOST_LINES} more")
         return "\n".join(lines)
+
+
+def compare_rates(
+    here: dict[Any, Any],
+    saved: dict[Any, Any],
+    report: LoadReport,
+    optional: frozenset[str],
+) -> None:
+    """Takes the rates out of both sides where one is a number and the other a schedule."""
+    ours = [key for key in here if key[0] == "scalars" and key[1] in RATES]
+    theirs = [key for key in saved if key[0] == "scalars" and key[1] in RATES]
+    if theirs or not {key[1] for key in ours} <= optional:
+        kinds = [" and ".join(key[1] for key in keys) or "none" for keys in (theirs, ours)]
+        report.mismatched.append(
+            f"learning rate: saved as {kinds[0]}, here {kinds[1]} (a number on one side, a "
+            "schedule or callable on the other; `keep_hyperparameters=True` keeps this one)"
+        )
+    for key in ours:
+        here.pop(key)
+    for key in theirs:
+        saved.pop(key)

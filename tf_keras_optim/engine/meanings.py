@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from tf_keras_optim.engine.algorithm import Algorithm
+from tf_keras_optim.engine.store import BEGUN
 
 _OF_EVERY_CLASS = frozenset({"average", "gradient_accumulator", "master"})
 _SCALE = "_scale"  # ends the name of what belongs to a slot in 8 bits
@@ -58,9 +59,9 @@ def refused(optimizer: Any, state: Mapping[str, Any], kept: Set[str]) -> dict[st
     if class_name == type(optimizer).__name__:
         return {}
     here = of(optimizer)
-    slots = {n for names in state["variables"].values() for n in names} - _OF_EVERY_CLASS
+    slots = _own({n for names in state["variables"].values() for n in names})
     others = {n for section in ("scalars", "extra") for n in state.get(section) or ()}
-    if class_name is None and slots == kept - _OF_EVERY_CLASS:
+    if class_name is None and slots == _own(kept):
         return {}
     saved = _of_state(state, slots, slots | (others & here.keys()))
     return {
@@ -68,6 +69,11 @@ def refused(optimizer: Any, state: Mapping[str, Any], kept: Set[str]) -> dict[st
         for name, meaning in here.items()
         if name in saved and saved[name] != meaning
     }
+
+
+def _own(names: Set[str]) -> set[str]:
+    """Returns those names that are not the same quantity in every class."""
+    return {n for n in names - _OF_EVERY_CLASS if n.partition("/")[0] != BEGUN}
 
 
 def _of_state(

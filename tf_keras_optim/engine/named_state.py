@@ -8,15 +8,22 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import matching, meanings, partial, products, starts
+from tf_keras_optim.engine import (
+    late,
+    matching,
+    meanings,
+    partial,
+    products,
+    recoding,
+    starts,
+)
 from tf_keras_optim.engine.fingerprints import fingerprint, is_fingerprint
-from tf_keras_optim.engine.load_report import LoadReport
+from tf_keras_optim.engine.load_report import RATES, LoadReport, compare_rates
 from tf_keras_optim.engine.saved_arrays import kept
 from tf_keras_optim.engine.store import path_of
 
 FORMAT = "tf_keras_optim.state"
 VERSION = 1
-_RATES = ("learning_rate", "learning_rate_multiplier")
 
 Key = tuple[str, ...]  # ("scalars", name), ("variables", path, slot) or ("extra", name)
 
@@ -39,7 +46,7 @@ def collect(optimizer: Any) -> dict[Key, tf.Variable]:
     """
     store = optimizer._store
     found: dict[Key, tf.Variable] = {("scalars", "iterations"): store.iterations}
-    rates = zip(_RATES, (store.rate, store.multiplier))
+    rates = zip(RATES, (store.rate, store.multiplier))
     found |= {("scalars", name): rate for name, rate in rates if rate is not None}
     found |= {("scalars", name): v for name, v in store.step_slots.items()}
     found |= {("scalars", name): v for name, v in store.guard.items()}
@@ -51,6 +58,7 @@ def collect(optimizer: Any) -> dict[Key, tf.Variable]:
             if variable is not None:
                 slot = names[id(variable)].removeprefix(f"{entry.path}/")
                 found["variables", entry.path, slot] = variable
+        found |= {("variables", entry.path, n): v for n, v in entry.late().items()}
     for variable in store.extra:
         owner, slot = store.owners.get(id(variable), (None, ""))
         entry = None if owner is None else store.find(owner)
@@ -160,6 +168,7 @@ class Plan:
     assignments: list[tuple[tf.Variable, np.ndarray]]
     report: LoadReport
     apart: partial.Apart
+    begun: dict[int, late.Beginning]  # by the ids of the entries whose slots are loaded
 
     @property
     def differs_in_variables_only(self) -> bool:
@@ -186,6 +195,7 @@ def plan(
       compare_values: whether the values of the weights may be looked at.
     """
     here, report = collect(optimizer), LoadReport()
+    here = {key: v for key, v in here.items() if not (len(key) == 3 and late.is_key(key[2]))}
     # Keras' files name only variables that something is kept for; Keras 2's have no rate.
     listed, optional = state.get("listed", True), frozenset(state.get("unsaved", ()))
     optional |= products.may_be_missing(optimizer)
@@ -195,18 +205,41 @@ def plan(
     fresh = was_not_built(state)
     found = _matched_paths(optimizer, entries, state, names, compare_values)
     report.mismatched += found.doubts
-    saved, surplus = _by_path_here(state, found)
+    saved, surplus, begun = _by_path_here(state, found)
+    saved, changed = recoding.recoded(optimizer._store.tracked, saved)
+    report.cast += [f"{was}, here {described(k, here[k])}" for k, was in changed.items()]
+    calls = saved.get(("scalars", "iterations"))
     if fresh:
         saved = _starts(optimizer, here) | saved
-    missing = []
     if keep_hyperparameters:
-        rates = [("scalars", name) for name in _RATES]
+        rates = [("scalars", name) for name in RATES]
         report.kept = [described(key, here[key]) for key in rates if key in here]
         here = {key: v for key, v in here.items() if key not in rates}
         saved = {key: v for key, v in saved.items() if key not in rates}
-    elif {k[1] for k in here if k[1] in _RATES} != {k[1] for k in saved if k[1] in _RATES}:
-        _compare_rates(here, saved, report, optional)
+    elif {k[1] for k in here if k[1] in RATES} != {k[1] for k in saved if k[1] in RATES}:
+        compare_rates(here, saved, report, optional)
+    assignments, missing = _assignments(optimizer, here, saved, report, optional, refused)
+    surplus += [(key, value) for key, value in saved.items() if key not in here]
+    report.unexpected += [described(key, value) for key, value in surplus]
+    if listed and not fresh:
+        _compare_variables(optimizer, found.paths, report)
+    apart = partial.apart(found, missing, [key for key, _ in surplus])
+    updates = optimizer._updates_by_now(None if calls is None else int(np.asarray(calls)))
+    assigned = {id(variable) for variable, _ in assignments}
+    return Plan(assignments, report, apart, late.loaded(optimizer, assigned, begun, updates))
+
+
+def _assignments(
+    optimizer: Any,
+    here: Mapping[Key, tf.Variable],
+    saved: Mapping[Key, np.ndarray],
+    report: LoadReport,
+    optional: frozenset[str],
+    refused: Mapping[str, str],
+) -> tuple[list[tuple[tf.Variable, np.ndarray]], list[Key]]:
+    """Returns what would be assigned, and the keys of what was not saved; reports both."""
     assignments: list[tuple[tf.Variable, np.ndarray]] = []
+    missing = []
     for key, variable in here.items():
         if key in saved and key[-1] in refused:
             missing.append(key)
@@ -220,12 +253,7 @@ def plan(
             if entry is not None:
                 now = entry.variable.numpy().astype(_dtype(variable))
                 assignments.append((variable, now))
-    surplus += [(key, value) for key, value in saved.items() if key not in here]
-    report.unexpected += [described(key, value) for key, value in surplus]
-    if listed and not fresh:
-        _compare_variables(optimizer, found.paths, report)
-    apart = partial.apart(found, missing, [key for key, _ in surplus])
-    return Plan(assignments, report, apart)
+    return assignments, missing
 
 
 def _compare_classes(
@@ -245,16 +273,25 @@ def _compare_classes(
 
 def _by_path_here(
     state: Mapping[str, Any], found: matching.Match
-) -> tuple[dict[Key, np.ndarray], list[tuple[Key, np.ndarray]]]:
-    """Returns the saved arrays under the keys they have here, and those of no variable here."""
-    saved, surplus = {}, []
+) -> tuple[dict[Key, np.ndarray], list[tuple[Key, np.ndarray]], dict[str, dict[str, Any]]]:
+    """Returns the saved arrays under the keys they have here, and those of no variable here.
+
+    Last, by path, what says where slots began.
+    """
+    saved: dict[Key, np.ndarray] = {}
+    begun: dict[str, dict[str, Any]] = {}
+    surplus = []
     for key, value in flat(state).items():
         path = found.paths[key[1]] if key[0] == "variables" else ""
-        if path is None:
+        if path and late.is_key(key[2]):
+            begun.setdefault(path, {})[key[2]] = value
+        elif path is None and late.is_key(key[2]):
+            continue
+        elif path is None:
             surplus.append((key, value))
         else:
             saved[(key[0], path, *key[2:]) if path else key] = value
-    return saved, surplus
+    return saved, surplus, begun
 
 
 def _compare(
@@ -280,27 +317,6 @@ def _compare(
         report.cast.append(other)
     assignments.append((variable, value.astype(target, copy=False)))
     report.loaded.append(line)
-
-
-def _compare_rates(
-    here: dict[Key, tf.Variable],
-    saved: dict[Key, np.ndarray],
-    report: LoadReport,
-    optional: frozenset[str],
-) -> None:
-    """Takes the rates out of both sides where one is a number and the other a schedule."""
-    ours = [key for key in here if key[0] == "scalars" and key[1] in _RATES]
-    theirs = [key for key in saved if key[0] == "scalars" and key[1] in _RATES]
-    if theirs or not {key[1] for key in ours} <= optional:
-        kinds = [" and ".join(key[1] for key in keys) or "none" for keys in (theirs, ours)]
-        report.mismatched.append(
-            f"learning rate: saved as {kinds[0]}, here {kinds[1]} (a number on one side, a "
-            "schedule or callable on the other; `keep_hyperparameters=True` keeps this one)"
-        )
-    for key in ours:
-        here.pop(key)
-    for key in theirs:
-        saved.pop(key)
 
 
 def _compare_variables(
@@ -371,5 +387,5 @@ def _starts(optimizer: Any, here: Mapping[Key, tf.Variable]) -> dict[Key, np.nda
     return {
         key: np.asarray(first[id(variable)]())
         for key, variable in here.items()
-        if key[1] not in _RATES
+        if key[1] not in RATES
     }

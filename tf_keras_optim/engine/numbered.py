@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import layout, named_state, saved_arrays, scalar_checks, skipping
+from tf_keras_optim.engine import (
+    late,
+    layout,
+    named_state,
+    saved_arrays,
+    scalar_checks,
+    skipping,
+)
 from tf_keras_optim.engine.waiting import Waiting
 
 _MULTIPLIER = layout.MULTIPLIER
@@ -109,7 +116,11 @@ class Numbered:
         scalar_checks.check(self, {key[1]: v for key, v in named if key[0] == "scalars"})
         dtypes = [variable.dtype.as_numpy_dtype for variable in variables]
         arrays = [saved_arrays.named(a, dtype) for a, dtype in zip(values, dtypes)]
+        ages, assigned = late.ages(self), set(map(id, variables))
         self._set([(v, a.astype(dtype)) for v, a, dtype in zip(variables, arrays, dtypes)])
+        begun = self._store.late().values()  # type: ignore[attr-defined]
+        if assigned.isdisjoint(map(id, begun)):
+            late.adopt(self, ages, late.loaded(self, assigned, {}, 0))
 
     def _state_name(self, variable: tf.Variable) -> str:
         for name, candidate in self._store.named.items():  # type: ignore[attr-defined]

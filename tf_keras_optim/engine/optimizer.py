@@ -12,6 +12,7 @@ from tf_keras_optim.engine import (
     distribution,
     explain,
     hyperparameters,
+    late,
     late_rates,
     products,
     purity,
@@ -119,7 +120,8 @@ class Engine(Algorithm, Applying, Configuration):
         """
         entry = self._entry(variable)
         updates = self._updates()
-        scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates)
+        begun = entry if entry.begun is not None else None
+        scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates, begun=begun)
         gradient = tf.convert_to_tensor(rows.tensors(gradient))
         options = {"rounding": self._rounding(entry, updates)} if entry.rounds else {}
         traits, _ = self._traits(entry, False)
@@ -203,13 +205,23 @@ class Engine(Algorithm, Applying, Configuration):
         rate: Any,
         updates: tf.Tensor,
         asked: Mapping[str, tf.Tensor] | None = None,
+        begun: Tracked | None = None,
     ) -> dict[str, tf.Tensor]:
-        """Returns what varies from step to step, as 0-d tensors of a dtype."""
+        """Returns what varies from step to step, as 0-d tensors of a dtype.
+
+        Args:
+          dtype: the dtype.
+          rate: the learning rate.
+          updates: the number of updates so far.
+          asked: what was computed outside.
+          begun: one of the variables that the scalars are for, where their slots came late.
+        """
         asked = asked or {}
-        scalars = {
-            "learning_rate": tf.cast(rate, dtype),
-            "step": tf.cast(updates + 1, dtype),
-        }
+        total, carried = tf.cast(updates + 1, dtype), self._store.step_slots
+        scalars = {"learning_rate": tf.cast(rate, dtype), "step": total}
+        if begun is not None:
+            before = distribution.local(begun.begun).read_value()
+            scalars["step"], carried = tf.cast(updates + 1 - before, dtype), begun.carried
         for name, value in self._values().items():
             if self._is_schedule(value):
                 if name not in asked:
@@ -217,11 +229,12 @@ class Engine(Algorithm, Applying, Configuration):
                     source = getattr(value, "precise", value) if dtype.size > 4 else value
                     value = late_rates.value_of(source, updates, name, self._title())
                 scalars[name] = tf.cast(asked.get(name, value), dtype)
-        for name, variable in self._store.step_slots.items():
+        for name, variable in carried.items():
             scalars[name] = tf.cast(distribution.local(variable).read_value(), dtype)
         scalars |= products.advanced(self, scalars)
         with purity.watched(self, "prepare"):
-            further = self.prepare(Scalars(self._static_scalars(), scalars))
+            seen = scalars | {"total_step": total}
+            further = self.prepare(Scalars(self._static_scalars(), seen))
         return scalars | {name: tf.cast(value, dtype) for name, value in further.items()}
 
     def _check_change(self) -> None:
@@ -250,6 +263,7 @@ class Engine(Algorithm, Applying, Configuration):
             self._make_step_slots()
         for entry in self._store.tracked:
             self._make_slots(entry)
+        late.settle(self)
 
     # Losses.
 

@@ -269,6 +269,11 @@ class Rates(Contract):
         steps = self.gradient_accumulation_steps or 1
         return count if steps == 1 else count // steps
 
+    def _updates_by_now(self, calls: int | None = None) -> int:
+        """Returns the number of real updates so far, or in so many calls, outside functions."""
+        calls = self._calls() if calls is None else calls
+        return calls // (self.gradient_accumulation_steps or 1)
+
     @property
     def iterations(self) -> Any:
         """Number of updates so far: a variable; under accumulation a tensor."""

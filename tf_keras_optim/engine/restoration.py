@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, matching, meanings, named_state, starts
+from tf_keras_optim.engine import distribution, late, matching, meanings, named_state, starts
 from tf_keras_optim.engine.store import Tracked, path_of
 
 MARK = "#"  # begins the name of a slot's edge: no variable's name can
@@ -43,6 +43,7 @@ class Restoration:
         self._places: dict[str, int] = {}
         self._known: list[str] | None = None
         self._started: set[int] = set()
+        self._begun: set[int] = set()
 
     def run(self) -> None:
         """Restores the slots that exist; the others wait.
@@ -58,6 +59,9 @@ class Restoration:
             self._known = paths
         found, left_out = [], []
         refused = self._refused()
+        ages = late.ages(self._optimizer)
+        if any(late.is_key(name.partition("/")[2]) for name in self.positions):
+            late.complete(self._optimizer)
         for key, variable in named_state.collect(self._optimizer).items():
             if key[0] == "variables" and key[1] in self._places:
                 name = edge(self._places[key[1]], key[2])
@@ -76,6 +80,7 @@ class Restoration:
                     distribution.set_everywhere(variable, value)
         if found:
             self._optimizer._store.was_set([variable for _, _, variable in found])
+        self._note_beginnings(entries, ages)
         self._start_averages(entries)
 
     def _refused(self) -> dict[str, str]:
@@ -99,6 +104,42 @@ class Restoration:
             f"which stay as they are:\n{lines}",
             stacklevel=2,
         )
+
+    def _note_beginnings(
+        self, entries: list[Tracked], ages: Mapping[int, late.Beginning]
+    ) -> None:
+        """Notes where the slots of the variables here began; those just made are noted later.
+
+        Args:
+          entries: the variables.
+          ages: what `late.ages` returned before any slot was restored.
+        """
+        loaded, known = {}, late.of(self._optimizer)
+        for entry in entries:
+            place = self._places.get(entry.path)
+            saved = any(edge(place or 0, name) in self._edges for name in entry.slots)
+            if place is not None and saved and id(entry) not in self._begun:
+                loaded[id(entry)] = known.get(id(entry), late.Beginning())
+                if edge(place, late.BEGUN) not in self._edges:
+                    loaded[id(entry)] = late.Beginning()
+                entry.is_fresh = False
+        others = {
+            id(entry): ages[id(entry)]
+            for entry in entries
+            if not (entry.is_fresh or id(entry) in loaded or id(entry) in self._begun)
+        }
+        self._begun |= {*loaded, *others}
+        updates = self._optimizer._updates_by_now(self._saved_calls())
+        late.adopt(self._optimizer, others, loaded, updates)
+
+    def _saved_calls(self) -> int | None:
+        """Returns the saved count of calls, which TensorFlow may not have restored yet."""
+        nodes = self._checkpoint.object_graph_proto.nodes
+        for child in self._node.children:
+            for attribute in nodes[child.node_id].attributes:
+                if child.local_name == "_iterations" and attribute.name == _VALUE:
+                    return int(self._reader().get_tensor(attribute.checkpoint_key))
+        return None
 
     def _bind(self, position: Any, public: Any) -> bool:
         """Notes for TensorFlow what a slot is restored to; says whether it is to be set.
@@ -136,6 +177,7 @@ class Restoration:
         here = (name, position.proto_id)
         for node in self._checkpoint.object_graph_proto.nodes:
             if any((child.local_name, child.node_id) == here for child in node.children):
+                self._node = node
                 keys = [a.checkpoint_key for a in node.attributes if a.name == NAMES]
                 if keys:
                     return self._parsed(self._reader().get_tensor(keys[0]))

@@ -8,15 +8,14 @@ import tensorflow as tf
 
 from tf_keras_optim.engine import (
     distribution,
+    late,
     layout,
-    meanings,
     named_state,
     partial,
     scalar_checks,
     skipping,
 )
-from tf_keras_optim.engine.fingerprints import fingerprint
-from tf_keras_optim.engine.named_state import LoadReport
+from tf_keras_optim.engine.load_report import LoadReport
 from tf_keras_optim.engine.numbered import Numbered
 from tf_keras_optim.engine.waiting import Waiting
 
@@ -59,7 +58,10 @@ class State(Numbered):
                 "`optimizer.build(trainable_variables)` before `set_weights(weights)`."
             )
         arrays = [np.asarray(weight) for weight in weights]
-        self._assign(arrays, "given", self._state_variables())
+        try:
+            self._assign(arrays, "given", late.numbered(self, len(arrays)))
+        finally:
+            late.put(self, {})  # forgets where slots began if all began at once
         self._drop_waiting()
 
     @tf.autograph.experimental.do_not_convert
@@ -75,6 +77,8 @@ class State(Numbered):
             if variable is not store.rate and variable is not store.multiplier:
                 variable.assign(store.starts[id(variable)]())
         store.was_set(self._state_variables())
+        if tf.executing_eagerly():
+            late.clear(self)
 
     # By name.
 
@@ -184,7 +188,9 @@ class State(Numbered):
         self._drop_waiting()
         # Scalars that were set at once may have been changed since: by a callback, say.
         done = {id(variable) for variable, _ in given.before}
+        ages = late.ages(self, given.before)
         self._set([(v, value) for v, value in plan.assignments if id(v) not in done])
+        late.adopt(self, ages, plan.begun)
         if not fits:
             skipping.warn(self._title(), plan.report.differences())
         elif strict and not plan.report.fits:
@@ -220,29 +226,7 @@ class State(Numbered):
                     "format. Call `optimizer.build(model.trainable_variables)` first."
                 )
             return self._waiting.values, self._waiting.notes or {}
-        keys = {id(v): key for key, v in named_state.collect(self).items()}
-        weights: dict[str, Any] = {
-            entry.path: fingerprint(entry.variable.numpy())
-            for entry in self._store.tracked  # type: ignore[attr-defined]
-        }
-        told = meanings.of(self)
-        arranged = {str(i): v for i, v in enumerate(self._positional_state())}
-        values: layout.Values = {}
-        notes: layout.Notes = {}
-        for name, variable in (arranged | self._named_state()).items():
-            value = np.asarray(variable.numpy())
-            if name == _MULTIPLIER and value == 1.0:
-                continue
-            key = keys[id(variable)]
-            weight = weights.get(key[1]) if key[0] == "variables" else None
-            values[name] = value
-            notes[name] = layout.note(key, value, weight=weight, meaning=told.get(key[-1]))
-        store = self._store  # type: ignore[attr-defined]
-        rate = _MULTIPLIER if store.multiplier is not None else None
-        notes["0"]["rate"] = rate if store.rate is None else _LEARNING_RATE
-        notes["0"]["class_name"] = type(self).__name__
-        notes["0"]["built"] = self.built
-        return values, notes
+        return layout.arranged(self)
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the state into a Keras store: by position, and by name what Keras lacks.

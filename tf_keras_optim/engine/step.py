@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, formulas, loops, norms, rows
+from tf_keras_optim.engine import distribution, formulas, late, loops, norms, rows
 from tf_keras_optim.engine import gradients as incoming
 from tf_keras_optim.engine.guard import Verdict, too_many_skips
 from tf_keras_optim.engine.kernels import average_only
@@ -221,13 +221,16 @@ class Step:
         scales = self._scales(entries, [_given(e, g) for e, g in learned], verdict)
         rate = optimizer._rate_of_step(updates, asked)
         averaging = self._averaging(updates)
-        scalars: dict[tuple[tf.DType, float], Mapping[str, tf.Tensor]] = {}
+        begun = late.note_trace(optimizer)
+        scalars: dict[late.Kind, Mapping[str, tf.Tensor]] = {}
         for (entry, gradient), scale in zip(learned, scales):
             names = optimizer._option_names(entry, self.given.scaled)
-            kind = (entry.dtype, optimizer._rate_factor(entry))
+            kind = (entry.dtype, optimizer._rate_factor(entry), begun.get(id(entry)))
             if kind not in scalars:
                 own = rate if kind[1] == 1.0 else rate * tf.cast(kind[1], rate.dtype)
-                scalars[kind] = optimizer._dynamic_scalars(entry.dtype, own, updates, asked)
+                scalars[kind] = optimizer._dynamic_scalars(
+                    kind[0], own, updates, asked, kind[2]
+                )
             options = self._begun(averaging, entry, updates)
             if scale is not None:
                 options["scale"] = scale
@@ -238,20 +241,15 @@ class Step:
                 functools.partial(optimizer._execute, entry, gradient, scalars[kind], options),
                 functools.partial(average_only, entry, options) if averaging else None,
             )
-        self._carry(scalars)
+
+        def compute(dtype: tf.DType, first: Tracked | None) -> Mapping[str, tf.Tensor]:
+            return optimizer._dynamic_scalars(dtype, rate, updates, asked, first)
+
+        late.carry(optimizer._store, begun, scalars, compute)
         self._average_others(learned, averaging, updates)
         for entry, _ in learned:
             if getattr(entry.public, "constraint", None) is not None:
                 _if_so(gathered.get(id(entry)), functools.partial(_constrain, entry))
-
-    def _carry(self, scalars: Mapping[Any, Mapping[str, tf.Tensor]]) -> None:
-        """Keeps what the algorithm carries to the next step; once, not per variable."""
-        if not scalars:
-            return
-        widest = max(scalars, key=lambda kind: kind[0].size)
-        for name, variable in self.optimizer._store.step_slots.items():
-            value = tf.cast(scalars[widest][name], variable.dtype)
-            distribution.local(variable).assign(value)
 
     def _averaging(self, updates: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scalars of the moving average; after the first update it equals the weights."""

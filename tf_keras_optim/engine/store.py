@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import distribution, quantization
 from tf_keras_optim.engine.starts import Starts
 
+BEGUN = "begun_at_update"  # beside the slots, where those of some variable came late
 _COMPUTE_DTYPES = {
     tf.float16: tf.float32,
     tf.bfloat16: tf.float32,
@@ -160,6 +161,10 @@ class Tracked:
       accumulator: sum of gradients since the last update, or `None`.
       master: the weight with all its digits, where the variable is narrow, or `None`.
       rounds: whether an update rounds something by chance.
+      begun: the number of updates before its slots were made, where some variable's came
+        late; else `None`.
+      carried: its own copies of the scalars that are carried from step to step, likewise.
+      is_fresh: whether its slots were made just now, and not loaded yet.
       unused: state variables that an option has put out of use, by name.
     """
 
@@ -177,7 +182,17 @@ class Tracked:
     accumulator: tf.Variable | None = None
     master: tf.Variable | None = None
     rounds: bool = False
+    begun: tf.Variable | None = None
+    carried: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
+    is_fresh: bool = False
     unused: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
+
+    def late(self) -> dict[str, tf.Variable]:
+        """Returns what is kept because some variable's slots came late, by name."""
+        if self.begun is None:
+            return {}
+        carried = {f"{BEGUN}/{name}": variable for name, variable in self.carried.items()}
+        return {BEGUN: self.begun} | carried
 
 
 class Store:
@@ -200,6 +215,8 @@ class Store:
       guard: counters of skipped steps, and the loss scale, by name.
       starts: by the id of a state variable, what returns its first value.
       awaited: the state variables that wait for their first value.
+      traced_groups: by the ids of entries, which of them shared their scalars in the step that
+        was traced last; `None` before the first.
     """
 
     iterations: tf.Variable
@@ -216,6 +233,7 @@ class Store:
         self.guard: dict[str, tf.Variable] = {}
         self.starts: dict[int, Callable[[], tf.Tensor]] = {}
         self.awaited = Starts()
+        self.traced_groups: dict[int, int] | None = None
         self._by_id: dict[int, Tracked] = {}
         self._given: dict[int, Any] = {}  # as `build` was given them, some without an entry
         self._places: dict[int, int] = {}
@@ -336,14 +354,22 @@ class Store:
         factor = (
             {} if self.multiplier is None else {"learning_rate_multiplier": self.multiplier}
         )
-        return factor | self.guard
+        return factor | self.guard | self.late()
+
+    def late(self) -> dict[str, tf.Variable]:
+        """Returns where variables' slots began, where some came late; by name."""
+        return {
+            f"{entry.path}/{name}": variable
+            for entry in self.tracked
+            for name, variable in entry.late().items()
+        }
 
     def state(self) -> Iterator[tf.Variable]:
         """Yields state variables in the layout that Keras uses.
 
         Averages, then accumulators, then the slots, interleaved per variable within a
         group, each with its scales; master copies; then what a subclass asked for itself,
-        and last what skipping steps takes.
+        what skipping steps takes, and last where slots began.
         """
         yield from (e.average for e in self.tracked if e.average is not None)
         yield from (e.accumulator for e in self.tracked if e.accumulator is not None)
@@ -358,3 +384,4 @@ class Store:
         yield from self.step_slots.values()
         yield from self.extra
         yield from self.guard.values()
+        yield from self.late().values()

@@ -52,6 +52,7 @@ class Adadelta(Optimizer):
         "accumulated_grad": "Adadelta: mean of squared gradients",
         "accumulated_delta_var": "Adadelta: mean of squared steps",
     }
+    counts_updates = False
     learning_rate = LearningRate(0.001)
     rho = Hyperparameter(0.95, minimum=0.0, below=1.0, schedulable=True)
     epsilon = Hyperparameter(1e-7, minimum=0.0)

@@ -103,7 +103,7 @@ class Adafactor(Optimizer):
         """The rate before scaling, and how much the new gradient counts."""
         rate = scalars.learning_rate
         if self.relative_step:
-            rate = tf.minimum(rate, 1.0 / tf.sqrt(scalars.step))
+            rate = tf.minimum(rate, 1.0 / tf.sqrt(scalars.total_step))
         return {"rho": rate, "share": scalars.step**scalars.beta_2_decay}
 
     def update(

@@ -51,6 +51,7 @@ class Adagrad(Optimizer):
 
     elementwise = True
     slot_meanings = {"accumulator": "Adagrad: sum of squared gradients"}
+    counts_updates = False
     learning_rate = LearningRate(0.001)
     initial_accumulator_value = Hyperparameter(0.1, minimum=0.0)
     epsilon = Hyperparameter(1e-7, minimum=0.0)

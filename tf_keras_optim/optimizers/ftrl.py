@@ -64,6 +64,7 @@ class Ftrl(Optimizer):
         "accumulator": "Ftrl: sum of squared gradients",
         "linear": "Ftrl: sum of gradients, less what the weight has taken up",
     }
+    counts_updates = False
     learning_rate = LearningRate(0.001)
     learning_rate_power = Hyperparameter(-0.5, maximum=0.0)
     initial_accumulator_value = Hyperparameter(0.1, minimum=0.0)

@@ -51,6 +51,7 @@ class Lion(Optimizer):
 
     elementwise = True
     slot_meanings = {"momentum": "Lion: mean of gradients"}
+    counts_updates = False
     learning_rate = LearningRate(0.001)
     beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     beta_2 = Hyperparameter(0.99, minimum=0.0, below=1.0, schedulable=True)

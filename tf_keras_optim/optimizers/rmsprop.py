@@ -66,6 +66,7 @@ class RMSprop(Optimizer):
         "momentum": "RMSprop: last step",
         "average_gradient": "RMSprop: mean of gradients",
     }
+    counts_updates = False
     learning_rate = LearningRate(0.001)
     rho = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
     momentum = Hyperparameter(0.0, minimum=0.0, maximum=1.0, schedulable=True)

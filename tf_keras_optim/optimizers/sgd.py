@@ -50,6 +50,7 @@ class SGD(Optimizer):
 
     elementwise = True
     slot_meanings = {"momentum": "SGD: last step"}
+    counts_updates = False
     learning_rate = LearningRate(0.01)
     momentum = Hyperparameter(0.0, minimum=0.0, maximum=1.0, schedulable=True)
     nesterov = Hyperparameter(False)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim.saving.damage as damage
-from tf_keras_optim.engine import named_state
+from tf_keras_optim.engine import late, named_state
 from tf_keras_optim.engine.saved_arrays import SavedArray
 
 MANIFEST = "tf_keras_optim"
@@ -41,14 +41,16 @@ class Functions:
         self._variables = {json.dumps(list(key)): v for key, v in keys.items()}
         self._variables |= {json.dumps(["values", n]): v for n, v in weights.items()}
         self._variables |= {json.dumps(["others", n]): v for n, v in others.items()}
-        self._manifest = json.dumps(
-            {
-                "format": named_state.FORMAT,
-                "version": named_state.VERSION,
-                "class_name": type(optimizer).__name__,
-                "paths": [entry.path for entry in optimizer._store.tracked],
-            }
-        )
+        tracked, begun = optimizer._store.tracked, late.of(optimizer)
+        manifest = {
+            "format": named_state.FORMAT,
+            "version": named_state.VERSION,
+            "class_name": type(optimizer).__name__,
+            "paths": [entry.path for entry in tracked],
+        }
+        if begun:  # the steps are traced for these
+            manifest["begun"] = [begun.get(id(e), late.Beginning()).update for e in tracked]
+        self._manifest = json.dumps(manifest)
 
     def save(self, path: tf.Tensor) -> dict[str, tf.Tensor]:
         """Writes the checkpoint at a prefix, a 0-d string; returns it."""
