@@ -401,3 +401,32 @@ def test_low_rank_adaptation_begins_after_training(how):
     assert len({path for path, _ in set(after) - set(before)}) == 2
     np.testing.assert_array_equal(model.layers[0]._kernel.numpy(), kernel)
     assert int(optimizer.iterations) == 12
+
+
+@pytest.mark.skipif(not harness.IS_KERAS_3, reason="LoRA came with Keras 3")
+@pytest.mark.parametrize("compiles", [False, True])
+def test_a_file_may_hold_what_was_trained_before_low_rank_adaptation(
+    compiles, tmp_path, log_lines
+):
+    """Adapters were enabled and nothing was trained since."""
+    optimizer = tko.Adam(0.01)
+    model = train(layered(), optimizer)
+    model.layers[0].enable_lora(2)
+    if compiles:
+        model.compile(optimizer, "mse")
+    model.save(tmp_path / "m.keras")
+    log_lines.clear()
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    before, after = by_path(optimizer), by_path(loaded.optimizer)
+    (line,) = [line for line in log_lines if "the saved state" in line]
+    assert "was left out for 1 variable" in line and "nothing for 2 variables" in line
+    kept = {key: value for key, value in before.items() if "lower/kernel" not in key[0]}
+    assert len(kept) == len(before) - 2 > 0
+    ends = {("/".join(path.split("/")[-2:]), name): v for (path, name), v in after.items()}
+    for (path, name), value in kept.items():
+        np.testing.assert_array_equal(ends["/".join(path.split("/")[-2:]), name], value)
+    new = [value for (path, _), value in ends.items() if "lora" in path]
+    assert len(new) == 4 and not np.any(np.concatenate([v.ravel() for v in new]))
+    assert int(loaded.optimizer.iterations) == int(optimizer.iterations) == 6
+    train(loaded, loaded.optimizer)
+    assert int(loaded.optimizer.iterations) == 12

@@ -98,8 +98,10 @@ def match(saved: Sequence[Saved], here: Sequence[Here], compare_values: bool = T
         if by_value is not None:
             return Match(_paths(by_value, saved, here))
     if pairs is None:
-        pairs = _in_part(saved, here, {} if values is None else values.told())
-        return Match(_paths(pairs, saved, here), is_sure=False)
+        told = {} if values is None else values.told()
+        pairs = _in_part(saved, here, told)
+        sure = _is_known(pairs, saved, here, told)
+        return Match(_paths(pairs, saved, here), is_sure=sure)
     told = {} if values is None else values.told()
     guess = repeat and not (told and all(pairs.get(i) == j for i, j in told.items()))
     return Match(_paths(pairs, saved, here), doubts, is_sure=not guess, is_guess=guess)
@@ -233,6 +235,23 @@ def _in_part(saved: Sequence[Saved], here: Sequence[Here], told: Pairs) -> Pairs
     if ends[0] != ends[1]:
         return {}
     return {i: i for i in range(len(saved)) if _fits(saved[i], here[i])}
+
+
+def _is_known(pairs: Pairs, saved: Sequence[Saved], here: Sequence[Here], told: Pairs) -> bool:
+    """Whether the weights say who is who, and what is left over on both sides is unlike.
+
+    A layer may have got other weights since, a low-rank adapter in place of its kernel, say.
+    """
+    layers = {_layer(saved[i].path): _layer(here[j].path) for i, j in told.items()}
+    if not told or any(
+        layers.get(_layer(saved[i].path)) != _layer(here[j].path) for i, j in pairs.items()
+    ):
+        return False
+    gone = {_unnumbered(s.path)[-1] for i, s in enumerate(saved) if i not in pairs}
+    taken = set(pairs.values())
+    return gone.isdisjoint(
+        _unnumbered(h.path)[-1] for j, h in enumerate(here) if j not in taken
+    )
 
 
 def _without_number(name: str) -> str:
