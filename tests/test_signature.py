@@ -271,4 +271,61 @@ def test_what_cannot_be_told_or_exported_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="would be called 'a_b'"):
         signature = ({"a": {"b": label}, "a_b": label}, label)
         tko.export_training(model, tmp_path / "m", input_signature=signature)
+    sparse = tf.SparseTensorSpec([None, 1])
+    cases = [
+        (({}, label), "`x` of `input_signature` has no tensor"),
+        (({"a": label, 1: label}, label), "have no order"),
+        ((tf.TensorSpec([None, 5]), sparse), r"cannot be traced with.*y=Sparse.*to_dense"),
+        ((tf.TensorSpec([None, 5]), None), r"cannot be traced with.*y=None.*`train_on_batch`"),
+    ]
+    for signature, message in cases:
+        with pytest.raises(ValueError, match=f"(?s){message}"):
+            tko.export_training(model, tmp_path / "m", input_signature=signature)
     assert not (tmp_path / "m").exists()
+
+
+class Summing(tf.keras.Model):
+    """Adds up all inputs that are there, each times one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = self.add_weight(name="w", shape=(), initializer="ones")
+
+    def call(self, x, training=None):
+        found = [tf.RaggedTensor, tf.SparseTensor, tf.Tensor]
+        parts = [part for part in tf.nest.flatten(x) if part is not None]
+        assert len(parts) == len(found) and all(map(isinstance, parts, found))
+        ragged, sparse, dense = parts
+        total = tf.reduce_sum(ragged, 1)
+        total += tf.sparse.sparse_dense_matmul(sparse, tf.ones((5, 1)))[:, 0]
+        return (total + tf.reduce_sum(dense, 1))[:, None] * tf.convert_to_tensor(self.w)
+
+
+def test_names_that_are_no_arguments_and_parts_that_are_not_there(tmp_path):
+    model = Summing()
+    spec = {
+        "1 a": {"ä/b": tf.RaggedTensorSpec([None, None])},
+        "B.c": [tf.SparseTensorSpec([None, 5]), None],
+        "class": tf.TensorSpec([None, 2]),
+        "none": None,
+    }
+    x = {
+        "1 a": {"ä/b": tf.ragged.constant([[1.0, 2.0], [], [3.0]])},
+        "B.c": [SPARSE, None],
+        "class": np.ones((3, 2), "f"),
+        "none": None,
+    }
+    model(x)
+    model.compile(tko.SGD(0.1), "mse", jit_compile=False)
+    weight = {"input_signature": (spec, tf.TensorSpec([None, 1]), tf.TensorSpec([None]))}
+    tko.export_training(model, tmp_path / "m", jit_compile=False, **weight)
+    again = tko.load_training(tmp_path / "m")
+    assert again.input_names == [
+        "B_c_0_dense_shape", "B_c_0_indices", "B_c_0_values", "x_1_a___b_row_splits",
+        "x_1_a___b_values", "x_class",
+    ]  # fmt: skip
+    # The outputs are 3 + 2 + 2, 0 + 2 + 2 and 3 + 2 + 2; their squares are weighted.
+    found = again.train_on_batch(x, np.zeros((3, 1), "f"), np.array([1, 0.5, 0], "f"))
+    assert found["loss"] == pytest.approx((49 + 16 / 2) / 3)
+    # d/dw = 2 * 57 / 3 = 38, times 0.1.
+    np.testing.assert_allclose(again.predict(x)[:, 0], np.array([7, 4, 7]) * -2.8, rtol=1e-5)

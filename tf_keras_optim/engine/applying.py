@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, loops, received, rows
+from tf_keras_optim.engine import distribution, loops, ordering, received, rows
 from tf_keras_optim.engine.gradients import not_wider
 from tf_keras_optim.engine.guard import not_finite
 from tf_keras_optim.engine.rates import Rates
@@ -229,7 +229,8 @@ class Applying(Rates):
             self._guard.skip(values, [entry.path for entry, _ in learned], verdict.inverse)
 
         if distribution.number_of_replicas() == 1 or self._updates_here():
-            loops.choose(finite, proceed, skip)
+            with ordering.update(summed):
+                loops.choose(finite, proceed, skip)
 
     def _reduced(self, gradients: list[Any]) -> list[Any]:
         """Returns what the user's reducer makes of gradients."""

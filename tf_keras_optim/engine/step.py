@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, formulas, late, loops, norms, rows
+from tf_keras_optim.engine import distribution, formulas, late, loops, norms, ordering, rows
 from tf_keras_optim.engine import gradients as incoming
 from tf_keras_optim.engine.guard import Verdict, too_many_skips
 from tf_keras_optim.engine.kernels import average_only
@@ -111,7 +111,7 @@ class Step:
             if isinstance(gradient, tf.IndexedSlices)
             for check in rows.check(entry, gradient)
         ]
-        with tf.control_dependencies(checks):
+        with tf.control_dependencies(checks), ordering.update(gradients):
             self._examine(gradients, asked, bad_elsewhere)
 
     def _examine(

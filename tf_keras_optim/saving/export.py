@@ -49,10 +49,17 @@ def export_training(
     Inputs are called `x`, `y` and, if the signature has it, `sample_weight`. Where `x` or `y`
     is a dict, its keys take their place; where it is a list, the names of the model's inputs
     or outputs do. What is nested has the keys and places on the way joined by "_"
-    ("image_0"), after "sample_weight" in weights. A ragged tensor NAME is given as
+    ("image_0"), after "sample_weight" in weights; "_" stands for all but ASCII letters and
+    digits. A ragged tensor NAME is given as
     NAME_values and NAME_row_splits, a sparse one as NAME_indices, NAME_values and
     NAME_dense_shape. Under Keras 2 the state of random layers is in variables, and so in the
     model, only after `tf.keras.backend.experimental.enable_tf_random_generator()`.
+
+    A call of `train` that raises (a label out of range, an assertion in the model or a
+    metric, a row that a table does not have) has changed no trained weight and nothing of the
+    optimizer. What the forward pass updates may have moved: moving averages of
+    BatchNormalization, random generators, metrics. In a step that XLA compiles as a whole
+    nothing raises: a label out of range gives a loss of NaN, which `skip_nonfinite` skips.
 
     Args:
       model: a compiled model with an optimizer of this package, built, with one replica.
@@ -172,20 +179,23 @@ def _module(model: Any, specs: signature.Specs, loss: Any, jit_compile: bool | N
     module, optimizer = _Module(), model.optimizer
     optimizer.build(model.trainable_variables)
     optimizer.get_weights()  # state that was loaded before its slots is in place now
-    _build_metrics(model, specs)
+    with _explained(model, specs):
+        _build_metrics(model, specs)
     native = _inner(optimizer)._unwrap
     module.weights = {name: native(v) for name, v in by_path(model.variables).items()}
     module.state = dict(_inner(optimizer)._store.named)
     steps = Steps(model, specs, loss)
     compiled = bool(model.jit_compile if jit_compile is None else jit_compile)
-    module.add("train", steps.train, specs.all, compiled)
-    module.add("evaluate", steps.evaluate, specs.all, compiled)
+    with _explained(model, specs):
+        module.add("train", steps.train, specs.all, compiled)
+        module.add("evaluate", steps.evaluate, specs.all, compiled)
     order = dict(zip(("x", "y", signature.WEIGHT), specs.names))
     module.names = tf.function(
         lambda: {part: tf.constant(names, tf.string) for part, names in order.items()}
     )
     module.names.get_concrete_function()
-    module.add("infer", steps.infer, {n: specs.all[n] for n in specs.names[0]}, compiled)
+    with _explained(model, specs):
+        module.add("infer", steps.infer, {n: specs.all[n] for n in specs.names[0]}, compiled)
     _add_small_functions(module, model)
     metrics = [native(v) for metric in model.metrics for v in metric.variables]
     others = _others(module, metrics)
@@ -197,16 +207,44 @@ def _module(model: Any, specs: signature.Specs, loss: Any, jit_compile: bool | N
     return module
 
 
+@contextlib.contextmanager
+def _explained(model: Any, specs: signature.Specs) -> Iterator[None]:
+    """Says which inputs a model was traced with if that fails, and what can be done."""
+    try:
+        yield
+    except Exception as error:
+        if str(error).startswith("`export_training`"):
+            raise
+        parts = zip(("x", "y", signature.WEIGHT), (specs.x, specs.y, specs.weight))
+        raise ValueError(
+            f"`export_training`: the steps of model {model.name!r} cannot be traced with "
+            f"{', '.join(f'{name}={part}' for name, part in parts)}: "
+            f"{type(error).__name__}: {error}\nGive the `input_signature` of batches that "
+            "`train_on_batch` takes. Where a layer, loss or metric takes no ragged or sparse "
+            "tensor, make it dense in the model (`to_tensor`, `tf.sparse.to_dense`), or in the "
+            "data and give a tf.TensorSpec."
+        ) from error
+
+
 def _build_metrics(model: Any, specs: signature.Specs) -> None:
     """Makes the metrics' variables; Keras 3 makes them outside functions only."""
     build = getattr(model, "_symbolic_build", None)
     if build is None or not model.compiled:
         return
+    given = {signature.WEIGHT: specs.weight, "y": specs.y, "x": specs.x}
+    for name, part in given.items():
+        if any(s is not None and s.shape.rank is None for s in tf.nest.flatten(part)):
+            raise ValueError(
+                f"`export_training`: `{name}` of `input_signature` has a tensor of unknown "
+                f"rank, which Keras 3 does not take. Received: {part}. Give a shape, with "
+                "`None` for each dimension that varies."
+            )
     try:
         build(data_batch=specs.batch)
     except RuntimeError:
         # Keras tries dense tensors, and one argument; the model's own step may give others.
-        dense = all(isinstance(spec, tf.TensorSpec) for spec in tf.nest.flatten(specs.x))
+        kinds = (tf.TensorSpec, type(None))
+        dense = all(isinstance(spec, kinds) for spec in tf.nest.flatten(specs.x))
         if dense and type(model).train_step is keras.Model.train_step:
             raise
 

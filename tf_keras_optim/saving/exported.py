@@ -14,7 +14,7 @@ import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.damage as damage
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.saving.export import write_directory
-from tf_keras_optim.saving.signature import WEIGHT, components
+from tf_keras_optim.saving.signature import WEIGHT, argument, components
 
 _NEEDED = ("train", "evaluate", "infer", "save", "restore", "reset_optimizer", "reset_metrics")
 
@@ -251,10 +251,11 @@ class ExportedModel:
     def _tensors(self, part: str, given: Any, names: list[str]) -> dict[str, Any]:
         if isinstance(given, (list, tuple)) and len(names) > 1:
             tensors = tf.nest.flatten(given, expand_composites=True)
+            tensors = [tensor for tensor in tensors if tensor is not None]
             order = self._order.get(part, [])
             return dict(zip(order, tensors)) if len(order) == len(tensors) else {part: given}
         if isinstance(given, Mapping):
-            return _by_name("" if part in ("x", "y") else f"{part}_", given, names)
+            return _by_name(part, () if part != WEIGHT else (part,), given, names)
         if isinstance(given, (list, tuple)) and len(given) == 1:
             rank = self._specs["train"][names[0]].shape.rank
             given = given[0] if len(getattr(given[0], "shape", ())) == rank else given
@@ -289,16 +290,19 @@ class ExportedModel:
         return logs
 
 
-def _by_name(begin: str, given: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+def _by_name(
+    part: str, path: tuple[Any, ...], given: Mapping[Any, Any], names: list[str]
+) -> dict[str, Any]:
     """Returns the tensors of a nested dict by name, down to where names are the signature's."""
     found: dict[str, Any] = {}
     for key, value in given.items():
-        name = key if key in names else f"{begin}{key}"
+        here = (key,) if key in names else (*path, key)
+        name = argument(part, here)
         if isinstance(value, (list, tuple)) and name not in names:
             value = dict(enumerate(value))
         if isinstance(value, Mapping):
-            found |= _by_name(f"{name}_", value, names)
-        else:
+            found |= _by_name(part, here, value, names)
+        elif value is not None:
             found |= components(name, value)
     return found
 

@@ -1,6 +1,8 @@
 """What goes into an exported model's steps, and what each input is called."""
 
 import dataclasses
+import keyword
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -48,8 +50,10 @@ class Specs:
 def _packed(part: Any, names: Sequence[str], given: Mapping[str, tf.Tensor]) -> Any:
     if part is None:
         return None
-    tensors = [given[name] for name in names]
-    return tf.nest.pack_sequence_as(part, tensors, expand_composites=True)
+    tensors = iter([given[name] for name in names])
+    places = tf.nest.flatten(part, expand_composites=True)
+    flat = [None if place is None else next(tensors) for place in places]
+    return tf.nest.pack_sequence_as(part, flat, expand_composites=True)
 
 
 def _without_end(parts: list[Any]) -> tuple:
@@ -76,10 +80,15 @@ def specs_of(model: Any, given: Any) -> Specs:
     for plain, part, of_model in zip(("x", "y", WEIGHT), (x, y, weight), known):
         names.append([])
         leaves = {} if part is None else named(plain, part, of_model)
+        if part is not None and not leaves:
+            raise ValueError(
+                f"`export_training`: `{plain}` of `input_signature` has no tensor in it. "
+                f"Received: {part!r}. Leave it out, or give a tf.TensorSpec for each tensor."
+            )
         for path, leaf in leaves.items():
             _check(path, leaf)
             for name, spec in components(path, leaf).items():
-                if name in together or name == "self":
+                if name in together:
                     raise ValueError(
                         f"`export_training`: two inputs of a step would be called {name!r}. "
                         "Give `x` or `y` of `input_signature` as a dict with names that differ."
@@ -94,7 +103,8 @@ def named(plain: str, part: Any, of_model: Sequence[str] = ()) -> dict[str, Any]
 
     The only one is called `plain`. In a dict, keys are names, joined by "_" where dicts or
     lists are nested; in a list, the model's names are, or the places after `plain`. Names of
-    sample weights begin with `plain`.
+    sample weights begin with `plain`. What is no name of an argument is made one by
+    `argument`. A `None` in the nest has no name.
 
     Args:
       plain: the part's name.
@@ -103,29 +113,47 @@ def named(plain: str, part: Any, of_model: Sequence[str] = ()) -> dict[str, Any]
     """
     leaves = list(_leaves(part, ()))
     if isinstance(part, (list, tuple)) and len(of_model) == len(leaves):
-        return {name: leaf for name, (_, leaf) in zip(of_model, leaves)}
+        pairs = [(argument(plain, (name,)), leaf) for name, (_, leaf) in zip(of_model, leaves)]
+    else:
+        begin = () if isinstance(part, Mapping) and plain != WEIGHT else (plain,)
+        pairs = [(argument(plain, (*begin, *path)), leaf) for path, leaf in leaves]
     found: dict[str, Any] = {}
-    for path, leaf in leaves:
-        begins = isinstance(part, Mapping) and plain != WEIGHT
-        name = "_".join(map(str, path if begins else (plain, *path)))
+    for name, leaf in pairs:
         if name in found:
             raise ValueError(
                 f"`export_training`: two parts of `{plain}` would be called {name!r}. Give "
-                "keys that differ when they are joined by '_'."
+                "keys that differ when they are joined by '_', with '_' for what is no ASCII "
+                "letter or digit."
             )
         found[name] = leaf
     return found
 
 
+def argument(plain: str, path: Sequence[Any]) -> str:
+    """Returns the name of an argument that stands for a path of keys and places.
+
+    A name has ASCII letters, digits and "_" only, and begins with a letter, if need be with
+    `plain`.
+    """
+    name = re.sub(r"\W", "_", "_".join(map(str, path)), flags=re.ASCII)
+    taken = keyword.iskeyword(name) or name == "self"
+    return f"{plain}_{name}" if taken or not name[:1].isalpha() else name
+
+
 def _leaves(part: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Yields what is in a nest with its path, in the order of `tf.nest`."""
     if isinstance(part, Mapping):
+        if len({isinstance(key, str) for key in part}) > 1:
+            raise ValueError(
+                f"`export_training`: the keys {list(part)} of `input_signature` have no order. "
+                "Let all keys of a dict be strings, or all numbers."
+            )
         for key in sorted(part):
             yield from _leaves(part[key], (*path, key))
     elif isinstance(part, (list, tuple)):
         for place, value in enumerate(part):
             yield from _leaves(value, (*path, place))
-    else:
+    elif part is not None or not path:
         yield path, part
 
 
@@ -151,8 +179,9 @@ def _check(name: str, spec: Any) -> None:
     if not isinstance(spec, _KINDS):
         raise ValueError(
             f"`export_training`: input {name!r} of `input_signature` must be a tf.TensorSpec, "
-            f"tf.RaggedTensorSpec or tf.SparseTensorSpec. Received: {spec!r}. Convert other "
-            "data to one of these before the model."
+            f"tf.RaggedTensorSpec or tf.SparseTensorSpec. Received: {spec!r}. For a shape give "
+            "tf.TensorSpec(shape, dtype), for a tensor or array "
+            "tf.type_spec_from_value(value), for anything else the tensors in it."
         )
 
 

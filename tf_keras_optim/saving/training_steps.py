@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.engine import ordering
 from tf_keras_optim.saving.signature import WEIGHT, Specs, components, named
 
 Tensors = dict[str, tf.Tensor]
@@ -35,7 +36,16 @@ class Steps:
         self.loss = loss
 
     def train(self, **inputs: tf.Tensor) -> Tensors:
-        """One training step; returns the loss before it, and the metrics."""
+        """One training step; returns the loss before it, and the metrics.
+
+        Where anything in it raises, the optimizer has changed nothing.
+        """
+        with ordering.collected() as updates:
+            found = self._training(inputs)
+        ordering.run_last(updates, found)
+        return found
+
+    def _training(self, inputs: Mapping[str, tf.Tensor]) -> Tensors:
         if self.loss is None:
             return self._keras_step(self.model.train_step, inputs)
         with tf.GradientTape() as tape:
