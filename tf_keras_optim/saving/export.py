@@ -38,9 +38,8 @@ def export_training(
       updates weights, optimizer state, loss scale and the state of random generators;
     - `evaluate`: the same inputs and outputs, without an update;
     - `infer`: the model's inputs in, its outputs out;
-    - `save`, `restore`: weights and state to and from a checkpoint at the prefix `path`.
-      A new prefix for each save, as TensorFlow's CheckpointManager has it, makes every save
-      whole or absent. `tko.load_state` reads it too;
+    - `save`, `restore`: weights and state to and from a checkpoint at the prefix `path`. A
+      new prefix for each makes every save whole or absent. `tko.load_state` reads it too;
     - `get_learning_rate`; `set_learning_rate`, unless the rate is a callable of your own: a
       number, or under a schedule the factor that makes it this number now;
     - `reset_optimizer`: optimizer state as new, the learning rate as it is;
@@ -50,28 +49,25 @@ def export_training(
     is a dict, its keys take their place; where it is a list, the names of the model's inputs
     or outputs do. What is nested has the keys and places on the way joined by "_"
     ("image_0"), after "sample_weight" in weights; "_" stands for all but ASCII letters and
-    digits. A ragged tensor NAME is given as
-    NAME_values and NAME_row_splits, a sparse one as NAME_indices, NAME_values and
-    NAME_dense_shape. Under Keras 2 the state of random layers is in variables, and so in the
-    model, only after `tf.keras.backend.experimental.enable_tf_random_generator()`.
+    digits. A ragged tensor is given as NAME_values and NAME_row_splits, a sparse one as
+    NAME_indices, NAME_values and NAME_dense_shape. Under Keras 2 random layers have their
+    state in the model after `tf.keras.backend.experimental.enable_tf_random_generator()`.
 
-    A call of `train` that raises (a label out of range, an assertion in the model or a
-    metric, a row that a table does not have) has changed no trained weight and nothing of the
-    optimizer. What the forward pass updates may have moved: moving averages of
-    BatchNormalization, random generators, metrics. In a step that XLA compiles as a whole
-    nothing raises: a label out of range gives a loss of NaN, which `skip_nonfinite` skips.
+    A call of `train` that raises (a label out of range, an assertion) has changed no trained
+    weight and nothing of the optimizer; moving averages of BatchNormalization, random
+    generators and metrics may have moved. What XLA compiles as a whole raises nothing: a
+    label out of range gives a loss of NaN, and `skip_nonfinite` skips the step.
 
     Args:
       model: a compiled model with an optimizer of this package, built, with one replica.
-      path: the directory to write; an exported model that is there, or an empty directory,
-        is replaced in one operation where the system has one.
+      path: the directory to write; an exported model or empty directory there is replaced.
       loss: function of labels and outputs that returns a tensor of losses, to be used in
         place of the compiled loss and metrics. Its mean, and the model's own
         regularization, are minimized.
-      input_signature: `(x, y)` or `(x, y, sample_weight)` as `tf.TensorSpec`,
-        `tf.RaggedTensorSpec` or `tf.SparseTensorSpec`, nested like the data, e.g.
-        `dataset.element_spec`; or a dict with these keys. By default the model's inputs, and
-        labels as its losses expect them, for batches of any size.
+      input_signature: `(x, y)` or `(x, y, sample_weight)`, or a dict with these keys, of
+        `tf.TensorSpec`, `tf.RaggedTensorSpec` or `tf.SparseTensorSpec`, nested like the data,
+        e.g. `dataset.element_spec`. By default inputs as the model's, and labels as its losses
+        expect them, for batches of any size.
       jit_compile: compile the three steps with XLA, or not (False: no kernel of the optimizer
         either). By default what the model was compiled with.
 
