@@ -42,8 +42,7 @@ def export_training(
       new prefix for each makes every save whole or absent. `tko.load_state` reads it too;
     - `get_learning_rate`; `set_learning_rate`, unless the rate is a callable of your own: a
       number, or under a schedule the factor that makes it this number now;
-    - `reset_optimizer`: optimizer state as new, the learning rate as it is;
-    - `reset_metrics`: metrics count from here. They run on from call to call.
+    - `reset_optimizer` (the learning rate stays), `reset_metrics` (else they run on).
 
     Inputs are called `x`, `y` and, if the signature has it, `sample_weight`. Where `x` or `y`
     is a dict, its keys take their place; where it is a list, the names of the model's inputs
