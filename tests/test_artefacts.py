@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import harness
+import lite
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -157,3 +158,15 @@ def test_three_generations_train_as_one(tmp_path):
     (kernel,) = last.weights.values()
     np.testing.assert_array_equal(kernel.numpy(), model.get_weights()[0])
     assert int(last.state["_iterations"].numpy()) == 12
+
+
+@pytest.mark.skipif(
+    not harness.IS_KERAS_3, reason="what is converted is TensorFlow's graph, the same for both"
+)
+@pytest.mark.parametrize("name", ["SGD", "Lamb"])
+def test_which_optimizers_need_the_flex_delegate(name, tmp_path):
+    """One of each kind; `python -m tests.lite` does it for all."""
+    flex, there, here = lite.train(name, tmp_path)
+    assert bool(flex) is (name in lite.NEED_FLEX)
+    np.testing.assert_allclose(there, here, rtol=1e-5)
+    assert flex or len(set(there)) == lite.STEPS

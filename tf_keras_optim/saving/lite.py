@@ -20,7 +20,8 @@ def export_tflite(
     """Converts an exported model into one that trains on a device.
 
     What TFLite has no operation for is left to TensorFlow's own, which the app must link as
-    the Flex delegate; `save` and `restore` always need it.
+    the Flex delegate; `save` and `restore` always need it, and so does `train` with Adafactor,
+    Lamb or a clip by norm, as norms are float64. The other optimizers need none for `train`.
 
     Args:
       path: a directory that `export_training(..., jit_compile=False)` wrote.
