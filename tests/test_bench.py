@@ -183,6 +183,7 @@ def test_a_mistake_ends_with_a_message_and_no_run():
     assert run.stdout == ""
 
 
+@pytest.mark.skipif(not harness.IS_KERAS_3, reason="the Keras 3 process runs it")
 def test_another_checkout_is_measured_beside_this_one(tmp_path):
     """The other one is a copy whose optimizers wait, so each of its steps takes longer."""
     other = tmp_path / "other"
@@ -196,9 +197,10 @@ def test_another_checkout_is_measured_beside_this_one(tmp_path):
     for found in content["comparisons"]:
         assert set(found["sides"]) == {OURS, "before", "before, again"}
         if "build" not in found["case"]:
-            assert found["sides"]["before"]["min"] > 0.2, found["case"]
-    steps = [found["sides"][OURS]["median"] for found in content["comparisons"][:3]]
-    assert max(steps) < 0.2
+            waiting = [found["sides"][side]["min"] for side in ("before", "before, again")]
+            assert min(waiting) > 0.2, found["case"]
+    for found in content["comparisons"][:3]:  # the steps
+        assert found["ratios"]["before"] > 1, found["case"]
     run = bench("versions", check=False)
     assert run.stderr.splitlines()[-1].startswith("error: --before: the suite versions needs")
 
