@@ -51,7 +51,8 @@ def test_every_value_of_every_field_is_drawn():
     assert values("rate") == {"constant", *settings.SCHEDULES}
     assert values("callback") == callbacks
     assert values("wrapper") == {"none", "scale", "keras"}
-    assert values("strategy") == {"none", "mirrored", "onedevice"}
+    assert values("strategy") == set(training.STRATEGIES)
+    assert values("missing") == {"none", "is_none", "unlisted"}
     assert {option for life in drawn for option in life.options} == set(settings.OPTIONS)
     for optimizer, (_, variants) in settings.VARIANTS.items():
         found = {life.variant for life in drawn if life.optimizer == optimizer}

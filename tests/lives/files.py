@@ -263,10 +263,20 @@ def restoring_callbacks(life, directory):
     return [keras.callbacks.BackupAndRestore(path(directory, f"backup_{sum(life.epochs[:2])}"))]
 
 
+def is_without_slots(life):
+    """Whether the optimizer is built as it is loaded, for a model with nothing to train.
+
+    What was saved for variables that are not trainable is left out then. Elsewhere it waits.
+    """
+    return life.event == "freeze_model_uncompiled" and FORMATS[life.save].makes_model
+
+
 def is_partly(life):
     """Whether the saved state is, by intent, not that of the optimizer which loads it."""
     if not FORMATS[life.save].partly:
         return life.event == "head"
+    if life.event == "freeze_model_uncompiled":
+        return False
     # A checkpoint of TensorFlow holds what was there: no slots before the first step.
     unknown = life.save in ("checkpoint", "tf_weights") and not sum(life.epochs[:2])
     # Slots of layers that became trainable are made by the next step.
@@ -287,6 +297,8 @@ def load(life, directory, kept, make):
     further = {"partly": True} if is_partly(life) else {}
     with training.scope(life):
         model = chosen.load(make, directory, kept, **further)
+    if not is_without_slots(life):
+        models.happen_after_saving(life, model)
     if not chosen.keeps_mode or life.event in models.UNCOMPILED:
         training.compile_model(life, model, model.optimizer)
     if life.loop == "fit_eager":

@@ -19,11 +19,13 @@ class Life:
       rate: constant, or a schedule (settings.SCHEDULES).
       policy: Keras' dtype policy.
       wrapper: none, scale (LossScaleOptimizer here), keras (what `compile` wraps by itself).
-      strategy: none, mirrored (two replicas), onedevice.
+      strategy: none, default (its scope), onedevice, mirrored and central (two replicas),
+        multiworker (one worker).
       loop: fit, fit_jit, fit_nojit, fit_eager, batch (`train_on_batch`), own (eager loop),
         own_function, own_xla, minimize.
       event: what happens after the first part (models.EVENTS).
-      missing: some gradients are `None` (own loops).
+      missing: none, is_none (some gradients are `None`), unlisted (their variables are not
+        given at all); own loops.
       bad: one batch of each epoch has a target that is NaN.
       callback: none, scheduler, plateau, swap (SwapEMAWeights).
       epochs: of the three parts: before the event, up to saving, after loading.
@@ -46,7 +48,7 @@ class Life:
     strategy: str = "none"
     loop: str = "fit_nojit"
     event: str = "none"
-    missing: bool = False
+    missing: str = "none"
     bad: bool = False
     callback: str = "none"
     epochs: tuple[int, int, int] = (0, 1, 1)

@@ -10,7 +10,8 @@ keras = tf.keras
 BATCH = 4
 OUTPUTS = 2
 OTHER_OUTPUTS = 3  # of another head
-UNCOMPILED = ("freeze_uncompiled", "thaw_uncompiled")  # events without `compile`, before saving
+# Events without `compile`, before saving.
+UNCOMPILED = ("freeze_uncompiled", "thaw_uncompiled", "freeze_model_uncompiled")
 _ROWS = 6  # of an embedding
 _FACTORS = 2  # of LoRA
 
@@ -210,6 +211,7 @@ EVENTS = {
     "accumulation": "another number of accumulated steps",
     "freeze_uncompiled": "a layer becomes frozen just before saving, without compile",
     "thaw_uncompiled": "a layer becomes trainable just before saving, without compile",
+    "freeze_model_uncompiled": "the model becomes frozen just before saving, without compile",
     "head": "what loads has another head, and loads what fits",
 }
 
@@ -234,8 +236,16 @@ def happen(life, model):
 
 def happen_before_saving(life, model):
     """What happens just before saving, without `compile`."""
-    if life.event in UNCOMPILED:
+    if life.event == "freeze_model_uncompiled":
+        model.trainable = False
+    elif life.event in UNCOMPILED:
         first_layer(model).trainable = life.event == "thaw_uncompiled"
+
+
+def happen_after_saving(life, model):
+    """What happens after saving, and after loading, before `compile`."""
+    if life.event == "freeze_model_uncompiled":
+        model.trainable = True  # and all layers
 
 
 @contextlib.contextmanager

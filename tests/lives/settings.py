@@ -51,7 +51,14 @@ VARIANTS = {
             "unscaled": {"scale_parameter": False},
         },
     ),
-    "Nadam": (0.02, {"plain": {}, "betas": {"beta_1": 0.7, "beta_2": 0.9}}),
+    "Nadam": (
+        0.02,
+        {
+            "plain": {},
+            "betas": {"beta_1": 0.7, "beta_2": 0.9},
+            "scheduled": {"beta_1": (0.5, 0.9), "beta_2": (0.8, 0.99)},
+        },
+    ),
     "Ftrl": (
         0.1,
         {
@@ -65,7 +72,20 @@ VARIANTS = {
         },
     ),
     "Lion": (0.02, {"plain": {}, "scheduled": {"beta_1": (0.5, 0.9)}}),
-    "Lamb": (0.02, {"plain": {}, "paper": {"decay_in_trust_ratio": True}}),
+    "Lamb": (
+        0.02,
+        {
+            "plain": {},
+            "paper": {"decay_in_trust_ratio": True},
+            # Decay inside, as the trust ratio alone takes bias corrections out again.
+            "scheduled": {
+                "beta_1": (0.5, 0.9),
+                "beta_2": (0.8, 0.99),
+                "decay_in_trust_ratio": True,
+                "weight_decay": 0.1,
+            },
+        },
+    ),
 }
 
 OPTIONS = {

@@ -1,5 +1,6 @@
 """What may be drawn: every field by itself, then what does not go together is drawn again."""
 
+import dataclasses
 import random
 
 from tests.lives import files, models, settings, training
@@ -7,15 +8,71 @@ from tests.lives.life import Life
 
 _CALLBACKS = ("none", "none", "none", "scheduler", "plateau", "swap")
 _EVENTS = (*("none",) * 5, *models.EVENTS)
+_MISSING = ("is_none", "unlisted")
 _MIXED = ("float32", "mixed_float16", "mixed_bfloat16")
 _POLICIES = (*("float32",) * 6, "float64", "mixed_float16", "mixed_bfloat16", "bfloat16")
+
+
+# What seldom meets by chance: fields that one life in three has together.
+_WINDOWS = ("accumulate2", "accumulate3")
+_OF_EMA = ("ema", "ema_overwrite")
+
+
+def _without_update(choose, life):
+    """Other weights, then an epoch that is shorter than the window of accumulation."""
+    return {
+        "options": _with(life, choose(_OF_EMA), "accumulate3"),
+        "event": choose(("weights", "weights", "none")),
+        "epochs": (0, 1, choose((1, 2))),
+        "steps": 2,
+        "loop": choose(("fit", "fit_nojit", "fit_eager")),
+    }
+
+
+def _missing(choose, life):
+    return {
+        "options": _with(life, choose(_WINDOWS)),
+        "missing": choose(_MISSING),
+        "loop": choose(("own", "own_function", "own_xla")),
+        "event": "none",
+        "callback": "none",
+    }
+
+
+def _frozen(choose, life):
+    return {"event": choose(models.UNCOMPILED), "epochs": (life.epochs[0], 1, life.epochs[2])}
+
+
+def _other_window(choose, life):
+    return {"options": _with(life, choose(_WINDOWS)), "event": "accumulation"}
+
+
+def _betas(choose, life):
+    names = [name for name, (_, known) in settings.VARIANTS.items() if "scheduled" in known]
+    return {"optimizer": choose(names), "variant": "scheduled"}
+
+
+def _placed(choose, life):
+    return {"strategy": choose(training.STRATEGIES[1:])}
+
+
+_TOGETHER = (_without_update, _missing, _frozen, _other_window, _betas, _placed)
+
+
+def _with(life, *options):
+    """The options of a life with others, in place of those that exclude these."""
+    kept = [o for o in life.options if not o.startswith(("ema", "accumulate"))]
+    return tuple(sorted({*kept, *options}))
 
 
 def draw(seed):
     """The life of a seed: the same in every process under one Keras."""
     generator = random.Random(f"life {seed}")
+    together = generator.choice((*_TOGETHER, *(None,) * 2 * len(_TOGETHER)))
     while True:
         life = _draw(generator, seed)
+        if together:
+            life = dataclasses.replace(life, **together(generator.choice, life))
         if not reasons_against(life):
             return life
 
@@ -32,10 +89,10 @@ def _draw(generator, seed):
         rate=choose(["constant", "constant", *settings.SCHEDULES]),
         policy=choose(_POLICIES),
         wrapper=choose(("none", "none", "none", "scale", "keras")),
-        strategy=choose((*("none",) * 5, "mirrored", "mirrored", "onedevice")),
+        strategy=choose((*("none",) * 5, "mirrored", *training.STRATEGIES[1:])),
         loop=choose(list(training.LOOPS)),
         event=choose(_EVENTS),
-        missing=choose((False,) * 5 + (True,)),
+        missing=choose((*("none",) * 10, *_MISSING)),
         bad=choose((False,) * 3 + (True,)),
         callback=choose(_CALLBACKS),
         epochs=(choose((0, 1, 2)), choose((0, 1, 1)), choose((1, 2))),
@@ -108,7 +165,10 @@ _REFUSED = [
         "no slot of it may be kept in 8 bits",
     ),
     (
-        lambda life: _has("l2")(life) and life.variant == "paper",
+        lambda life: (
+            _has("l2")(life)
+            and "decay_in_trust_ratio" in settings.VARIANTS[life.optimizer][1][life.variant]
+        ),
         "an update that decays by itself has no L2 penalty",
     ),
 ]
@@ -133,10 +193,10 @@ _EMPTY = [
         "the loss of an epoch is NaN",
     ),
     (
-        lambda life: life.missing and (life.loop not in _OWN or life.event != "none"),
+        lambda life: life.missing != "none" and (life.loop not in _OWN or life.event != "none"),
         "only an own loop leaves gradients out, and it names the variable by its place",
     ),
-    (lambda life: life.missing and life.loop == "minimize", "minimize computes all"),
+    (lambda life: life.missing != "none" and life.loop == "minimize", "minimize computes all"),
     (
         lambda life: life.wrapper == "scale" and life.policy in ("float64",),
         "a loss scale is for narrower numbers",
@@ -179,7 +239,7 @@ _EMPTY = [
     ),
     (
         lambda life: (
-            life.strategy == "mirrored"
+            training.has_replicas(life)
             and life.loop in ("fit_eager", "own")
             and (max(life.epochs) > 1 or life.steps > 2)
         ),
@@ -197,6 +257,10 @@ _EMPTY = [
 
 # What belongs to one event or policy.
 _OTHER_READERS = [
+    (
+        lambda life: life.event == "freeze_model_uncompiled" and life.built,
+        "an optimizer is not built for a model that has nothing to train",
+    ),
     (
         lambda life: (
             life.load_policy != "same"
@@ -236,7 +300,7 @@ _OTHER_READERS = [
         "skip_mismatch is an argument of load_weights",
     ),
     (
-        lambda life: life.event == "head" and life.missing,
+        lambda life: life.event == "head" and life.missing != "none",
         "missing gradients are named by place",
     ),
     (
@@ -295,6 +359,15 @@ _KERAS = [
             and not (life.event == "unfreeze" and life.epochs[1])
         ),
         "Keras 2 starts an optimizer anew from HDF5 where the number of arrays differs",
+    ),
+    (
+        lambda life: (
+            life.save in ("weights", "tko_weights")
+            and life.callback in ("scheduler", "plateau")
+            and life.rate == "constant"
+            and not settings.IS_KERAS_3
+        ),
+        "Keras 2's files of weights hold no learning rate, which these callbacks change",
     ),
     (
         lambda life: life.event == "lora" and not life.epochs[1],
@@ -357,7 +430,7 @@ _KERAS = [
     ),
     (
         lambda life: (
-            life.event in ("freeze", "unfreeze", "freeze_uncompiled", "thaw_uncompiled")
+            life.event in ("freeze", "unfreeze", *models.UNCOMPILED)
             and life.model == "subclass"
             and files.FORMATS[life.save].makes_model
         ),
@@ -365,7 +438,7 @@ _KERAS = [
     ),
     (
         lambda life: (
-            life.event in ("unfreeze", "thaw_uncompiled")
+            (life.event in ("unfreeze", "thaw_uncompiled") or files.is_without_slots(life))
             and life.model in ("unbuilt", "subclass")
             and settings.IS_KERAS_3
         ),
@@ -386,15 +459,15 @@ _KERAS = [
         "compile wraps under mixed_float16",
     ),
     (
-        lambda life: life.strategy == "mirrored" and life.loop in ("fit_jit", "own_xla"),
-        "an outer jit_compile fails under MirroredStrategy",
+        lambda life: training.has_replicas(life) and life.loop in ("fit_jit", "own_xla"),
+        "an outer jit_compile fails where there are replicas",
     ),
     (
         lambda life: life.strategy != "none" and life.loop == "batch",
         "train_on_batch gives every replica the whole batch",
     ),
     (
-        lambda life: life.strategy == "mirrored" and life.loop == "minimize",
+        lambda life: training.has_replicas(life) and life.loop == "minimize",
         "minimize is for one replica: own loops stand for several",
     ),
     (

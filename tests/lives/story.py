@@ -67,7 +67,10 @@ def straight(life, directory, peer=False):
         with training.scope(life):
             model.optimizer.build(model.trainable_variables)
         return kept, _body(snapshot(model))
+    if files.is_without_slots(life):
+        return kept, snapshot(model)
     if life.event in models.UNCOMPILED:
+        models.happen_after_saving(life, model)
         training.compile_model(life, model, model.optimizer)
         trainer = training.Trainer(life, model)
     trainer.train(second, third)
@@ -90,6 +93,8 @@ def resumed(life, directory, kept, peer=False):
     model = files.load(life, str(directory), kept, make)
     if life.event == "head":
         return _with_another_head(life, model)
+    if files.is_without_slots(life):
+        return _thawed(life, model)
     trainer = training.Trainer(life, model)
     first, second, third = np.cumsum(life.epochs)
     start = first if life.save == "backup" else second
@@ -104,6 +109,21 @@ def _with_another_head(life, model):
     training.Trainer(life, model, models.OTHER_OUTPUTS).train(0, 1)
     for weight in model.get_weights():
         assert np.isfinite(weight.astype("f")).all(), "training goes wrong with another head"
+    return loaded
+
+
+def _thawed(life, model):
+    """Trains on with a model that was loaded frozen; returns a snapshot from before that."""
+    loaded = snapshot(model)
+    models.happen_after_saving(life, model)
+    training.compile_model(life, model, model.optimizer)
+    trainer = training.Trainer(life, model)
+    trainer.train(0, life.epochs[2])
+    for weight in model.get_weights():
+        assert np.isfinite(weight.astype("f")).all(), "training goes wrong when thawed"
+    before, after = (int(found["scalar iterations"]) for found in (loaded, snapshot(model)))
+    taken = life.epochs[2] * (life.steps - life.bad)
+    assert after - before == taken, f"{after - before} steps of {taken} when thawed"
     return loaded
 
 
@@ -129,6 +149,7 @@ def in_float64(life):
     else:
         reference.train(first, second)
         models.happen_before_saving(life, model)
+        models.happen_after_saving(life, model)
         reference.train(second, third)
     # What came later, LoRA say, has no start of its own; it is compared with zero.
     return [start.get(id(w), 0.0) for w in model.weights], reference.weights()

@@ -21,6 +21,8 @@ LOOPS = {  # arguments of `compile`
     "minimize": {},
 }
 PLATEAU = 0.5
+STRATEGIES = ("none", "default", "onedevice", "mirrored", "central", "multiworker")
+_DEVICES = ["CPU:0", "CPU:1"]
 _MISSING = 1  # the variable whose gradient is missing in every second batch
 
 
@@ -30,20 +32,37 @@ def is_fit(life):
 
 
 def is_missing(life, variable, batch):
-    """Whether the gradient of a variable, by place, is `None` in a batch of an epoch."""
-    return life.missing and variable == _MISSING and batch % 2 == 1
+    """Whether a variable, by place, has no gradient in a batch of an epoch."""
+    return life.missing != "none" and variable == _MISSING and batch % 2 == 1
 
 
 @functools.cache
 def strategy_of(name):
-    """One object for each strategy of this process, `None` without one."""
-    if name == "mirrored":
+    """One object for each strategy of this process, `None` without one.
+
+    ParameterServerStrategy is not among them: its servers have no way to end, and its steps
+    are scheduled by a coordinator (tests/parameter_server.py).
+    """
+    if name == "none":
+        return None
+    return {
+        "default": tf.distribute.get_strategy,
+        "onedevice": lambda: tf.distribute.OneDeviceStrategy("CPU:0"),
         # Without collectives: those of all strategies of a process share one group key.
-        reduction = tf.distribute.ReductionToOneDevice()
-        return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
-    if name == "onedevice":
-        return tf.distribute.OneDeviceStrategy("CPU:0")
-    return None
+        "mirrored": lambda: tf.distribute.MirroredStrategy(
+            _DEVICES, cross_device_ops=tf.distribute.ReductionToOneDevice()
+        ),
+        "central": lambda: tf.distribute.experimental.CentralStorageStrategy(
+            _DEVICES, _DEVICES[0]
+        ),
+        # One worker with one device: TensorFlow reduces without a collective.
+        "multiworker": tf.distribute.MultiWorkerMirroredStrategy,
+    }[name]()
+
+
+def has_replicas(life):
+    """Whether the strategy of a life has two replicas."""
+    return life.strategy in ("mirrored", "central")
 
 
 def scope(life):
@@ -99,7 +118,7 @@ class Trainer:
 
             def traced(x, y, batch):
                 # A missing gradient is known when the function is traced.
-                key = batch % 2 if life.missing else 0
+                key = batch % 2 if life.missing != "none" else 0
                 if key not in made:
                     made[key] = tf.function(
                         functools.partial(step, batch=key),
@@ -178,5 +197,10 @@ class Trainer:
         gradients = tape.gradient(scaled, variables)
         if life.wrapper != "none" and not settings.IS_KERAS_3:
             gradients = optimizer.get_unscaled_gradients(gradients)
-        gradients = [None if is_missing(life, i, batch) else g for i, g in enumerate(gradients)]
-        optimizer.apply_gradients(zip(gradients, variables))
+        pairs = [
+            (None if is_missing(life, i, batch) else gradient, variable)
+            for i, (gradient, variable) in enumerate(zip(gradients, variables))
+        ]
+        if life.missing == "unlisted":
+            pairs = [pair for pair in pairs if pair[0] is not None]
+        optimizer.apply_gradients(pairs)
