@@ -264,14 +264,6 @@ _OTHER_READERS = [
     (
         lambda life: (
             life.load_policy != "same"
-            and "mixed_float16" in (life.policy, life.load_policy)
-            and life.wrapper != "scale"
-        ),
-        "not yet: where Keras' own wrapper comes or goes, the optimizer's state starts fresh",
-    ),
-    (
-        lambda life: (
-            life.load_policy != "same"
             and (life.policy == life.load_policy or life.policy not in _MIXED)
         ),
         "another policy at loading is another of the mixed ones",
@@ -292,6 +284,12 @@ _OTHER_READERS = [
             life.load_policy == "mixed_float16" and life.wrapper == "none" and life.loop in _OWN
         ),
         "an own loop without a scale is not one for mixed_float16",
+    ),
+    (
+        lambda life: (
+            life.load_policy != "same" and life.wrapper == "keras" and life.loop in _OWN
+        ),
+        "an own loop with a scale is one for mixed_float16",
     ),
     (
         lambda life: (
@@ -337,20 +335,12 @@ _KERAS = [
     ),
     (
         lambda life: (
-            life.wrapper == "keras"
+            "mixed_float16" in (life.policy, life.load_policy)
+            and life.wrapper != "scale"
             and life.event in ("unfreeze", "thaw_uncompiled")
             and not settings.IS_KERAS_3
         ),
         "Keras 2's own wrapper knows the variables of its first step only",
-    ),
-    (
-        lambda life: (
-            life.load_policy != "same"
-            and "mixed_float16" in (life.policy, life.load_policy)
-            and not files.FORMATS[life.save].makes_model
-            and not settings.IS_KERAS_3
-        ),
-        "Keras 2's own wrapper refuses a state of another number of arrays",
     ),
     (
         lambda life: (
@@ -397,7 +387,7 @@ _KERAS = [
         lambda life: (
             life.load_policy != "same"
             and "mixed_float16" in (life.policy, life.load_policy)
-            and life.save in ("checkpoint", "tf_weights", "callback_weights", "h5", "backup")
+            and life.save in ("checkpoint", "tf_weights", "callback_weights", "backup")
             and (life.save not in ("callback_weights", "backup") or not settings.IS_KERAS_3)
         ),
         "Keras' wrapper comes or goes, whose scale these formats count as a state",

@@ -19,6 +19,7 @@ from tf_keras_optim.engine.saved_arrays import kept
 
 MULTIPLIER = "learning_rate_multiplier"  # left out where it is 1: Keras has no place for it
 ATTRIBUTE = "tf_keras_optim"
+_INNER = "inner_optimizer"  # as Keras' LossScaleOptimizer calls what it wraps
 
 Values = dict[str, np.ndarray]
 Notes = dict[str, dict[str, Any]]
@@ -131,6 +132,31 @@ def noted(value: Any, text: str, name: str, title: str = "") -> tuple[Any, dict[
             f"{saved}, but is {found}. Load another checkpoint."
         )
     return value, note
+
+
+def inside(store: Any) -> Any:
+    """Returns the place of the optimizer inside, where a wrapper wrote a Keras store.
+
+    Args:
+      store: the store; only one in an HDF5 file shows what is beside it.
+
+    Returns:
+      The HDF5 group of the optimizer inside; `None` where there is none.
+    """
+    beside = getattr(getattr(store, "_h5_entry_group", store), "parent", None)
+    for name in (_INNER, "vars"):
+        if beside is None or not _is_group(beside, name):
+            return None
+        beside = beside[name]
+    return beside
+
+
+def _is_group(group: Any, name: str) -> bool:
+    """Whether a group has another one, in the same file."""
+    if name not in group:
+        return False
+    is_link = type(group.get(name, getlink=True)).__name__ != "HardLink"
+    return not is_link and hasattr(group[name], "keys")
 
 
 def _sum_of(note: Mapping[str, Any]) -> dict[str, int]:

@@ -169,12 +169,13 @@ class Plan:
     report: LoadReport
     apart: partial.Apart
     begun: dict[int, late.Beginning]  # by the ids of the entries whose slots are loaded
+    is_recast: bool  # whether only variables of another dtype have state of another dtype
 
     @property
     def differs_in_variables_only(self) -> bool:
         """Whether one side has model variables that the other has not, and all else fits."""
         fits = self.apart.is_all and (self.apart.is_sure or self.apart.is_guess)
-        return fits and not (self.report.mismatched or self.report.cast)
+        return fits and self.is_recast and not self.report.mismatched
 
 
 def plan(
@@ -223,10 +224,14 @@ def plan(
     report.unexpected += [described(key, value) for key, value in surplus]
     if listed and not fresh:
         _compare_variables(optimizer, found.paths, report)
-    apart = partial.apart(found, missing, [key for key, _ in surplus])
+    recast = partial.recast(entries, state.get("weights") or {}, found)
+    apart = partial.apart(found, missing, [key for key, _ in surplus], recast)
+    others = {k for k in here.keys() & saved.keys() if saved[k].dtype != _dtype(here[k])}
+    is_recast = all(key[0] == "scalars" or key[1] in recast for key in {*others, *changed})
     updates = optimizer._updates_by_now(None if calls is None else int(np.asarray(calls)))
     assigned = {id(variable) for variable, _ in assignments}
-    return Plan(assignments, report, apart, late.loaded(optimizer, assigned, begun, updates))
+    since = late.loaded(optimizer, assigned, begun, updates)
+    return Plan(assignments, report, apart, since, is_recast)
 
 
 def _assignments(

@@ -248,6 +248,8 @@ class State(Numbered):
           ValueError: the saved state is damaged, or is not what this optimizer keeps.
             Nothing is changed then.
         """
+        inside = layout.inside(store)
+        store = store if inside is None else inside
         self._load_layout(*layout.read(store, self._title()))
 
     def _load_layout(self, values: layout.Values, notes: layout.Notes) -> None:

@@ -1,6 +1,7 @@
 """Loss scaling for float16, as an optimizer around one of this package."""
 
 from tf_keras_optim.faces.running import keras
+from tf_keras_optim.loss_scale.around import watch
 from tf_keras_optim.optimizers.base import PACKAGE
 
 if keras.__name__.startswith("tf_keras"):
@@ -8,6 +9,7 @@ if keras.__name__.startswith("tf_keras"):
 else:
     from tf_keras_optim.loss_scale.keras3 import LossScaleOptimizer
 
+watch()
 keras.saving.register_keras_serializable(package=PACKAGE)(LossScaleOptimizer)
 
 __all__ = ["LossScaleOptimizer"]

@@ -19,6 +19,7 @@ from tf_keras_optim.optimizers.base import Optimizer
 AutoTrackable = tf.__internal__.tracking.AutoTrackable
 _CONTRACT = """As in Keras 3, `apply_gradients` takes the gradients of the scaled loss. Those
 that went through `get_unscaled_gradients`, as in Keras 2, are taken as they are."""
+_UNUSED = ["unused"]
 _LEADING = 4  # Keras lists a counter and a rate of its own before the counter and the scale
 
 
@@ -161,7 +162,7 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
                 places[key] = str(int(key) + _LEADING)
         arranged = {"0": np.asarray(0), "1": np.asarray(0.0)}
         arranged |= {places.get(key, key): value for key, value in values.items()}
-        noted = {key: layout.note(("unused",), arranged[key]) for key in ("0", "1")}
+        noted = {key: layout.note(tuple(_UNUSED), arranged[key]) for key in ("0", "1")}
         noted |= {places.get(key, key): note for key, note in notes.items()}
         layout.write(store, arranged, noted)
 
@@ -169,6 +170,9 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         """Reads the state, also of Keras' own LossScaleOptimizer."""
         values, notes = layout.read(store, self._inner._title())
         if not values:
+            return
+        if notes and notes.get("0", {}).get("key") != _UNUSED:
+            self._inner._load_layout(values, notes)  # of an optimizer without a wrapper
             return
         places = {"2": "step_counter", "3": "dynamic_scale"}
         for key in values:

@@ -13,7 +13,6 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.faces.running import keras
-from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
 
 _LOADER = "tf_keras.src.saving.legacy.saved_model.load"
@@ -24,7 +23,8 @@ def _restoring(load: Callable[..., Any]) -> Callable[..., Any]:
     def load_with_state(path: str, *args: Any, **kwargs: Any) -> Any:
         model = load(path, *args, **kwargs)
         optimizer = getattr(model, "optimizer", None)
-        if isinstance(optimizer, (Optimizer, LossScaleOptimizer)):
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        if isinstance(inner, Optimizer):
             _restore(model, os.path.join(path, "variables", "variables"))
         return model
 
@@ -41,7 +41,11 @@ def _restore(model: Any, prefix: str) -> None:
     # A slot's name is a path, whose slashes TensorFlow writes as ".S".
     if any(name.startswith("optimizer/") and ".S" in name for name in names):
         model.optimizer.build(model.trainable_variables)
-    checkpoint = tf.train.Checkpoint(optimizer=model.optimizer)
+    optimizer = model.optimizer
+    if not any(name.startswith("optimizer/loss_scale/") for name in names):
+        # Keras' own wrapper may be new; ours is the optimizer inside, in checkpoints.
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    checkpoint = tf.train.Checkpoint(optimizer=optimizer)
     checkpoint.read(prefix).expect_partial().assert_existing_objects_matched()
 
 
