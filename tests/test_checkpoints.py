@@ -152,7 +152,7 @@ def test_more_layers_than_were_saved(built, way, tmp_path):
     status = checkpoint.read(path)
     target.build(second)
     assert momenta(target) == [0.0, 0.0, 0.1, 0.2]
-    with pytest.raises(AssertionError, match="4 Python objects"):
+    with pytest.raises(AssertionError, match="8 Python objects"):
         status.assert_existing_objects_matched()
 
 

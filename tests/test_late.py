@@ -297,21 +297,25 @@ def test_without_late_variables_the_state_is_keras_own():
     assert len(sgd.variables) == len(plain.variables)  # it corrects nothing
 
 
-@pytest.mark.parametrize("trained", [0, 2])
-@pytest.mark.parametrize("way", ["state", "checkpoint"])
+@pytest.mark.parametrize(
+    "way, trained",
+    [("state", 0), ("state", 2), ("checkpoint", 2), ("before build", 0)],
+)
 def test_what_a_saved_state_lacks_keeps_its_age(way, trained, tmp_path):
     old = variable("old")
     saved = tko.Nadam(0.01)
     apply(saved, GRADIENTS, old)
     first, second, other = variable("old"), variable("late"), tko.Nadam(0.01)
-    other.build([first, second])
+    if way != "before build":
+        other.build([first, second])
     apply(other, LATER[:trained], first, second)
     first.assign(old)
     if way == "state":
         other.load_state_dict(saved.state_dict(), strict=False)
     else:
-        path = tf.train.Checkpoint(optimizer=saved).write(str(tmp_path / "checkpoint"))
-        tf.train.Checkpoint(optimizer=other).read(path)
+        path = tf.train.Checkpoint(optimizer=saved, v=[old]).write(str(tmp_path / "checkpoint"))
+        tf.train.Checkpoint(optimizer=other, v=[first]).read(path)
+        other.build([first, second])
     apply(other, LATER[trained:], first, second)
     np.testing.assert_allclose(
         second.numpy(), alone(lambda: tko.Nadam(0.01)), rtol=0, atol=1e-6

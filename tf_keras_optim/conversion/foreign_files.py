@@ -105,7 +105,8 @@ def _template(optimizer: Any, title: str) -> Source:
     if isinstance(optimizer, LossScaleOptimizer):
         inner, scale = optimizer.inner_optimizer, dict(optimizer.arguments)
     config = inner.get_config()
-    return Source(title, type(inner), config, template=inner, loss_scale=scale)
+    steps = inner.gradient_accumulation_steps or 1
+    return Source(title, type(inner), config, template=inner, loss_scale=scale, steps=steps)
 
 
 def _configured(described: Any, title: str, options: Any) -> tuple[Source, bool]:
@@ -141,7 +142,8 @@ def _configured(described: Any, title: str, options: Any) -> tuple[Source, bool]
         cls, arguments, undecayed = configs.legacy_arguments(name, config, title, options)
         return Source(title, cls, arguments, undecayed=undecayed), True
     cls, arguments = configs.keras_arguments(name, config, title, options)
-    return Source(title, cls, arguments), False
+    steps = config.get("gradient_accumulation_steps") or 1
+    return Source(title, cls, arguments, steps=steps), False
 
 
 def _check_class(described: Any, source: Source) -> None:

@@ -48,6 +48,7 @@ def from_keras(optimizer: Any, variables: list[Any] | None, options: Any) -> Sou
     name = type(optimizer).__name__
     cls, arguments = configs.keras_arguments(name, config, title, options)
     source = Source(title, cls, arguments, generation=generation_of(optimizer))
+    source.steps = config.get("gradient_accumulation_steps") or 1
     if source.generation == 2:
         source.undecayed = list(getattr(optimizer, "_exclude_from_weight_decay_names", ()))
     if not (getattr(optimizer, "built", False) or getattr(optimizer, "_built", False)):

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim.conversion.positions as positions
-from tf_keras_optim.engine import named_state
+from tf_keras_optim.engine import accumulation, named_state
 from tf_keras_optim.engine.named_state import Key
 from tf_keras_optim.engine.saved_arrays import kept
 from tf_keras_optim.engine.store import path_of
@@ -36,6 +36,7 @@ class Source:
       arrays: its state in Keras' order, `None` if it has none in that form.
       slots: its state by our slots' names, a dict for each variable, or `None`.
       scalars: numbers of its state by our names.
+      steps: how many of the calls that it counts make an update.
       loss_scale: arguments of the LossScaleOptimizer around it, or `None`.
       scale_state: the state of that, by our names.
     """
@@ -52,6 +53,7 @@ class Source:
     arrays: Sequence[np.ndarray | None] | None = None
     slots: list[dict[str, np.ndarray]] | None = None
     scalars: dict[str, Any] = dataclasses.field(default_factory=dict)
+    steps: int = 1
     loss_scale: dict[str, Any] | None = None
     scale_state: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -102,7 +104,7 @@ def finished(
     found |= {("scalars", name): value for name, value in source.scale_state.items()}
     if "learning_rate" in options:
         found.pop(positions.RATE, None)
-    _load(optimizer, found, source.title)
+    _load(optimizer, found, source.title, source.steps)
     return outer
 
 
@@ -173,7 +175,7 @@ def _by_slot(source: Source, optimizer: Any) -> dict[Key, np.ndarray]:
     return found
 
 
-def _load(optimizer: Any, found: Mapping[Key, Any], title: str) -> None:
+def _load(optimizer: Any, found: Mapping[Key, Any], title: str, steps: int) -> None:
     """Gives a fresh optimizer its state.
 
     Raises:
@@ -182,6 +184,7 @@ def _load(optimizer: Any, found: Mapping[Key, Any], title: str) -> None:
     here = named_state.collect(optimizer)
     state: dict[str, Any] = {
         **named_state.header(optimizer),
+        accumulation.STEPS: steps,
         "scalars": {},
         "variables": {entry.path: {} for entry in optimizer._store.tracked},
         "extra": {},
@@ -200,7 +203,8 @@ def _load(optimizer: Any, found: Mapping[Key, Any], title: str) -> None:
         else:
             dtype = here[key].dtype.as_numpy_dtype
             _put(state, key, value.astype(dtype, copy=False))
-    needed = [key for key in here if key[0] == "variables" and key[2] != "master"]
+    unsaved = ("master", "gradient_accumulator") if steps == 1 else ("master",)
+    needed = [key for key in here if key[0] == "variables" and key[2] not in unsaved]
     lines += [f"{' '.join(key[1:])}: not in the source" for key in needed if key not in found]
     if lines:
         listed = "\n  ".join(lines[:20])

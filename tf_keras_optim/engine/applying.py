@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, loops, ordering, received, rows
+from tf_keras_optim.engine import accumulation, distribution, loops, ordering, received, rows
 from tf_keras_optim.engine.gradients import not_wider
 from tf_keras_optim.engine.guard import not_finite
 from tf_keras_optim.engine.rates import Rates
@@ -132,6 +132,7 @@ class Applying(Rates):
 
     def _prepare_for(self, gradients: list[Any], variables: list[Any]) -> None:
         """Makes the slots if there are none, and loads state that waits for them."""
+        accumulation.recount(self)
         if not self.built or self._waiting is not None or distribution.across_replicas():
             self._admit(gradients, variables)
         self._load_waiting(force=True)

@@ -216,7 +216,6 @@ def clear(optimizer: Any) -> None:
         for name, variable in entry.late().items():
             optimizer._retire(variable, f"{entry.path}/{name}")
         entry.begun, entry.carried = None, {}
-        entry.is_fresh = False
 
 
 def complete(optimizer: Any) -> None:

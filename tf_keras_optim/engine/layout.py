@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_keras_optim.engine import late, meanings, named_state
+from tf_keras_optim.engine import accumulation, late, meanings, named_state
 from tf_keras_optim.engine.fingerprints import fingerprint, is_fingerprint
 from tf_keras_optim.engine.named_state import FORMAT, VERSION
 from tf_keras_optim.engine.saved_arrays import kept
@@ -67,6 +67,7 @@ def arranged(optimizer: Any) -> tuple[Values, Notes]:
     notes["0"]["rate"] = rate if store.rate is None else "learning_rate"
     notes["0"]["class_name"] = type(optimizer).__name__
     notes["0"]["built"] = optimizer.built
+    notes["0"][accumulation.STEPS] = store.counted_by
     return values, notes
 
 
@@ -218,6 +219,9 @@ def to_state(values: Values, notes: Notes) -> dict[str, Any]:
         if "weight" in notes[name]:
             state["weights"][key[1]] = notes[name]["weight"]
         state["class_name"] = notes[name].get("class_name", state["class_name"])
+        state[accumulation.STEPS] = notes[name].get(
+            accumulation.STEPS, state.get(accumulation.STEPS)
+        )
         state["built"] = notes[name].get("built", state["built"])
     rate = next((n["rate"] for n in notes.values() if "rate" in n), None)
     if rate == MULTIPLIER:

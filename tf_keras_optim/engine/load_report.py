@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
 RATES = ("learning_rate", "learning_rate_multiplier")
 _MOST_LINES = 20
 
@@ -76,3 +79,14 @@ def compare_rates(
         here.pop(key)
     for key in theirs:
         saved.pop(key)
+
+
+def described(key: tuple[str, ...], value: Any) -> str:
+    """Returns one line: the variable, the slot, shape and dtype."""
+    name = " ".join(key[1:])
+    return f"{name} {tuple(value.shape)} {np.dtype(dtype_of(value)).name}"
+
+
+def dtype_of(value: Any) -> Any:
+    """Returns the NumPy dtype of an array or variable."""
+    return value.dtype.as_numpy_dtype if isinstance(value.dtype, tf.DType) else value.dtype

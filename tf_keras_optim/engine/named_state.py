@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_keras_optim.engine import (
+    accumulation,
     late,
     matching,
     meanings,
@@ -18,7 +19,13 @@ from tf_keras_optim.engine import (
     starts,
 )
 from tf_keras_optim.engine.fingerprints import fingerprint, is_fingerprint
-from tf_keras_optim.engine.load_report import RATES, LoadReport, compare_rates
+from tf_keras_optim.engine.load_report import (
+    RATES,
+    LoadReport,
+    compare_rates,
+    described,
+    dtype_of,
+)
 from tf_keras_optim.engine.saved_arrays import kept
 from tf_keras_optim.engine.store import path_of
 
@@ -26,16 +33,6 @@ FORMAT = "tf_keras_optim.state"
 VERSION = 1
 
 Key = tuple[str, ...]  # ("scalars", name), ("variables", path, slot) or ("extra", name)
-
-
-def described(key: Key, value: Any) -> str:
-    """Returns one line: the variable, the slot, shape and dtype."""
-    name = " ".join(key[1:])
-    return f"{name} {tuple(value.shape)} {np.dtype(_dtype(value)).name}"
-
-
-def _dtype(value: Any) -> Any:
-    return value.dtype.as_numpy_dtype if isinstance(value.dtype, tf.DType) else value.dtype
 
 
 def collect(optimizer: Any) -> dict[Key, tf.Variable]:
@@ -76,6 +73,7 @@ def header(optimizer: Any) -> dict[str, Any]:
         "version": VERSION,
         "class_name": type(optimizer).__name__,
         "meanings": meanings.of(optimizer),
+        accumulation.STEPS: optimizer._store.counted_by,
     }
 
 
@@ -140,6 +138,7 @@ def check_form(state: Any, title: str) -> None:
             f"{title}: section 'meanings' of the state must be a dict of texts by slot. "
             f"Received: {str(told)[:200]}."
         )
+    accumulation.check_saved(state, title)
     weights = state.get("weights") or {}
     if not isinstance(weights, Mapping) or not all(map(is_fingerprint, weights.values())):
         raise ValueError(
@@ -170,6 +169,7 @@ class Plan:
     apart: partial.Apart
     begun: dict[int, late.Beginning]  # by the ids of the entries whose slots are loaded
     is_recast: bool  # whether only variables of another dtype have state of another dtype
+    left_out: str = ""  # what had been gathered for an update that is not made, if anything
 
     @property
     def differs_in_variables_only(self) -> bool:
@@ -207,6 +207,8 @@ def plan(
     found = _matched_paths(optimizer, entries, state, names, compare_values)
     report.mismatched += found.doubts
     saved, surplus, begun = _by_path_here(state, found)
+    saved, left_out = accumulation.converted(optimizer, state, here, saved)
+    report.mismatched += [left_out] * bool(left_out)
     saved, changed = recoding.recoded(optimizer._store.tracked, saved)
     report.cast += [f"{was}, here {described(k, here[k])}" for k, was in changed.items()]
     calls = saved.get(("scalars", "iterations"))
@@ -226,12 +228,12 @@ def plan(
         _compare_variables(optimizer, found.paths, report)
     recast = partial.recast(entries, state.get("weights") or {}, found)
     apart = partial.apart(found, missing, [key for key, _ in surplus], recast)
-    others = {k for k in here.keys() & saved.keys() if saved[k].dtype != _dtype(here[k])}
+    others = {k for k in here.keys() & saved.keys() if saved[k].dtype != dtype_of(here[k])}
     is_recast = all(key[0] == "scalars" or key[1] in recast for key in {*others, *changed})
     updates = optimizer._updates_by_now(None if calls is None else int(np.asarray(calls)))
     assigned = {id(variable) for variable, _ in assignments}
     since = late.loaded(optimizer, assigned, begun, updates)
-    return Plan(assignments, report, apart, since, is_recast)
+    return Plan(assignments, report, apart, since, is_recast, left_out)
 
 
 def _assignments(
@@ -256,7 +258,7 @@ def _assignments(
             report.missing.append(described(key, variable))
             entry = next((e for e in optimizer._store.tracked if e.average is variable), None)
             if entry is not None:
-                now = entry.variable.numpy().astype(_dtype(variable))
+                now = entry.variable.numpy().astype(dtype_of(variable))
                 assignments.append((variable, now))
     return assignments, missing
 
@@ -309,7 +311,7 @@ def _compare(
     """Adds an assignment where a saved array fits, else a line to the report."""
     line = described(key, variable)
     other = f"saved {tuple(value.shape)} {value.dtype.name}, here {line}"
-    target = np.dtype(_dtype(variable))
+    target = np.dtype(dtype_of(variable))
     whole, was_whole = (np.issubdtype(kind, np.integer) for kind in (target, value.dtype))
     numeric = np.issubdtype(value.dtype, np.number) or value.dtype.name == "bfloat16"
     fits = tuple(value.shape) == tuple(variable.shape) and numeric

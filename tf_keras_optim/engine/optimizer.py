@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from tf_keras_optim.engine import (
+    accumulation,
     distribution,
     explain,
     hyperparameters,
@@ -87,6 +88,7 @@ class Engine(Algorithm, Applying, Configuration):
             setattr(self, key, value)
         self._check_options()
         self._check_averaging()
+        self._store.counted_by = accumulation.wanted(self)
         self._make_executors()
         self._store.iterations = self._make(
             "iteration", lambda: tf.zeros([], tf.int64), aggregated=True
@@ -120,8 +122,7 @@ class Engine(Algorithm, Applying, Configuration):
         """
         entry = self._entry(variable)
         updates = self._updates()
-        begun = entry if entry.begun is not None else None
-        scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates, begun=begun)
+        scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates, None, entry)
         gradient = tf.convert_to_tensor(rows.tensors(gradient))
         options = {"rounding": self._rounding(entry, updates)} if entry.rounds else {}
         traits, _ = self._traits(entry, False)
@@ -219,7 +220,7 @@ class Engine(Algorithm, Applying, Configuration):
         asked = asked or {}
         total, carried = tf.cast(updates + 1, dtype), self._store.step_slots
         scalars = {"learning_rate": tf.cast(rate, dtype), "step": total}
-        if begun is not None:
+        if begun is not None and begun.begun is not None:
             before = distribution.local(begun.begun).read_value()
             scalars["step"], carried = tf.cast(updates + 1 - before, dtype), begun.carried
         for name, value in self._values().items():
@@ -242,6 +243,7 @@ class Engine(Algorithm, Applying, Configuration):
         if hasattr(self, "_executor"):
             self._check_options()
             self._check_slots()
+            accumulation.check_change(self)
 
     def _hyperparameter_changed(self, name: str) -> None:
         """Drops the traces that hold the old value and makes slots that it calls for."""
@@ -264,6 +266,8 @@ class Engine(Algorithm, Applying, Configuration):
         for entry in self._store.tracked:
             self._make_slots(entry)
         late.settle(self)
+        if not self._traced_in_graph:  # else when a step is traced anew
+            accumulation.recount(self)
 
     # Losses.
 
@@ -380,7 +384,7 @@ class Engine(Algorithm, Applying, Configuration):
         """
         if not self.use_ema:
             return
-        updates, steps = self._updates(), self.gradient_accumulation_steps or 1
+        updates, steps = self._updates(), self._store.counted_by
         for variable in var_list:
             entry = self._store.find(self._unwrap(variable))
             if entry is None or entry.average is None:

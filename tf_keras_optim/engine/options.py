@@ -224,7 +224,8 @@ COMMON_ARGUMENTS = """
     gradients are divided by, or `None`. By name only.
   gradient_accumulation_steps: number of calls whose mean gradient makes one
     update, or `None`. Schedules, clipping, decay and averages act once per
-    update. By name only.
+    update. It may be changed after an update, and in a state that is loaded the
+    number of updates stays. By name only.
   sparse: what a sparse gradient (`tf.IndexedSlices`, as embeddings give) does.
     "exact": the same as the dense gradient. "lazy": rows that it does not name are
     not touched at all: they do not decay, and neither do their slots and averages.

@@ -266,18 +266,18 @@ class Rates(Contract):
     def _updates(self) -> tf.Tensor:
         """Returns the number of real updates so far, a 0-d int64 tensor."""
         count = distribution.local(self._store.iterations).read_value()
-        steps = self.gradient_accumulation_steps or 1
+        steps = self._store.counted_by
         return count if steps == 1 else count // steps
 
     def _updates_by_now(self, calls: int | None = None) -> int:
         """Returns the number of real updates so far, or in so many calls, outside functions."""
         calls = self._calls() if calls is None else calls
-        return calls // (self.gradient_accumulation_steps or 1)
+        return calls // self._store.counted_by
 
     @property
     def iterations(self) -> Any:
         """Number of updates so far: a variable; under accumulation a tensor."""
-        if (self.gradient_accumulation_steps or 1) > 1:
+        if self._store.counted_by > 1:
             return self._updates()
         return self._iterations
 

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, late, matching, meanings, named_state, starts
+from tf_keras_optim.engine import (
+    accumulation,
+    distribution,
+    late,
+    matching,
+    meanings,
+    named_state,
+    starts,
+)
 from tf_keras_optim.engine.store import Tracked, path_of
 
 MARK = "#"  # begins the name of a slot's edge: no variable's name can
@@ -38,7 +46,9 @@ class Restoration:
         any_position = next(iter(positions.values()))
         self._checkpoint = any_position.checkpoint
         self._file = self._checkpoint.save_path_string
+        self._steps: int | None = None  # how many calls made an update
         self._saved = self._read_names()
+        self._check_window()
         self._edges = frozenset(positions)
         self._places: dict[str, int] = {}
         self._known: list[str] | None = None
@@ -129,8 +139,27 @@ class Restoration:
             if not (entry.is_fresh or id(entry) in loaded or id(entry) in self._begun)
         }
         self._begun |= {*loaded, *others}
-        updates = self._optimizer._updates_by_now(self._saved_calls())
+        calls, steps = self._saved_calls(), self._steps
+        updates = self._optimizer._updates_by_now(calls)
+        if calls is not None and steps is not None:
+            updates = calls // steps
         late.adopt(self._optimizer, others, loaded, updates)
+
+    def _check_window(self) -> None:
+        """Refuses gradients that were gathered for an update of another number of calls.
+
+        Raises:
+          ValueError: there are such.
+        """
+        steps, here = self._steps, accumulation.wanted(self._optimizer)
+        begun = (self._saved_calls() or 0) % steps if steps not in (None, here) else 0
+        if begun:
+            raise ValueError(
+                f"{self._title()} {begun} of the {steps} calls that make an update had been "
+                f"made; here `{accumulation.STEPS}` is {here}, not {steps}. No slot was "
+                "changed. Create the optimizer as it was, and change the number after its next "
+                "update."
+            )
 
     def _saved_calls(self) -> int | None:
         """Returns the saved count of calls, which TensorFlow may not have restored yet."""
@@ -186,6 +215,7 @@ class Restoration:
     def _parsed(self, text: bytes) -> list[matching.Saved]:
         try:
             names = json.loads(text)
+            self._steps = names.get(accumulation.STEPS)
             self._said = {key: names.get(key) for key in ("class_name", "meanings")}
             return [matching.Saved(v["path"], v["weight"]) for v in names["variables"]]
         except (ValueError, TypeError, KeyError) as error:

@@ -86,6 +86,12 @@ class Starts:
                     if waiting.calls == calls and untouched:
                         distribution.set_everywhere(waiting.variable, waiting.start())
 
+    def recount(self, before: int, new: int) -> None:
+        """Goes by another number of calls that make an update; so many made one before."""
+        for key, waiting in self._waiting.items():
+            calls = waiting.calls // before * new
+            self._waiting[key] = dataclasses.replace(waiting, calls=calls)
+
     def calls_before(self, variable: tf.Variable | None) -> int | None:
         """Returns how many steps came before a variable that waits; else `None`."""
         found = self._waiting.get(id(variable))

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_keras_optim.engine import (
+    accumulation,
     distribution,
     late,
     layout,
@@ -87,7 +88,8 @@ class State(Numbered):
 
         Returns:
           state: a dict with these keys. "format" and "version": what reads it again.
-            "class_name": the class of the optimizer. "meanings": what its slots mean,
+            "class_name": the class of the optimizer. "gradient_accumulation_steps": how many
+            calls make an update. "meanings": what its slots mean,
             by name; see `slot_meanings`. "scalars": 0-d arrays by name:
             `iterations` (calls, accumulated ones included), `learning_rate` or the
             `learning_rate_multiplier` of a schedule, and what an algorithm or the loss scale
@@ -107,7 +109,8 @@ class State(Numbered):
                 "`optimizer.build(model.trainable_variables)` first."
             )
         scalars = dict(waiting.state["scalars"]) | state["scalars"]
-        return dict(waiting.state) | {"scalars": scalars}
+        counted = {accumulation.STEPS: state[accumulation.STEPS]}
+        return dict(waiting.state) | {"scalars": scalars} | counted
 
     def load_state_dict(
         self,
@@ -195,6 +198,8 @@ class State(Numbered):
             skipping.warn(self._title(), plan.report.differences())
         elif strict and not plan.report.fits:
             partial.tell(self._title(), plan.apart)
+        if plan.left_out:
+            tf.get_logger().info("%s: %s.", self._title(), plan.left_out)
         return plan.report
 
     def _check_restored(self) -> None:
@@ -275,6 +280,8 @@ class State(Numbered):
                 is_rate = key[1] in (_LEARNING_RATE, _MULTIPLIER)
                 if key[0] == "scalars" and key[1] in saved and not (keep and is_rate):
                     value = np.asarray(saved[key[1]])
+                    if key[1] == "iterations":
+                        value = np.asarray(accumulation.calls_here(self, given.state, value))
                     if value.shape == ():
                         given.before.append((variable, variable.numpy()))
                         dtype = variable.dtype.as_numpy_dtype

@@ -290,7 +290,7 @@ class Step:
         optimizer = self.optimizer
         calls = optimizer._store.awaited.calls_before(entry.average) if averaging else None
         if calls is not None:
-            begins = tf.equal(updates, calls // (optimizer.gradient_accumulation_steps or 1))
+            begins = tf.equal(updates, calls // optimizer._store.counted_by)
             momentum = options["ema_momentum"]
             options["ema_momentum"] = tf.where(begins, tf.zeros_like(momentum), momentum)
         return options

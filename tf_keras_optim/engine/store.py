@@ -203,6 +203,7 @@ class Store:
 
     Attributes:
       iterations: int64 count of the calls so far.
+      counted_by: how many of them make an update.
       rate: float32 variable with the learning rate, or `None`.
       rate_source: the schedule or callable that gives the rate instead, or `None`.
       multiplier: float32 variable with the factor on a schedule, or `None`.
@@ -220,6 +221,7 @@ class Store:
     """
 
     iterations: tf.Variable
+    counted_by: int = 1
     rate: tf.Variable | None = None
     rate_source: Any = None
     multiplier: tf.Variable | None = None

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, named_state
+from tf_keras_optim.engine import accumulation, distribution, named_state
 from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.restoration import MARK, NAMES, Restoration, edge
 from tf_keras_optim.engine.store import Store, Tracked
@@ -99,8 +99,10 @@ class Tracking(tf.__internal__.tracking.AutoTrackable):
     def _restore_from_tensors(self, restored_tensors: Any) -> Any:
         """Restores slots; TensorFlow calls it when every edge has been followed."""
         with tf.init_scope():
+            steps = steps_of(restored_tensors[NAMES])
             if not self._restore_slots():
                 self._restore_nothing(restored_tensors[NAMES])
+            accumulation.restored(self, steps)
         return tf.no_op()
 
     def _restore_slots(self) -> bool:
@@ -116,8 +118,9 @@ class Tracking(tf.__internal__.tracking.AutoTrackable):
             for position in waiting.pop(name):
                 positions.setdefault(id(position.checkpoint), {})[name] = position
         for found in positions.values():
+            restoration = Restoration(self, found)
             self._drop_waiting()  # type: ignore[attr-defined]
-            self._restorations.append(Restoration(self, found))
+            self._restorations.append(restoration)
             self._is_settled = False
         if self.built and not self._is_settled:
             self._is_settled = True
@@ -134,6 +137,13 @@ class Tracking(tf.__internal__.tracking.AutoTrackable):
         for key, variable in named_state.collect(self).items():
             if key[0] != "scalars":
                 distribution.set_everywhere(variable, self._store.starts[id(variable)]())
+
+
+def steps_of(names: tf.Tensor) -> int | None:
+    """Returns how many calls made an update when a checkpoint was written, if it says so."""
+    if tf.is_symbolic_tensor(names):
+        return None
+    return json.loads(names.numpy()).get(accumulation.STEPS)
 
 
 def names_tensor(optimizer: Any, variable_of: Any) -> dict[str, tf.Tensor]:

@@ -15,10 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim.saving.damage as damage
-from tf_keras_optim.engine import late, named_state
+from tf_keras_optim.engine import accumulation, late, named_state
 from tf_keras_optim.engine.saved_arrays import SavedArray
 
 MANIFEST = "tf_keras_optim"
+STEPS = "tf_keras_optim_calls"  # how many calls make an update; earlier versions wrote none
 _FILES = ("index", "data-*")
 
 
@@ -51,16 +52,17 @@ class Functions:
         if begun:  # the steps are traced for these
             manifest["begun"] = [begun.get(id(e), late.Beginning()).update for e in tracked]
         self._manifest = json.dumps(manifest)
+        self._steps = optimizer._store.counted_by
 
     def save(self, path: tf.Tensor) -> dict[str, tf.Tensor]:
         """Writes the checkpoint at a prefix, a 0-d string; returns it."""
         tensors = [variable.read_value() for variable in self._variables.values()]
-        names = [*self._variables, MANIFEST]
+        names = [*self._variables, MANIFEST, STEPS]
         written = tf.raw_ops.SaveV2(
             prefix=path,
             tensor_names=names,
             shape_and_slices=[""] * len(names),
-            tensors=[*tensors, tf.constant(self._manifest)],
+            tensors=[*tensors, tf.constant(self._manifest), tf.constant(self._steps)],
         )
         with tf.control_dependencies([written]):
             return {"path": tf.identity(path)}
@@ -150,9 +152,11 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, SavedArray]]:
         "extra": {},
         "weights": {},
     }
+    if STEPS in names:
+        state[accumulation.STEPS] = int(reader.get_tensor(STEPS))
     values: dict[str, SavedArray] = {}
     for name in names:
-        if name == MANIFEST:
+        if name in (MANIFEST, STEPS):
             continue
         section, *key = json.loads(name)
         reader.get_tensor(name)  # TensorFlow compares its checksum

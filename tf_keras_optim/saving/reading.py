@@ -17,7 +17,7 @@ import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
 import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.damage as damage
 import tf_keras_optim.saving.hdf5 as hdf5
-from tf_keras_optim.engine import layout, named_state
+from tf_keras_optim.engine import accumulation, layout, named_state
 from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.saved_arrays import SavedArray
 
@@ -103,6 +103,7 @@ def _from_archive(archive: zipfile.ZipFile) -> State:
         "format": manifest["format"],
         "version": manifest["version"],
         "class_name": manifest["class_name"],
+        accumulation.STEPS: manifest.get(accumulation.STEPS),
         "meanings": manifest.get("meanings") or {},
         "scalars": {},
         "variables": {path: {} for path in manifest["paths"]},

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.reading as reading
-from tf_keras_optim.engine import named_state
+from tf_keras_optim.engine import accumulation, named_state
 from tf_keras_optim.engine.fingerprints import fingerprint
 
 
@@ -50,6 +50,7 @@ def write_state(
             "version": named_state.VERSION,
             "class_name": state.get("class_name"),
             "meanings": state.get("meanings") or {},
+            accumulation.STEPS: state.get(accumulation.STEPS),
             "paths": list(state["variables"]),
             "weights": state.get("weights", {}),
             "arrays": members,
