@@ -133,3 +133,49 @@ def test_narrow_weights_come_and_go_with_their_copies(tmp_path):
         assert int(other.optimizer.iterations) == 2
         other.fit(X, X[:, :1], batch_size=4, verbose=0)
         assert all(np.isfinite(w.astype("f")).all() for w in other.get_weights())
+
+
+def around(kind, optimizer):
+    """An optimizer without a wrapper, in this package's, or in Keras' own."""
+    if kind == "plain":
+        return optimizer
+    if kind == "ours":
+        return tko.LossScaleOptimizer(optimizer, 64.0)
+    module = keras.optimizers if IS_KERAS_3 else keras.mixed_precision
+    return module.LossScaleOptimizer(optimizer, initial_scale=64.0)
+
+
+KINDS = ("plain", "ours", "keras")
+
+
+@pytest.mark.parametrize("here", KINDS)
+@pytest.mark.parametrize("there", KINDS)
+def test_checkpoints_with_and_without_a_wrapper(there, here, tmp_path):
+    v, w = tf.Variable([1.0, 1.0], name="v"), tf.Variable([1.0, 1.0], name="v")
+    source, target = tko.SGD(0.25, momentum=0.5), tko.SGD(0.5, momentum=0.5)
+    writer, reader = around(there, source), around(here, target)
+    for _ in range(2):
+        source.apply_gradients([(tf.constant([1.0, 2.0]), v)])
+    if there != "plain":
+        writer.build([v])
+        if IS_KERAS_3:
+            writer.dynamic_scale.assign(8.0)
+    reader.build([w])
+    path = tf.train.Checkpoint(optimizer=writer).write(str(tmp_path / "c"))
+    checkpoint = tf.train.Checkpoint(optimizer=reader)
+    if IS_KERAS_3 and "plain" in (there, here) and there != here:
+        message = "with a LossScale" if here == "plain" else "without a LossScale"
+        with pytest.raises(ValueError, match=f"'sgd.*the checkpoint was written.*{message}"):
+            checkpoint.read(path)
+        assert int(target.iterations) == 0 and float(np.asarray(target.learning_rate)) == 0.5
+        (slots,) = target.state_dict()["variables"].values()
+        assert not slots["momentum"].any()
+        return
+    checkpoint.read(path)
+    (slots,) = target.state_dict()["variables"].values()
+    (saved,) = source.state_dict()["variables"].values()
+    np.testing.assert_array_equal(slots["momentum"], saved["momentum"])
+    assert saved["momentum"].any() and int(target.iterations) == 2
+    assert float(np.asarray(target.learning_rate)) == 0.25
+    if IS_KERAS_3 and here != "plain":
+        assert float(np.asarray(reader.dynamic_scale)) == 8.0

@@ -64,6 +64,17 @@ class Keras3Optimizer(naming.Described, Engine, keras.optimizers.Optimizer):
             )
         return public
 
+    def _lookup_dependency(self, name: str, cached_dependencies: Any = None) -> Any:
+        found = Engine._lookup_dependency(self, name, cached_dependencies)
+        restores = cached_dependencies is not None
+        if restores and found is None and name == "inner_optimizer":
+            raise ValueError(
+                f"{self._title()}: the checkpoint was written with a LossScaleOptimizer around "
+                "the optimizer, and here there is none. Read it into a wrapper around this "
+                "one, `tko.LossScaleOptimizer(optimizer)`, which loads it into both."
+            )
+        return found
+
     def _default_name(self) -> str:
         return automatic_name(type(self).__name__)
 

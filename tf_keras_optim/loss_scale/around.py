@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+import tf_keras_optim.loss_scale.crossing as crossing
 from tf_keras_optim.engine import layout
 from tf_keras_optim.faces import described
 from tf_keras_optim.faces.running import keras
@@ -36,7 +37,8 @@ def _set_weights(wrapper: Any, weights: Any) -> None:
 def _around_ours(own: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(own)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        around = isinstance(self.inner_optimizer, Optimizer)
+        # Keras' own `__init__` looks for edges before there is one.
+        around = isinstance(getattr(self, "inner_optimizer", None), Optimizer)
         return (ours if around else own)(self, *args, **kwargs)
 
     return method
@@ -66,4 +68,8 @@ def watch() -> None:
         wrapper.set_weights = _around_ours(wrapper.set_weights, _set_weights)
     else:
         wrapper = keras.optimizers.LossScaleOptimizer
+        own = wrapper._lookup_dependency
+        wrapper._lookup_dependency = _around_ours(
+            own, crossing.looking_up(own, crossing.TO_KERAS)
+        )
     wrapper.load_own_variables = _around_ours(wrapper.load_own_variables, _load)

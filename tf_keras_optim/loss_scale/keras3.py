@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim.loss_scale.common as common
+import tf_keras_optim.loss_scale.crossing as crossing
 from tf_keras_optim.engine import layout, received
 from tf_keras_optim.engine.received import Received
 from tf_keras_optim.faces import described, naming
@@ -183,6 +184,8 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
             return {places.get(k, k): v for k, v in found.items() if k not in ("0", "1")}
 
         self._inner._load_layout(arranged(values), arranged(notes))
+
+    _lookup_dependency = crossing.looking_up(AutoTrackable._lookup_dependency, crossing.TO_OURS)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument by name; `from_config` makes an equal optimizer."""
