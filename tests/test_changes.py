@@ -76,6 +76,10 @@ def test_what_an_option_kept_is_put_away_and_comes_back(case):
 
 def test_gradients_that_waited_are_not_used_later():
     optimizer, variable = trained(tko.SGD, steps=1, gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match="1 of the 2 calls that make an update"):
+        optimizer.gradient_accumulation_steps = 1
+    assert optimizer.gradient_accumulation_steps == 2
+    optimizer.reset_state()  # gives up what the call has gathered
     optimizer.gradient_accumulation_steps = 1
     go_on(optimizer, variable)
     optimizer.gradient_accumulation_steps = 2
