@@ -317,7 +317,8 @@ def make_reader(life, make_optimizer):
         models.happen_before_saving(life, model)
         optimizer = make_optimizer()
         training.compile_model(life, model, optimizer)
-        settings.happen(life, model.optimizer)
+        settings.happen(life, model.optimizer, in_training=False)
+        settings.happen_after_saving(life, model.optimizer)
         if life.built:
             model.optimizer.build(model.trainable_variables)
     return model

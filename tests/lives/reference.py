@@ -94,10 +94,16 @@ class Reference:
     def happen(self):
         """What happens to model and optimizer after the first part."""
         models.happen(self.life, self.model)
-        self._calls = settings.calls(self.life, True)
+        if self.life.event == "accumulation":
+            self._calls = settings.calls(self.life, True)
         if self.life.event == "weights":
             for tracked in self._tracked.values():
                 tracked.read()
+
+    def happen_after_saving(self):
+        """What happens after saving."""
+        models.happen_after_saving(self.life, self.model)
+        self._calls = settings.calls(self.life, True)
 
     def weights(self):
         """Every weight of the model in float64, in Keras' order."""

@@ -111,6 +111,7 @@ OPTIONS = {
     "no_jit": {"jit_compile": False},
 }
 
+STEPS = "gradient_accumulation_steps"
 BIAS = "bias"  # what "exclude" excludes
 EIGHT_BIT = ("SGD", "Adam", "AdamW", "Lion", "Lamb")
 NOT_ELEMENTWISE = ("Adafactor", "Lamb")
@@ -214,15 +215,44 @@ def algorithm(life):
     return oracles.ALGORITHMS[name]
 
 
+_OTHER_CALLS = {1: 2, 2: 3, 3: 2}  # how many calls make an update after the event
+
+
 def calls(life, changed):
     """How many calls make one update, before the event or after it."""
-    before = arguments(life).get("gradient_accumulation_steps", 1)
-    return 5 - before if changed and life.event == "accumulation" else before
+    before = arguments(life).get(STEPS, 1)
+    changes = life.event == "accumulation_loaded" or (
+        life.event == "accumulation" and not is_window_open(life)
+    )
+    return _OTHER_CALLS[before] if changed and changes else before
 
 
-def happen(life, optimizer):
+def is_window_open(life, parts=1):
+    """Whether some parts of a life end between the calls that make an update."""
+    made = sum(life.epochs[:parts]) * (life.steps - life.bad)
+    return bool(made % arguments(life).get(STEPS, 1))
+
+
+def happen(life, optimizer, in_training=True):
     """What happens to the optimizer between the first part and the second."""
-    if life.event == "accumulation":
+    if life.event != "accumulation":
+        return
+    if not is_window_open(life):
+        optimizer.gradient_accumulation_steps = calls(life, True)
+    elif in_training:
+        before = optimizer.gradient_accumulation_steps
+        try:
+            optimizer.gradient_accumulation_steps = _OTHER_CALLS[before]
+        except ValueError as error:
+            assert STEPS in str(error), error
+        else:
+            raise AssertionError(f"`{STEPS}` may change between the calls of an update")
+        assert optimizer.gradient_accumulation_steps == before, "what is refused is kept"
+
+
+def happen_after_saving(life, optimizer):
+    """What happens to the optimizer after saving; what loads has it before."""
+    if life.event == "accumulation_loaded":
         optimizer.gradient_accumulation_steps = calls(life, True)
 
 

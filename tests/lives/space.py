@@ -44,7 +44,8 @@ def _frozen(choose, life):
 
 
 def _other_window(choose, life):
-    return {"options": _with(life, choose(_WINDOWS)), "event": "accumulation"}
+    event = choose(("accumulation", "accumulation_loaded"))
+    return {"options": _with(life, choose(_WINDOWS)), "event": event}
 
 
 def _betas(choose, life):
@@ -303,13 +304,24 @@ _OTHER_READERS = [
     ),
     (
         lambda life: (
-            life.event == "accumulation"
+            life.event == "accumulation_loaded"
             and (
-                not _has("accumulate2", "accumulate3")(life)
-                or life.epochs[0] * (life.steps - life.bad) % settings.calls(life, False)
+                settings.is_window_open(life, 2)
+                or files.is_inside_fit(life)
+                or files.FORMATS[life.save].makes_model
+                or life.load_policy != "same"
             )
         ),
-        "the number of accumulated steps changes between two updates",
+        "another number of accumulated steps is for optimizers that are made anew, between two "
+        "updates",
+    ),
+    (
+        lambda life: life.event.startswith("accumulation") and life.wrapper == "keras",
+        "a scale that starts too high skips calls, so that windows end elsewhere",
+    ),
+    (
+        lambda life: life.event.startswith("accumulation") and _has("lazy")(life),
+        "lazy rows are without accumulation",
     ),
     (
         lambda life: (

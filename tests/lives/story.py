@@ -20,7 +20,7 @@ def begin(life, peer=False):
 
 
 def _has_event(life):
-    return life.event not in ("none", "head", *models.UNCOMPILED)
+    return life.event not in ("none", "head", "accumulation_loaded", *models.UNCOMPILED)
 
 
 def _happen(life, model):
@@ -69,8 +69,9 @@ def straight(life, directory, peer=False):
         return kept, _body(snapshot(model))
     if files.is_without_slots(life):
         return kept, snapshot(model)
-    if life.event in models.UNCOMPILED:
+    if life.event in (*models.UNCOMPILED, "accumulation_loaded"):
         models.happen_after_saving(life, model)
+        settings.happen_after_saving(life, model.optimizer)
         training.compile_model(life, model, model.optimizer)
         trainer = training.Trainer(life, model)
     trainer.train(second, third)
@@ -149,7 +150,7 @@ def in_float64(life):
     else:
         reference.train(first, second)
         models.happen_before_saving(life, model)
-        models.happen_after_saving(life, model)
+        reference.happen_after_saving()
         reference.train(second, third)
     # What came later, LoRA say, has no start of its own; it is compared with zero.
     return [start.get(id(w), 0.0) for w in model.weights], reference.weights()
