@@ -243,10 +243,17 @@ def happen_before_saving(life, model):
         first_layer(model).trainable = life.event == "thaw_uncompiled"
 
 
+def _thaw(layer):
+    """Makes a layer trainable, and those in it: Keras 3 loads a model apart from its layers."""
+    layer.trainable = True
+    for inner in getattr(layer, "layers", ()):
+        _thaw(inner)
+
+
 def happen_after_saving(life, model):
     """What happens after saving, and after loading, before `compile`."""
     if life.event == "freeze_model_uncompiled":
-        model.trainable = True  # and all layers
+        _thaw(model)
 
 
 @contextlib.contextmanager

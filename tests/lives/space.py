@@ -376,6 +376,10 @@ _KERAS = [
         "before the first step the optimizer and the model know different variables",
     ),
     (
+        lambda life: life.model == "subclass" and life.save == "h5",
+        "HDF5 files hold no model that is written as a class",
+    ),
+    (
         lambda life: life.model == "twins" and life.save == "h5",
         "Keras' HDF5 files hold one weight of a name for each layer",
     ),
@@ -440,7 +444,7 @@ _KERAS = [
     ),
     (
         lambda life: (
-            (life.event in ("unfreeze", "thaw_uncompiled") or files.is_without_slots(life))
+            life.event in ("unfreeze", "thaw_uncompiled")
             and life.model in ("unbuilt", "subclass")
             and settings.IS_KERAS_3
         ),
