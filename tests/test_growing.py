@@ -212,6 +212,7 @@ def by_path(optimizer):
         (path, slot): value
         for path, slots in optimizer.state_dict()["variables"].items()
         for slot, value in slots.items()
+        if slot != "begun_at_update"  # of optimizers with variables that came late
     }
 
 

@@ -101,7 +101,11 @@ def match(saved: Sequence[Saved], here: Sequence[Here], compare_values: bool = T
         told = {} if values is None else values.told()
         pairs = _in_part(saved, here, told)
         sure = _is_known(pairs, saved, here, told)
-        return Match(_paths(pairs, saved, here), is_sure=sure)
+        others = {h.path for j, h in enumerate(here) if j not in pairs.values()}
+        paths = _paths(pairs, saved, here)
+        # What has its name alone here has another shape: that is said, and not loaded.
+        paths |= {s.path: s.path for s in saved if paths[s.path] is None and s.path in others}
+        return Match(paths, is_sure=sure)
     told = {} if values is None else values.told()
     guess = repeat and not (told and all(pairs.get(i) == j for i, j in told.items()))
     return Match(_paths(pairs, saved, here), doubts, is_sure=not guess, is_guess=guess)
