@@ -413,34 +413,41 @@ def everything(model):
 
 
 def test_readers_take_one_array_at_a_time(tmp_path):
-    """Ten slots and five weights of 4 MB: a few copies of one of them, and no more."""
+    """Ten slots and five weights of 4 MB: a few copies of one of them, and no more.
+
+    TensorFlow may keep an array as a variable's memory, so what stays is not counted. What is
+    kept is narrower than what is read: reading all at once takes more than stays.
+    """
     size = MEGABYTE
     chosen = [tf.Variable(tf.zeros([size]), name=f"v{i}") for i in range(5)]
     optimizer = tko.Adam(0.1)
     optimizer.build(chosen)
     tko.save_state(tmp_path / "state.npz", optimizer, chosen)
+    narrow = tko.Adam(0.1, slot_dtype="bfloat16")
+    narrow.build(chosen)
 
-    def peak(read):
-        """Bytes beyond those that stay: TensorFlow may keep an array as a variable's memory."""
+    def more_than_stays(read):
         tracemalloc.start()
         read()
-        left, found = tracemalloc.get_traced_memory()
+        stays, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert left < (10 + 5 + 1) * one
-        return found - left
+        return peak - stays
 
     one = 4 * size
-    assert peak(lambda: tko.load_state(tmp_path / "state.npz", optimizer, chosen)) < 5 * one
-    assert peak(lambda: opened(tmp_path / "state.npz")) < 5 * one
+    load = lambda: tko.load_state(  # noqa: E731
+        tmp_path / "state.npz", narrow, chosen, strict=False
+    )
+    assert more_than_stays(load) < 4 * one
+    assert more_than_stays(lambda: opened(tmp_path / "state.npz")) < 4 * one
     with h5py.File(tmp_path / "x.weights.h5", "w") as file:
         group = file.create_group("optimizer/vars")
         group["0"], group["1"] = np.int64(3), np.float32(0.25)
         for i in range(10):
-            group[str(i + 2)] = np.full(size, i, "f")
+            group[str(i + 2)] = np.full(size, i, "d")
     made = []
     convert = lambda: made.append(  # noqa: E731
         tko.convert(tmp_path / "x.weights.h5", chosen, optimizer=tko.Adam())
     )
-    assert peak(convert) < 5 * one
+    assert more_than_stays(convert) < 6 * one
     assert made[0].state_dict()["variables"]["v1"]["velocity"][0] == 3.0
     assert json.dumps(int(made[0].iterations.numpy())) == "3"
