@@ -19,7 +19,7 @@ import tf_keras_optim.saving.damage as damage
 import tf_keras_optim.saving.hdf5 as hdf5
 import tf_keras_optim.saving.reading as reading
 from tf_keras_optim.conversion.source import Source
-from tf_keras_optim.engine import layout
+from tf_keras_optim.engine import accumulation, layout
 from tf_keras_optim.engine.meanings import of_class
 from tf_keras_optim.engine.store import slot_declarations
 from tf_keras_optim.loss_scale import LossScaleOptimizer
@@ -105,7 +105,7 @@ def _template(optimizer: Any, title: str) -> Source:
     if isinstance(optimizer, LossScaleOptimizer):
         inner, scale = optimizer.inner_optimizer, dict(optimizer.arguments)
     config = inner.get_config()
-    steps = inner.gradient_accumulation_steps or 1
+    steps = accumulation.wanted(inner)
     return Source(title, type(inner), config, template=inner, loss_scale=scale, steps=steps)
 
 

@@ -149,7 +149,7 @@ class Applying(Rates):
         """
         replicas = distribution.number_of_replicas()
         if self.gradient_reducer is not None and given.aggregate:
-            if (self.gradient_accumulation_steps or 1) == 1:
+            if accumulation.wanted(self) == 1:
                 gradients = self._reduced(gradients)
         elif given.aggregate and replicas > 1:
             gradients = distribution.sum_over_replicas(gradients, self.aggregation_dtype)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from tf_keras_optim.engine import (
+    accumulation,
     distribution,
     late,
     masters,
@@ -178,7 +179,7 @@ class Building(CommonOptions, Views, State, Tracking):
     def _make_slots(self, entry: Tracked) -> None:
         native, shape = entry.variable, entry.variable.shape
         averages = self.use_ema and not entry.overwrite
-        accumulates = (self.gradient_accumulation_steps or 1) > 1
+        accumulates = accumulation.wanted(self) > 1
         declared = () if entry.overwrite else slot_declarations(self.slots_of(tuple(shape)))
         names = [slot.name for slot in declared]
         unused.put_away(entry, names, average=averages, accumulator=accumulates)

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import choices
+from tf_keras_optim.engine import accumulation, choices
 
 _HEADS = ("variable", "shape", "dtype", "kernel", "state", "bytes", "sparse", "decay", "group")
 
@@ -91,7 +91,7 @@ def _kernel(optimizer: Any, entry: Any, decays: bool, traits: Mapping[str, Any])
     return optimizer._kernels.choice(
         entry,
         optimizer._option_names(entry),
-        accumulated=(optimizer.gradient_accumulation_steps or 1) > 1,
+        accumulated=accumulation.wanted(optimizer) > 1,
         decay=decays,
         traits=traits,
     )

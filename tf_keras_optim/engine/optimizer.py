@@ -355,7 +355,7 @@ class Engine(Algorithm, Applying, Configuration):
 
     def _fixed_factor(self) -> float:
         """Returns the number that every gradient is multiplied by: it unscales and averages."""
-        return 1.0 / ((self.loss_scale_factor or 1.0) * (self.gradient_accumulation_steps or 1))
+        return 1.0 / ((self.loss_scale_factor or 1.0) * accumulation.wanted(self))
 
     def _option_names(self, entry: Tracked, scaled: bool = True) -> list[str]:
         """Returns the names of the options that a step gives to the update of a variable.
@@ -367,7 +367,7 @@ class Engine(Algorithm, Applying, Configuration):
           scaled: whether the gradients carry the dynamic loss scale, if there is one.
         """
         clips = self.clipnorm is not None or self.global_clipnorm is not None
-        accumulates = (self.gradient_accumulation_steps or 1) > 1
+        accumulates = accumulation.wanted(self) > 1
         dynamic = scaled and self._guard is not None and self._guard.scale is not None
         scales = clips or (dynamic and not accumulates) or self._fixed_factor() != 1.0
         given = {"scale": scales, "ema_momentum": self.use_ema, "rounding": entry.rounds}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from tf_keras_optim.engine import accumulation
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.patterns import ByPattern, all_of, by_pattern
 
@@ -162,7 +163,7 @@ class CommonOptions:
             are reduced.
         """
         skips = self.skip_nonfinite or self._guard is not None
-        if self.gradient_reducer and skips and (self.gradient_accumulation_steps or 1) > 1:
+        if self.gradient_reducer and skips and accumulation.wanted(self) > 1:
             raise ValueError(
                 f"{type(self).__name__}: argument `gradient_reducer` cannot be combined with "
                 "both `gradient_accumulation_steps` and skipped steps: a call that one worker "
@@ -189,7 +190,7 @@ class CommonOptions:
                 "its update of one row may depend on other rows (a class whose `update` is "
                 "elementwise says so by `elementwise = True`)"
             )
-        elif (self.gradient_accumulation_steps or 1) > 1:
+        elif accumulation.wanted(self) > 1:
             reason = "the mean over `gradient_accumulation_steps` is kept for all rows"
         elif self.sparse == "lazy" and self.slot_dtype == EIGHT_BIT:
             reason = "`slot_dtype`='int8' has one scale for a block of several rows"

@@ -12,7 +12,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, formulas, late, loops, norms, ordering, rows
+from tf_keras_optim.engine import (
+    accumulation,
+    distribution,
+    formulas,
+    late,
+    loops,
+    norms,
+    ordering,
+    rows,
+)
 from tf_keras_optim.engine import gradients as incoming
 from tf_keras_optim.engine.guard import Verdict, too_many_skips
 from tf_keras_optim.engine.kernels import average_only
@@ -130,7 +139,7 @@ class Step:
         values = [gradient for _, gradient in learned]
         optimizer = self.optimizer
         clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
-        accumulates = (optimizer.gradient_accumulation_steps or 1) > 1
+        accumulates = accumulation.wanted(optimizer) > 1
         measured = clips and not accumulates
         verdict = guard.examine(values, self.given.scaled, measured)
         finite = verdict.finite
@@ -155,7 +164,7 @@ class Step:
         """One call with good gradients: updates or accumulates, and counts."""
         optimizer = self.optimizer
         iterations = distribution.local(optimizer._store.iterations)
-        steps = optimizer.gradient_accumulation_steps or 1
+        steps = accumulation.wanted(optimizer)
         updates = optimizer._updates()
         if steps == 1:
             self._update(pairs, updates, asked, verdict)

@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.engine import accumulation
 from tf_keras_optim.engine.store import Store
 
 
@@ -51,6 +52,6 @@ class Views:
 
     @property
     def _accumulated_gradients(self) -> list[Any]:
-        if (self.gradient_accumulation_steps or 1) == 1 or not self.built:
+        if accumulation.wanted(self) == 1 or not self.built:
             raise AttributeError("There are no accumulators.")
         return self._views("accumulator")
