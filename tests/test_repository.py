@@ -3,8 +3,11 @@
 import ast
 import pathlib
 import re
+import shutil
 
 import pytest
+
+from tools import build_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tf_keras_optim"
@@ -111,37 +114,33 @@ def test_an_optimizers_docstring_says_all_it_must(path):
         assert re.search(rf"^ +{argument}: ", text, re.M), argument
 
 
-def targets(build):
-    """Sources and dependencies of the Python targets of a BUILD file."""
-    for call in ast.walk(ast.parse(build.read_text())):
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "").startswith("py_"):
-            values = {k.arg: k.value for k in call.keywords}
-            yield (
-                call.func.id,
-                ast.literal_eval(values["srcs"]),
-                ast.literal_eval(values["deps"]) if "deps" in values else [],
-            )
+@pytest.mark.parametrize("path", build_files.build_files(), ids=name)
+def test_build_files_are_what_the_imports_ask_for(path):
+    assert path.read_text() == build_files.written(path), "run `python -m tools.build_files`"
 
 
-@pytest.mark.parametrize("path", ALL_PYTHON, ids=name)
-def test_every_file_has_one_build_target_with_its_imports(path):
-    build = path.parent / "BUILD"
-    kind = "py_test" if path.name.startswith("test_") else "py_library"
-    found = [t for t in targets(build) if path.name in t[1] and t[0] in (kind, "py_binary")]
-    assert len(found) == 1, f"{name(build)} must have one {kind} for {path.name}"
-    needed = set()
-    for module in imported(path):
-        file = ROOT / (module.replace(".", "/") + ".py")
-        if not file.exists():
-            file = ROOT / module.replace(".", "/") / "__init__.py"
-        if not file.exists() and path.parent.name == "tests":
-            file = ROOT / "tests" / f"{module}.py"
-        if file.exists() and file != path:
-            package = "" if file.parent == path.parent else f"//{file.parent.relative_to(ROOT)}"
-            target = file.parent.name if file.stem == "__init__" else file.stem
-            needed.add(f"{package}:{target}")
-    missing = needed - set(found[0][2])
-    assert not missing, f"{name(build)}: {path.name} imports {sorted(missing)}"
+def test_the_tool_for_build_files_notices_an_import(tmp_path, capsys):
+    ignored = shutil.ignore_patterns("__pycache__")
+    for top in ("tf_keras_optim", "tools", "tests"):
+        shutil.copytree(ROOT / top, tmp_path / top, ignore=ignored)
+    for document in ROOT.glob("*.md"):  # their examples count as imports
+        shutil.copy(document, tmp_path)
+    arguments = ["--check", f"--root={tmp_path}"]
+    assert build_files.main(arguments) == 0
+    source = tmp_path / "tf_keras_optim" / "engine" / "recent.py"
+    source.write_text(source.read_text() + "\nfrom tf_keras_optim.engine import formulas\n")
+    (tmp_path / "tests" / "test_scratch.py").write_text("import harness\n")
+    assert build_files.main(arguments) == 1
+    said = capsys.readouterr().out
+    assert "Differs: tf_keras_optim/engine/BUILD" in said
+    assert "Differs: tests/BUILD" in said
+    assert build_files.main(arguments[1:]) == 0
+    assert build_files.main(arguments) == 0
+    engine = (tmp_path / "tf_keras_optim" / "engine" / "BUILD").read_text()
+    rule = engine[engine.index('name = "recent"') :].split("py_library")[0]
+    assert '":formulas",' in rule
+    tests = (tmp_path / "tests" / "BUILD").read_text()
+    assert 'args = ["$(location test_scratch.py)"],' in tests
 
 
 def test_the_text_names_no_machine_and_no_tracker():

@@ -1,12 +1,13 @@
 """What an optimizer does with each variable, as a table."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import accumulation, choices
+from tf_keras_optim.engine import choices, plans
+from tf_keras_optim.engine.received import Received
 
 _HEADS = ("variable", "shape", "dtype", "kernel", "state", "bytes", "sparse", "decay", "group")
 
@@ -63,37 +64,22 @@ def _report(optimizer: Any, entry: Any, groups: dict[Any, int]) -> VariableRepor
     }
     kept |= {name: variable for name, variable in others.items() if variable is not None}
     shape, decays = tuple(entry.variable.shape), bool(optimizer.weight_decay) and entry.decays
-    traits, _ = optimizer._traits(entry, decays)
-    kernel = _kernel(optimizer, entry, decays, traits)
+    step = optimizer._step_plan(Received())
+    source = plans.GIVEN if step.calls == 1 else plans.ACCUMULATED
+    plan = optimizer._update_plan(entry, step, source)
     dtypes = {name: variable.dtype.name for name, variable in kept.items()}
-    if kernel in choices.KERNELS:
-        alike = (kernel, shape, entry.variable.dtype, decays, *dtypes.items(), *traits.items())
-    else:
-        alike = (kernel, entry.path)
+    shared = plan.kernel in choices.KERNELS
+    alike = (plan, shape, entry.variable.dtype, *dtypes.items()) if shared else entry.path
     return VariableReport(
         entry.path,
         shape,
         entry.variable.dtype.name,
-        kernel,
+        plan.kernel,
         dtypes,
         sum(variable.shape.num_elements() * variable.dtype.size for variable in kept.values()),
         "lazy" if optimizer._is_lazy(entry) else "exact",
         decays,
         groups.setdefault(alike, len(groups) + 1),
-    )
-
-
-def _kernel(optimizer: Any, entry: Any, decays: bool, traits: Mapping[str, Any]) -> str:
-    if entry.overwrite:
-        return "overwritten"
-    if not optimizer._is_pure():
-        return "update_step"
-    return optimizer._kernels.choice(
-        entry,
-        optimizer._option_names(entry),
-        accumulated=accumulation.wanted(optimizer) > 1,
-        decay=decays,
-        traits=traits,
     )
 
 

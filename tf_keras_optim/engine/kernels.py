@@ -6,7 +6,7 @@ share one trace and one compilation.
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -21,6 +21,7 @@ from tf_keras_optim.engine import (
     purity,
     quantization,
 )
+from tf_keras_optim.engine.plans import ACCUMULATED, DECOUPLED, L2, UpdateInputs, UpdatePlan
 from tf_keras_optim.engine.store import Tracked
 
 _uncompiled = contextvars.ContextVar("uncompiled", default=False)
@@ -63,141 +64,83 @@ class Scalars:
 
 
 class Kernels:
-    """The compiled updates of one optimizer.
+    """The executor of a pure `update`: functions that XLA compiles, graphs, one operation.
 
     Args:
-      optimizer: the optimizer whose pure `update` is run.
+      optimizer: the optimizer whose `update` is run.
       static: gives the declared hyperparameters by name.
-      jit_compile: "auto", True or False.
     """
 
-    def __init__(
-        self,
-        optimizer: Any,
-        static: Callable[[], dict[str, Any]],
-        jit_compile: str | bool,
-    ):
+    def __init__(self, optimizer: Any, static: Callable[[], dict[str, Any]]):
         self._optimizer = optimizer
         self._static = static
-        self._jit_compile = jit_compile
-        self._functions: dict[tuple, Any] = {}
+        self._functions: dict[tuple[UpdatePlan, bool], Any] = {}
         self.used: set[bool] = set()
 
-    def choice(
-        self,
-        entry: Tracked,
-        options: Collection[str],
-        *,
-        accumulated: bool = False,
-        decay: bool = False,
-        traits: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Returns how a variable is updated, as `choices` names it.
-
-        Args:
-          entry: the model variable.
-          options: names of the options, as for `run`.
-          accumulated: whether the gradient is the accumulated one.
-          decay: as for `run`.
-          traits: as for `run`.
-        """
-        device = distribution.local(entry.variable).device
-        kind = tf.DeviceSpec.from_string(device).device_type if device else "CPU"
-        kept = [entry.variable, *entry.slots.values()]
-        simple = not (options or accumulated or decay or traits or self._clips_values)
-        return choices.choose(
-            self._jit_compile if compiles() else False,
-            kind,
-            in_xla=distribution.in_xla(),
-            fused=simple
-            and entry.master is None
-            and self._optimizer._can_fuse
-            and all(variable.dtype == entry.dtype for variable in kept),
-        )
-
-    @property
-    def _clips_values(self) -> bool:
-        return self._optimizer.clipvalue is not None
-
-    def run(
-        self,
-        entry: Tracked,
-        gradient: tf.Tensor | None,
-        dynamic: Mapping[str, tf.Tensor],
-        options: Mapping[str, tf.Tensor],
-        *,
-        decay: bool = False,
-        traits: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Updates one variable, its slots and its average.
-
-        Args:
-          entry: the model variable.
-          gradient: its gradient; `None` takes the accumulated one and resets it.
-          dynamic: scalars of the rule, in the entry's compute dtype.
-          options: any of `scale` (as `formulas.conditioned` takes it), `ema_momentum`,
-            `ema_overwrite` (bool: the variable takes the average over) and `rounding`
-            (int32 [2]: seed for what is kept in a narrow dtype).
-          decay: whether weight decay applies to this variable.
-          traits: what the algorithm's `traits_of` said of it.
-        """
+    def run(self, entry: Tracked, plan: UpdatePlan, inputs: UpdateInputs) -> None:
+        """Updates one variable, its slots and its average as a plan says."""
         variable = distribution.local(entry.variable)
-        average = entry.average if "ema_momentum" in options else None
-        accumulator = entry.accumulator if gradient is None else None
         slots = {name: distribution.local(slot) for name, slot in entry.slots.items()}
-        kernel = self.choice(
-            entry, options, accumulated=gradient is None, decay=decay, traits=traits
-        )
-        self.used.add(kernel == choices.XLA or distribution.in_xla())
+        self.used.add(plan.kernel == choices.XLA or distribution.in_xla())
         with placement.beside(variable):
-            if kernel == choices.FUSED:
-                scalars = Scalars(self._static(), dynamic)
-                gradient = tf.cast(gradient, entry.dtype)
+            if plan.kernel == choices.FUSED:
+                scalars = Scalars(self._static(), inputs.scalars)
+                gradient = tf.cast(inputs.gradient, entry.dtype)
                 self._optimizer.update_in_place(gradient, variable, slots, scalars)
                 return
-            self._function(decay, traits or {}, kernel == choices.XLA)(
+            beside = {
+                "average": entry.average if plan.averages else None,
+                "accumulator": entry.accumulator if plan.gradient == ACCUMULATED else None,
+                "master": entry.master,
+            }
+            passed = {
+                name: scalar
+                for name, scalar in inputs.scalars.items()
+                if not name.startswith(formulas.OPERAND)
+            }
+            self._function(plan)(
                 variable,
                 slots,
                 {name: distribution.local(scale) for name, scale in entry.scales.items()},
-                None if average is None else distribution.local(average),
-                None if accumulator is None else distribution.local(accumulator),
-                None if entry.master is None else distribution.local(entry.master),
-                gradient,
-                {n: v for n, v in dynamic.items() if not n.startswith(formulas.OPERAND)},
-                dict(options),
+                {n: distribution.local(v) for n, v in beside.items() if v is not None},
+                inputs.gradient,
+                passed,
+                inputs.options(),
             )
 
-    def _function(self, decay: bool, traits: Mapping[str, Any], compiled: bool) -> Any:
-        key = (decay, tuple(sorted(traits.items())), compiled, distribution.is_watched())
+    def _function(self, plan: UpdatePlan) -> Any:
+        key = (plan, distribution.is_watched())
         if key not in self._functions:
             self._functions[key] = tf.function(
-                self._body(decay, dict(traits)), jit_compile=compiled, autograph=False
+                self._body(plan), jit_compile=plan.kernel == choices.XLA, autograph=False
             )
         return self._functions[key]
 
-    def _body(self, decay: bool, traits: dict[str, Any]) -> Callable[..., None]:
-        static = self._static() | traits
+    def _body(self, plan: UpdatePlan) -> Callable[..., None]:
+        static = self._static() | dict(plan.traits)
 
-        def kernel(
-            variable, slots, scales, average, accumulator, master, gradient, dynamic, options
-        ):
+        def kernel(variable, slots, scales, beside, gradient, dynamic, options):
             scalars = Scalars(static, dynamic)
-            dtype = scalars.learning_rate.dtype
+            average, accumulator, master = map(beside.get, ("average", "accumulator", "master"))
             if accumulator is not None:
                 gradient = accumulator.read_value()
-            whole = None if master is None else master.read_value()
+            inputs = UpdateInputs(gradient, dynamic, **options)
             before = {name: slot.read_value() for name, slot in slots.items()}
             for name, scale in scales.items():
                 before[name] = quantization.decoded(before[name], scale.read_value())
+            value = precision.widest(
+                variable.read_value(),
+                None if master is None else master.read_value(),
+                scalars.learning_rate.dtype,
+            )
             value, after, new_average = advanced(
                 self._optimizer,
+                plan,
                 scalars,
-                gradient,
-                precision.widest(variable.read_value(), whole, dtype),
+                inputs,
+                value,
                 before,
                 None if average is None else average.read_value(),
-                options,
-                decay=decay,
             )
             if accumulator is not None:
                 zero: Any = tf.zeros([], value.dtype)
@@ -208,12 +151,12 @@ class Kernels:
                 average.assign(new_average)
             if master is not None:
                 master.assign(value)
-            kept = kept_values(value, after, scalars, options, master is not None)
+            kept = kept_values(value, after, scalars, plan, inputs.seed)
             for number, (name, slot) in enumerate({"": variable, **slots}.items()):
                 if name not in scales:
                     slot.assign(kept(name, slot.dtype))
                     continue
-                seed = precision.seed_of(options.get("rounding"), number)
+                seed = precision.seed_of(inputs.seed, number)
                 codes, scale = quantization.encoded(after[name], slot.dtype, seed)
                 slot.assign(codes)
                 scales[name].assign(scale)
@@ -225,8 +168,8 @@ def kept_values(
     value: tf.Tensor,
     slots: Mapping[str, tf.Tensor],
     scalars: Scalars,
-    options: Mapping[str, tf.Tensor],
-    has_master: bool,
+    plan: UpdatePlan,
+    seed: tf.Tensor | None,
 ) -> Callable[[str, tf.DType], tf.Tensor]:
     """Returns what gives new values in the dtypes in which they are kept.
 
@@ -234,43 +177,39 @@ def kept_values(
       value: the variable's new value; its name is "".
       slots: the new slots.
       scalars: the numbers of this step.
-      options: as for `Kernels.run`.
-      has_master: whether the value is kept whole in a master copy as well.
+      plan: what the update does.
+      seed: for rounding by chance, int32 [2], or `None`.
     """
-    rounding = options.get("rounding")
-    by_chance = scalars.stochastic_rounding and not has_master
+    by_chance = scalars.stochastic_rounding and not plan.keeps_master
     values = {"": value, **slots}
     order = list(values)
 
     def kept(name: str, dtype: tf.DType) -> tf.Tensor:
-        seed = precision.seed_of(rounding, order.index(name))
-        return precision.stored(values[name], dtype, seed if name or by_chance else None)
+        own = precision.seed_of(seed, order.index(name))
+        return precision.stored(values[name], dtype, own if name or by_chance else None)
 
     return kept
 
 
 def advanced(
     optimizer: Any,
+    plan: UpdatePlan,
     scalars: Scalars,
-    gradient: tf.Tensor,
+    inputs: UpdateInputs,
     value: tf.Tensor,
     slots: Mapping[str, tf.Tensor],
     average: tf.Tensor | None,
-    options: Mapping[str, tf.Tensor],
-    *,
-    decay: bool,
 ) -> tuple[tf.Tensor, Mapping[str, tf.Tensor], tf.Tensor | None]:
     """One update with all that stands around it. Pure; the body of every executor.
 
     Args:
       optimizer: the optimizer whose pure `update` is run.
+      plan: what the update does.
       scalars: the numbers of this step, in the compute dtype.
-      gradient: the raw gradient, of any floating dtype.
+      inputs: the raw gradient, of any floating dtype, and what the options need.
       value: the variable's value (or some rows of it), of any floating dtype.
       slots: the slots by name, of the same rows.
       average: the moving average of the same rows, or `None`.
-      options: as for `Kernels.run`.
-      decay: whether weight decay applies.
 
     Returns:
       value: the new value, in the compute dtype.
@@ -279,41 +218,41 @@ def advanced(
     """
     dtype = scalars.learning_rate.dtype
     gradient = formulas.conditioned(
-        tf.cast(gradient, dtype), options.get("scale"), scalars.clipvalue
+        tf.cast(inputs.gradient, dtype), inputs.scale, plan.clipvalue
     )
     value = tf.cast(value, dtype)
     slots = {name: tf.cast(slot, dtype) for name, slot in slots.items()}
-    if decay and not scalars.decoupled_weight_decay:
+    if plan.decay == L2:
         gradient = formulas.penalized(gradient, value, scalars.weight_decay)
-    elif decay and not optimizer.decays_in_update:
+    elif plan.decay == DECOUPLED:
         value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
     with purity.watched(optimizer, "update"):
         result = optimizer.update(gradient, value, slots, scalars)
     value, after = checked(result, value, slots)
     if average is not None:
-        value, average = _average(average, value, options)
+        value, average = _average(average, value, inputs)
     return value, after, average
 
 
 def _average(
-    average: tf.Tensor, value: tf.Tensor, options: Mapping[str, tf.Tensor]
+    average: tf.Tensor, value: tf.Tensor, inputs: UpdateInputs
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the value that the variable is to have, and the new average."""
-    momentum = tf.cast(options["ema_momentum"], average.dtype)
+    momentum = tf.cast(inputs.ema_momentum, average.dtype)
     new = formulas.averaged(average, tf.cast(value, average.dtype), momentum)
-    if "ema_overwrite" not in options:
+    if inputs.ema_overwrite is None:
         return value, new
-    return tf.where(options["ema_overwrite"], tf.cast(new, value.dtype), value), new
+    return tf.where(inputs.ema_overwrite, tf.cast(new, value.dtype), value), new
 
 
-def average_only(entry: Tracked, options: Mapping[str, tf.Tensor]) -> None:
+def average_only(entry: Tracked, inputs: UpdateInputs) -> None:
     """Moves the average of a variable whose value is already in place."""
     if entry.average is None:
         return
     variable, average = distribution.local(entry.variable), distribution.local(entry.average)
-    value, new = _average(average.read_value(), variable.read_value(), options)
+    value, new = _average(average.read_value(), variable.read_value(), inputs)
     average.assign(new)
-    if "ema_overwrite" in options:
+    if inputs.ema_overwrite is not None:
         variable.assign(value)
 
 

@@ -1,5 +1,6 @@
 """The engine: what every optimizer does, whatever its algorithm and its Keras."""
 
+import dataclasses
 import inspect
 import warnings
 import zlib
@@ -13,8 +14,11 @@ from tf_keras_optim.engine import (
     distribution,
     explain,
     hyperparameters,
+    kernels,
     late,
     late_rates,
+    losses,
+    plans,
     products,
     purity,
     rows,
@@ -25,6 +29,8 @@ from tf_keras_optim.engine.configuration import Configuration
 from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.kernels import Kernels, Scalars
 from tf_keras_optim.engine.patterns import DecayExclusions
+from tf_keras_optim.engine.plans import Executor, Rule, StepPlan, UpdateInputs, UpdatePlan
+from tf_keras_optim.engine.received import Received
 from tf_keras_optim.engine.recent import Recent
 from tf_keras_optim.engine.rows import Rows
 from tf_keras_optim.engine.stateful import UpdateSteps
@@ -124,9 +130,13 @@ class Engine(Algorithm, Applying, Configuration):
         updates = self._updates()
         scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates, None, entry)
         gradient = tf.convert_to_tensor(rows.tensors(gradient))
-        options = {"rounding": self._rounding(entry, updates)} if entry.rounds else {}
         traits, _ = self._traits(entry, False)
-        self._kernels.run(entry, gradient, scalars, options, traits=traits)
+        rule = dataclasses.replace(self._rule(), is_pure=True)
+        plan = plans.plan_update(
+            entry, rule, StepPlan(), traits=traits, compiles=kernels.compiles()
+        )
+        seed = self._rounding(entry, updates) if plan.rounds else None
+        self._kernels.run(entry, plan, UpdateInputs(gradient, scalars, seed=seed))
 
     # What a face overrides.
 
@@ -148,26 +158,46 @@ class Engine(Algorithm, Applying, Configuration):
         return type(self).update is not Algorithm.update and not own_step
 
     def _make_executors(self) -> None:
-        arguments = (self, self._static_scalars, self.jit_compile)
-        self._kernels = Kernels(*arguments)
-        self._executor = self._kernels if self._is_pure() else UpdateSteps(*arguments)
+        self._kernels = Kernels(self, self._static_scalars)
+        self._update_steps = UpdateSteps(self, self._static_scalars, self.jit_compile)
         self._rows = Rows(self, self._static_scalars)
 
-    def _execute(
-        self,
-        entry: Tracked,
-        gradient: Any,
-        scalars: Mapping[str, tf.Tensor],
-        options: Mapping[str, tf.Tensor],
-    ) -> None:
-        """Runs the algorithm on a variable, or on the rows that the gradient names.
+    def _execute(self, entry: Tracked, plan: UpdatePlan, inputs: UpdateInputs) -> None:
+        """Runs the algorithm on a variable, or on the rows that the gradient names."""
+        executor: Executor = self._kernels
+        if plan.kernel == plans.UPDATE_STEP:
+            executor = self._update_steps
+        elif plan.gradient == plans.ROWS:
+            executor = self._rows
+        executor.run(entry, plan, inputs)
 
-        A gradient of `None` is the accumulated one.
-        """
-        decay = bool(self.weight_decay) and entry.decays
-        executor = self._rows if isinstance(gradient, tf.IndexedSlices) else self._executor
-        traits, _ = self._traits(entry, decay)
-        executor.run(entry, gradient, scalars, options, decay=decay, traits=traits)
+    def _rule(self) -> Rule:
+        """Returns how the algorithm updates variables, for their plans."""
+        is_pure, decay = self._is_pure(), plans.L2
+        if self.decoupled_weight_decay:
+            in_update = is_pure and self.decays_in_update
+            decay = plans.IN_UPDATE if in_update else plans.DECOUPLED
+        return Rule(is_pure, self._can_fuse, self.jit_compile, decay)
+
+    def _step_plan(self, given: Received) -> StepPlan:
+        """Returns what a step does with its gradients, which carry the loss scale or not."""
+        guard = self._guard
+        examines = guard is not None and guard.active and not given.examined
+        unscales = examines and given.scaled and guard.scale is not None
+        return plans.plan_step(self, examines=examines, unscales=unscales)
+
+    def _update_plan(self, entry: Tracked, step: StepPlan, gradient: str) -> UpdatePlan:
+        """Returns what an update of a variable does, whose gradient comes from there."""
+        decays = bool(self.weight_decay) and entry.decays
+        return plans.plan_update(
+            entry,
+            self._rule(),
+            step,
+            gradient,
+            decays=decays,
+            traits=self._traits(entry, decays)[0],
+            compiles=kernels.compiles(),
+        )
 
     def _traits(self, entry: Tracked, decay: bool) -> tuple[dict[str, Any], float]:
         """Returns a variable's traits, and the factor on its learning rate."""
@@ -188,7 +218,8 @@ class Engine(Algorithm, Applying, Configuration):
         function that is itself compiled (`jit_compile=True`) is part of that compilation
         whatever this says.
         """
-        return all(self._executor.used) if self._executor.used else None
+        used = self._kernels.used | self._update_steps.used
+        return all(used) if used else None
 
     def _static_scalars(self) -> dict[str, Any]:
         return {k: v for k, v in self._values().items() if not self._is_schedule(v)}
@@ -240,14 +271,14 @@ class Engine(Algorithm, Applying, Configuration):
 
     def _check_change(self) -> None:
         """Refuses hyperparameters, one of which was just changed, that do not go together."""
-        if hasattr(self, "_executor"):
+        if hasattr(self, "_kernels"):
             self._check_options()
             self._check_slots()
             accumulation.check_change(self)
 
     def _hyperparameter_changed(self, name: str) -> None:
         """Drops the traces that hold the old value and makes slots that it calls for."""
-        if not hasattr(self, "_executor"):
+        if not hasattr(self, "_kernels"):
             return
         if self._traced_in_graph:
             warnings.warn(
@@ -300,26 +331,9 @@ class Engine(Algorithm, Applying, Configuration):
         Raises:
           ValueError: `loss` is a tensor and `tape` is missing.
         """
-        return self._gradients_of(loss, var_list, tape, self.scale_loss)
-
-    def _gradients_of(
-        self, loss: Any, var_list: Any, tape: Any, scale: Callable[[Any], Any]
-    ) -> list[tuple]:
-        if not callable(loss) and tape is None:
-            raise ValueError(
-                f"{self._title()}: a loss that is a tensor needs the `tape` it was computed "
-                "under. Pass `tape=`, or pass a callable that computes the loss."
-            )
-        tape = tape or tf.GradientTape()
-        with tape:
-            if callable(loss):
-                if not callable(var_list):
-                    tape.watch([self._unwrap(variable) for variable in var_list])
-                loss = loss()
-            scaled = scale(loss)
-        variables = list(var_list() if callable(var_list) else var_list)
-        gradients = tape.gradient(scaled, [self._unwrap(variable) for variable in variables])
-        return list(zip(gradients, variables))
+        return losses.gradients_of(
+            loss, var_list, tape, self.scale_loss, self._unwrap, self._title()
+        )
 
     @tf.autograph.experimental.do_not_convert
     def minimize(self, loss: Any, var_list: Any, tape: Any = None) -> Any:
@@ -352,26 +366,6 @@ class Engine(Algorithm, Applying, Configuration):
         found = explain.reports(self)
         print_fn(explain.table(found, self._title()))
         return found
-
-    def _fixed_factor(self) -> float:
-        """Returns the number that every gradient is multiplied by: it unscales and averages."""
-        return 1.0 / ((self.loss_scale_factor or 1.0) * accumulation.wanted(self))
-
-    def _option_names(self, entry: Tracked, scaled: bool = True) -> list[str]:
-        """Returns the names of the options that a step gives to the update of a variable.
-
-        The step and `explain` go by this. Whether an average takes over is left out.
-
-        Args:
-          entry: the model variable.
-          scaled: whether the gradients carry the dynamic loss scale, if there is one.
-        """
-        clips = self.clipnorm is not None or self.global_clipnorm is not None
-        accumulates = accumulation.wanted(self) > 1
-        dynamic = scaled and self._guard is not None and self._guard.scale is not None
-        scales = clips or (dynamic and not accumulates) or self._fixed_factor() != 1.0
-        given = {"scale": scales, "ema_momentum": self.use_ema, "rounding": entry.rounds}
-        return [name for name, is_given in given.items() if is_given]
 
     # Averages.
 

@@ -1,12 +1,14 @@
 """Sparse gradients: adding up repeated rows, and updating only the rows that are given."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, loops, placement, precision
 from tf_keras_optim.engine.kernels import Scalars, advanced, kept_values
+from tf_keras_optim.engine.plans import UpdateInputs, UpdatePlan
 from tf_keras_optim.engine.store import Tracked
 
 _UNSIGNED = {tf.int32: tf.uint32, tf.int64: tf.uint64}
@@ -143,54 +145,40 @@ class Rows:
         self._optimizer = optimizer
         self._static = static
 
-    def run(
-        self,
-        entry: Tracked,
-        gradient: tf.IndexedSlices,
-        dynamic: Mapping[str, tf.Tensor],
-        options: Mapping[str, tf.Tensor],
-        *,
-        decay: bool = False,
-        traits: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Updates rows of one variable, of its slots and of its average.
+    def run(self, entry: Tracked, plan: UpdatePlan, inputs: UpdateInputs) -> None:
+        """Updates rows of one variable, of its slots and of its average as a plan says."""
+        indices = inputs.gradient.indices
+        scalars = Scalars(self._static() | dict(plan.traits), inputs.scalars)
+        variable = distribution.local(entry.variable)
+        slots = {name: distribution.local(slot) for name, slot in entry.slots.items()}
+        averages = distribution.local(entry.average) if plan.averages else None
+        masters = distribution.local(entry.master) if plan.keeps_master else None
 
-        Args:
-          entry: the model variable.
-          gradient: what `summed` returned.
-          dynamic: scalars of the rule, in the entry's compute dtype.
-          options: as for `Kernels.run`.
-          decay: whether weight decay applies to this variable.
-          traits: what the algorithm's `traits_of` said of it.
-        """
-        indices, scalars = gradient.indices, Scalars(self._static(), dynamic)
-        if traits:
-            scalars = Scalars(vars(scalars), traits)
-        averaged = entry.average if "ema_momentum" in options else None
-        kept = {"": entry.variable, **entry.slots}
-        if averaged is not None:
-            kept[" average"] = averaged
-        if entry.master is not None:
-            kept[" master"] = entry.master
-        local = {name: distribution.local(variable) for name, variable in kept.items()}
-        with placement.beside(local[""]):
-            before = {name: v.sparse_read(indices) for name, v in local.items()}
+        def read(table: tf.Variable) -> tf.Tensor:
+            return table.sparse_read(indices)
+
+        def write(table: tf.Variable, rows: tf.Tensor) -> None:
+            table.scatter_update(tf.IndexedSlices(rows, indices))
+
+        with placement.beside(variable):
             value = precision.widest(
-                before.pop(""), before.pop(" master", None), scalars.learning_rate.dtype
+                read(variable),
+                None if masters is None else read(masters),
+                scalars.learning_rate.dtype,
             )
-            average = before.pop(" average", None)
             value, after, average = advanced(
                 self._optimizer,
+                plan,
                 scalars,
-                gradient.values,
+                dataclasses.replace(inputs, gradient=inputs.gradient.values),
                 value,
-                before,
-                average,
-                options,
-                decay=decay,
+                {name: read(slot) for name, slot in slots.items()},
+                None if averages is None else read(averages),
             )
-            narrow = kept_values(value, after, scalars, options, entry.master is not None)
-            whole = {" master": value, " average": average}
-            for name, variable in local.items():
-                rows = whole[name] if name in whole else narrow(name, variable.dtype)
-                variable.scatter_update(tf.IndexedSlices(rows, indices))
+            kept = kept_values(value, after, scalars, plan, inputs.seed)
+            for name, table in {"": variable, **slots}.items():
+                write(table, kept(name, table.dtype))
+            if averages is not None:
+                write(averages, average)
+            if masters is not None:
+                write(masters, value)

@@ -1,12 +1,19 @@
 """Running an optimizer that is written the Keras 3 way, with an `update_step`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, formulas, placement
 from tf_keras_optim.engine.kernels import Scalars, average_only, compiles
+from tf_keras_optim.engine.plans import (
+    ACCUMULATED,
+    DECOUPLED,
+    L2,
+    UpdateInputs,
+    UpdatePlan,
+)
 from tf_keras_optim.engine.store import Tracked
 
 
@@ -32,41 +39,31 @@ class UpdateSteps:
         self._functions: dict[int, Any] = {}
         self.used: set[bool] = set()
 
-    def run(
-        self,
-        entry: Tracked,
-        gradient: tf.Tensor | None,
-        dynamic: Mapping[str, tf.Tensor],
-        options: Mapping[str, tf.Tensor],
-        *,
-        decay: bool = False,
-        traits: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Updates one variable; the arguments are those of `Kernels.run`."""
+    def run(self, entry: Tracked, plan: UpdatePlan, inputs: UpdateInputs) -> None:
+        """Updates one variable as a plan says."""
         compiled = self._compiled and compiles()
         self.used.add(compiled)
         variable = distribution.local(entry.variable)
-        scalars = Scalars(self._static(), dynamic)
-        if gradient is None:
+        scalars, gradient = Scalars(self._static(), inputs.scalars), inputs.gradient
+        if plan.gradient == ACCUMULATED:
             accumulator = distribution.local(entry.accumulator)
             gradient = accumulator.read_value()
             accumulator.assign(tf.zeros_like(gradient))
         gradient = formulas.conditioned(
-            tf.cast(gradient, entry.dtype), options.get("scale"), scalars.clipvalue
+            tf.cast(gradient, entry.dtype), inputs.scale, plan.clipvalue
         )
         with placement.beside(variable):
-            if decay:
-                value = tf.cast(variable.read_value(), entry.dtype)
-                if scalars.decoupled_weight_decay:
-                    value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
-                    variable.assign(tf.cast(value, variable.dtype))
-                else:
-                    gradient = formulas.penalized(gradient, value, scalars.weight_decay)
+            value = tf.cast(variable.read_value(), entry.dtype) if plan.decay else None
+            if plan.decay == DECOUPLED:
+                value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
+                variable.assign(tf.cast(value, variable.dtype))
+            elif plan.decay == L2:
+                gradient = formulas.penalized(gradient, value, scalars.weight_decay)
             self._update_step(variable, compiled)(
                 tf.cast(gradient, variable.dtype), scalars.learning_rate
             )
-            if "ema_momentum" in options:
-                average_only(entry, options)
+            if plan.averages:
+                average_only(entry, inputs)
 
     def _update_step(self, variable: tf.Variable, compiled: bool) -> Callable[..., None]:
         def update(gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:

@@ -13,19 +13,20 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import (
-    accumulation,
     distribution,
     formulas,
     late,
     loops,
     norms,
     ordering,
+    plans,
     rows,
 )
 from tf_keras_optim.engine import gradients as incoming
 from tf_keras_optim.engine.guard import Verdict, too_many_skips
 from tf_keras_optim.engine.kernels import average_only
 from tf_keras_optim.engine.late_rates import UntraceableError
+from tf_keras_optim.engine.plans import StepPlan, UpdateInputs
 from tf_keras_optim.engine.received import Received
 from tf_keras_optim.engine.store import Tracked
 
@@ -51,6 +52,7 @@ class Step:
         self.entries = list(entries)
         self.absent = list(absent)
         self.given = given
+        self.plan = StepPlan()
         self._function = tf.function(self._body, autograph=False, reduce_retracing=True)
         self._traced: dict[tuple, Any] = {}
 
@@ -113,6 +115,7 @@ class Step:
     ) -> None:
         checks = incoming.check(self.entries, gradients)
         self.optimizer.trace_count += 1
+        self.plan = self.optimizer._step_plan(self.given)
         self.optimizer._store.awaited.check(self.optimizer._title())
         checks += [
             check
@@ -131,17 +134,14 @@ class Step:
     ) -> None:
         """One call: counts it, unless the gradients are not finite and such steps skipped."""
         pairs = [(entry, self._taken(entry, g)) for entry, g in zip(self.entries, gradients)]
-        guard = self.optimizer._guard
-        if guard is None or not guard.active or self.given.examined:
+        if not self.plan.examines:
             self._count(pairs, asked, None)
             return
+        guard = self.optimizer._guard
         learned = [(entry, _given(entry, g)) for entry, g in pairs if not entry.overwrite]
         values = [gradient for _, gradient in learned]
-        optimizer = self.optimizer
-        clips = optimizer.clipnorm is not None or optimizer.global_clipnorm is not None
-        accumulates = accumulation.wanted(optimizer) > 1
-        measured = clips and not accumulates
-        verdict = guard.examine(values, self.given.scaled, measured)
+        measured = self.plan.clips is not None and self.plan.calls == 1
+        verdict = guard.examine(values, self.plan.unscales, measured)
         finite = verdict.finite
         if bad_elsewhere is not None:
             finite = tf.logical_and(finite, tf.logical_not(bad_elsewhere))
@@ -164,14 +164,13 @@ class Step:
         """One call with good gradients: updates or accumulates, and counts."""
         optimizer = self.optimizer
         iterations = distribution.local(optimizer._store.iterations)
-        steps = accumulation.wanted(optimizer)
         updates = optimizer._updates()
-        if steps == 1:
+        if self.plan.calls == 1:
             self._update(pairs, updates, asked, verdict)
         else:
             for entry, gradient in pairs:
                 _accumulate(entry, gradient, verdict)
-            due = tf.equal((iterations.read_value() + 1) % steps, 0)
+            due = tf.equal((iterations.read_value() + 1) % self.plan.calls, 0)
             loops.choose(due, lambda: self._close_window(updates, asked))
         iterations.assign_add(1)
 
@@ -233,22 +232,24 @@ class Step:
         begun = late.note_trace(optimizer)
         scalars: dict[late.Kind, Mapping[str, tf.Tensor]] = {}
         for (entry, gradient), scale in zip(learned, scales):
-            names = optimizer._option_names(entry, self.given.scaled)
+            plan = optimizer._update_plan(entry, self.plan, _source(gradient))
             kind = (entry.dtype, optimizer._rate_factor(entry), begun.get(id(entry)))
             if kind not in scalars:
                 own = rate if kind[1] == 1.0 else rate * tf.cast(kind[1], rate.dtype)
                 scalars[kind] = optimizer._dynamic_scalars(
                     kind[0], own, updates, asked, kind[2]
                 )
-            options = self._begun(averaging, entry, updates)
-            if scale is not None:
-                options["scale"] = scale
-            if "rounding" in names:
-                options["rounding"] = optimizer._rounding(entry, updates)
+            inputs = UpdateInputs(
+                gradient,
+                scalars[kind],
+                scale,
+                seed=optimizer._rounding(entry, updates) if plan.rounds else None,
+                **self._begun(averaging, entry, updates),
+            )
             _if_so(
                 gathered.get(id(entry)),
-                functools.partial(optimizer._execute, entry, gradient, scalars[kind], options),
-                functools.partial(average_only, entry, options) if averaging else None,
+                functools.partial(optimizer._execute, entry, plan, inputs),
+                functools.partial(average_only, entry, inputs) if averaging else None,
             )
 
         def compute(dtype: tf.DType, first: Tracked | None) -> Mapping[str, tf.Tensor]:
@@ -262,17 +263,15 @@ class Step:
 
     def _averaging(self, updates: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scalars of the moving average; after the first update it equals the weights."""
-        optimizer = self.optimizer
-        if not optimizer.use_ema:
+        if not self.plan.averages:
             return {}
-        momentum = tf.constant(optimizer.ema_momentum, tf.float64)
+        momentum = tf.constant(self.optimizer.ema_momentum, tf.float64)
         momentum = tf.where(tf.equal(updates, 0), tf.zeros_like(momentum), momentum)
-        options = {"ema_momentum": momentum}
-        if optimizer.ema_overwrite_frequency:
-            options["ema_overwrite"] = tf.equal(
-                (updates + 1) % optimizer.ema_overwrite_frequency, 0
-            )
-        return options
+        found = {"ema_momentum": momentum}
+        every = self.plan.overwrites_every
+        if every is not None:
+            found["ema_overwrite"] = tf.equal((updates + 1) % every, 0)
+        return found
 
     def _average_others(
         self,
@@ -289,40 +288,47 @@ class Step:
             done = {id(entry) for entry, _ in learned}
             for entry in self.optimizer._store.tracked:
                 if id(entry) not in done:
-                    average_only(entry, self._begun(averaging, entry, updates))
+                    average_only(
+                        entry, UpdateInputs(None, {}, **self._begun(averaging, entry, updates))
+                    )
 
     def _begun(
         self, averaging: Mapping[str, tf.Tensor], entry: Tracked, updates: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Returns the options of one variable's average, which may have no value yet."""
-        options = dict(averaging)
+        """Returns what one variable's average needs; it may have no value yet."""
+        found = dict(averaging)
         optimizer = self.optimizer
         calls = optimizer._store.awaited.calls_before(entry.average) if averaging else None
         if calls is not None:
             begins = tf.equal(updates, calls // optimizer._store.counted_by)
-            momentum = options["ema_momentum"]
-            options["ema_momentum"] = tf.where(begins, tf.zeros_like(momentum), momentum)
-        return options
+            momentum = found["ema_momentum"]
+            found["ema_momentum"] = tf.where(begins, tf.zeros_like(momentum), momentum)
+        return found
 
     def _scales(
         self, entries: Sequence[Tracked], gradients: list[tf.Tensor], verdict: Verdict | None
     ) -> list[tf.Tensor | None]:
         """Returns for `conditioned` what unscales, averages and clips each gradient."""
-        optimizer = self.optimizer
-        factor: Any = optimizer._fixed_factor()
+        plan = self.plan
+        if not plan.scales:
+            return [None] * len(entries)
+        factor: Any = plan.factor
         if verdict is not None and verdict.inverse is not None:
             factor = verdict.inverse * factor
-        each, all_of_them = optimizer.clipnorm, optimizer.global_clipnorm
-        limit = all_of_them if each is None else each
-        if limit is None or not gradients:
-            if not tf.is_tensor(factor) and factor == 1.0:
-                return [None] * len(entries)
+        if plan.limit is None or not gradients:
             return _for_dtypes(entries, [tf.cast(factor, tf.float64)] * len(entries))
-        found = norms.norms(gradients, verdict and verdict.squares, limit / factor)
-        if each is None:
-            scales = formulas.clip_scales(found.total(), factor, limit)
+        found = norms.norms(gradients, verdict and verdict.squares, plan.limit / factor)
+        if plan.clips == plans.TOGETHER:
+            scales = formulas.clip_scales(found.total(), factor, plan.limit)
             return _for_dtypes(entries, [scales[0]] * len(entries))
-        return _for_dtypes(entries, formulas.clip_scales(found, factor, limit))
+        return _for_dtypes(entries, formulas.clip_scales(found, factor, plan.limit))
+
+
+def _source(gradient: Any) -> str:
+    """Returns where an update's gradient comes from, as plans name it."""
+    if gradient is None:
+        return plans.ACCUMULATED
+    return plans.ROWS if isinstance(gradient, tf.IndexedSlices) else plans.GIVEN
 
 
 def _for_dtypes(entries: Sequence[Tracked], scales: Any) -> list[tf.Tensor]:
