@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_keras_optim.engine.kernels import Scalars
 
+_COMPUTING = ("update", "prepare", "measure", "conclude")
 RATE_FACTOR = "learning_rate_factor"  # the trait that multiplies a variable's learning rate
 
 
@@ -50,6 +51,43 @@ class Algorithm:
         """
         return {}
 
+    def measure(
+        self,
+        gradient: tf.Tensor,
+        value: tf.Tensor,
+        slots: Mapping[str, tf.Tensor],
+        scalars: Scalars,
+    ) -> Mapping[str, Any]:
+        """Gives numbers of one variable, to be summed over all before any moves. Pure.
+
+        It is called for each variable that takes part in the update, with what `update` will
+        be given; where only some rows have a gradient and the update is lazy, with these rows.
+        All replicas have the same gradients, so all of them find the same sums.
+
+        Args:
+          gradient: as for `update`.
+          value: as for `update`.
+          slots: as for `update`.
+          scalars: as for `update`, but for what `conclude` returns.
+
+        Returns:
+          Mapping from name to 0-d tensor, with the same names for every variable.
+        """
+        return {}
+
+    def conclude(self, sums: Mapping[str, tf.Tensor], scalars: Scalars) -> Mapping[str, Any]:
+        """Computes, once in an update, further scalars from the sums of what `measure` gave.
+
+        Args:
+          sums: the sums by name, 0-d float64 tensors.
+          scalars: as for `prepare`, with what that returned; those of the optimizer itself.
+
+        Returns:
+          Mapping from name to 0-d tensor; `update` finds them in its `scalars`. One under the
+          name of a step slot is kept for the next step, and is the same for all variables.
+        """
+        return {}
+
     def update(
         self,
         gradient: tf.Tensor,
@@ -65,7 +103,7 @@ class Algorithm:
           value: the variable's value, same shape and dtype.
           slots: the declared slots by name, same shape and dtype.
           scalars: `learning_rate`, `step` (from 1), the hyperparameters, and what
-            `prepare` returned.
+            `prepare` and `conclude` returned.
 
         Returns:
           value: the new value.
@@ -122,13 +160,13 @@ class Algorithm:
     @property
     def _counts(self) -> bool:
         """Whether an update depends on how many there were, as far as the algorithm says."""
-        said = self._said_of_update("counts_updates", ("update", "prepare"))
+        said = self._said_of_update("counts_updates", _COMPUTING)
         return said is None or said.counts_updates
 
     @property
     def _can_fuse(self) -> bool:
         """Whether `update_in_place` was written for the `update` that is in force."""
-        said = self._said_of_update("update_in_place", ("update", "prepare"))
+        said = self._said_of_update("update_in_place", _COMPUTING)
         return said is not None and said is not Algorithm and self.fusible
 
     def _said_of_update(self, name: str, methods: tuple[str, ...]) -> Any:

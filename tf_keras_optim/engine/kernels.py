@@ -16,6 +16,7 @@ from tf_keras_optim.engine import (
     distribution,
     formulas,
     loops,
+    measures,
     placement,
     precision,
     purity,
@@ -74,7 +75,7 @@ class Kernels:
     def __init__(self, optimizer: Any, static: Callable[[], dict[str, Any]]):
         self._optimizer = optimizer
         self._static = static
-        self._functions: dict[tuple[UpdatePlan, bool], Any] = {}
+        self._functions: dict[tuple[UpdatePlan, str, bool], Any] = {}
         self.used: set[bool] = set()
 
     def run(self, entry: Tracked, plan: UpdatePlan, inputs: UpdateInputs) -> None:
@@ -88,33 +89,36 @@ class Kernels:
                 gradient = tf.cast(inputs.gradient, entry.dtype)
                 self._optimizer.update_in_place(gradient, variable, slots, scalars)
                 return
-            beside = {
-                "average": entry.average if plan.averages else None,
-                "accumulator": entry.accumulator if plan.gradient == ACCUMULATED else None,
-                "master": entry.master,
-            }
-            passed = {
-                name: scalar
-                for name, scalar in inputs.scalars.items()
-                if not name.startswith(formulas.OPERAND)
-            }
-            self._function(plan)(
-                variable,
-                slots,
-                {name: distribution.local(scale) for name, scale in entry.scales.items()},
-                {n: distribution.local(v) for n, v in beside.items() if v is not None},
-                inputs.gradient,
-                passed,
-                inputs.options(),
-            )
+            self._function(plan, self._body)(*_arguments(entry, plan, inputs))
 
-    def _function(self, plan: UpdatePlan) -> Any:
-        key = (plan, distribution.is_watched())
+    def measure(
+        self, entry: Tracked, plan: UpdatePlan, inputs: UpdateInputs
+    ) -> dict[str, tf.Tensor]:
+        """Returns what the algorithm's `measure` gives for one variable; changes nothing."""
+        with placement.beside(distribution.local(entry.variable)):
+            found: dict[str, tf.Tensor] = self._function(plan, self._measure)(
+                *_arguments(entry, plan, inputs)
+            )
+        return found
+
+    def _function(self, plan: UpdatePlan, body: Callable[[UpdatePlan], Any]) -> Any:
+        key = (plan, body.__name__, distribution.is_watched())
         if key not in self._functions:
             self._functions[key] = tf.function(
-                self._body(plan), jit_compile=plan.kernel == choices.XLA, autograph=False
+                body(plan), jit_compile=plan.kernel == choices.XLA, autograph=False
             )
         return self._functions[key]
+
+    def _measure(self, plan: UpdatePlan) -> Callable[..., dict[str, tf.Tensor]]:
+        static = self._static() | dict(plan.traits)
+
+        def kernel(variable, slots, scales, beside, gradient, dynamic, options):
+            scalars = Scalars(static, dynamic)
+            inputs = UpdateInputs(_gradient(gradient, beside), dynamic, **options)
+            value, before = _read(variable, slots, scales, beside, scalars)
+            return measured(self._optimizer, plan, scalars, inputs, value, before)
+
+        return kernel
 
     def _body(self, plan: UpdatePlan) -> Callable[..., None]:
         static = self._static() | dict(plan.traits)
@@ -122,17 +126,8 @@ class Kernels:
         def kernel(variable, slots, scales, beside, gradient, dynamic, options):
             scalars = Scalars(static, dynamic)
             average, accumulator, master = map(beside.get, ("average", "accumulator", "master"))
-            if accumulator is not None:
-                gradient = accumulator.read_value()
-            inputs = UpdateInputs(gradient, dynamic, **options)
-            before = {name: slot.read_value() for name, slot in slots.items()}
-            for name, scale in scales.items():
-                before[name] = quantization.decoded(before[name], scale.read_value())
-            value = precision.widest(
-                variable.read_value(),
-                None if master is None else master.read_value(),
-                scalars.learning_rate.dtype,
-            )
+            inputs = UpdateInputs(_gradient(gradient, beside), dynamic, **options)
+            value, before = _read(variable, slots, scales, beside, scalars)
             value, after, new_average = advanced(
                 self._optimizer,
                 plan,
@@ -162,6 +157,45 @@ class Kernels:
                 scales[name].assign(scale)
 
         return kernel
+
+
+def _arguments(entry: Tracked, plan: UpdatePlan, inputs: UpdateInputs) -> tuple[Any, ...]:
+    """Returns the variables and tensors of one update, as the kernels take them."""
+    beside = {
+        "average": entry.average if plan.averages else None,
+        "accumulator": entry.accumulator if plan.gradient == ACCUMULATED else None,
+        "master": entry.master,
+    }
+    return (
+        distribution.local(entry.variable),
+        {name: distribution.local(slot) for name, slot in entry.slots.items()},
+        {name: distribution.local(scale) for name, scale in entry.scales.items()},
+        {n: distribution.local(v) for n, v in beside.items() if v is not None},
+        inputs.gradient,
+        {n: v for n, v in inputs.scalars.items() if not n.startswith(formulas.OPERAND)},
+        inputs.options(),
+    )
+
+
+def _gradient(gradient: tf.Tensor | None, beside: Mapping[str, tf.Variable]) -> tf.Tensor:
+    """Returns the gradient, which may be the accumulated one."""
+    return beside["accumulator"].read_value() if gradient is None else gradient
+
+
+def _read(
+    variable: tf.Variable,
+    slots: Mapping[str, tf.Variable],
+    scales: Mapping[str, tf.Variable],
+    beside: Mapping[str, tf.Variable],
+    scalars: Scalars,
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Returns a variable's value and its slots before an update."""
+    before = {name: slot.read_value() for name, slot in slots.items()}
+    for name, scale in scales.items():
+        before[name] = quantization.decoded(before[name], scale.read_value())
+    master = beside.get("master")
+    whole = None if master is None else master.read_value()
+    return precision.widest(variable.read_value(), whole, scalars.learning_rate.dtype), before
 
 
 def kept_values(
@@ -216,22 +250,48 @@ def advanced(
       slots: every new slot.
       average: the new average, or `None`.
     """
-    dtype = scalars.learning_rate.dtype
-    gradient = formulas.conditioned(
-        tf.cast(inputs.gradient, dtype), inputs.scale, plan.clipvalue
-    )
-    value = tf.cast(value, dtype)
-    slots = {name: tf.cast(slot, dtype) for name, slot in slots.items()}
-    if plan.decay == L2:
-        gradient = formulas.penalized(gradient, value, scalars.weight_decay)
-    elif plan.decay == DECOUPLED:
-        value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
+    gradient, value, slots = _conditioned(plan, scalars, inputs, value, slots)
     with purity.watched(optimizer, "update"):
         result = optimizer.update(gradient, value, slots, scalars)
     value, after = checked(result, value, slots)
     if average is not None:
         value, average = _average(average, value, inputs)
     return value, after, average
+
+
+def measured(
+    optimizer: Any,
+    plan: UpdatePlan,
+    scalars: Scalars,
+    inputs: UpdateInputs,
+    value: tf.Tensor,
+    slots: Mapping[str, tf.Tensor],
+) -> dict[str, tf.Tensor]:
+    """Returns what `measure` gives for what `update` will be given; as for `advanced`."""
+    given = _conditioned(plan, scalars, inputs, value, slots)
+    with purity.watched(optimizer, "measure"):
+        result = optimizer.measure(*given, scalars)
+    return measures.checked(result, f"{type(optimizer).__name__}.measure")
+
+
+def _conditioned(
+    plan: UpdatePlan,
+    scalars: Scalars,
+    inputs: UpdateInputs,
+    value: tf.Tensor,
+    slots: Mapping[str, tf.Tensor],
+) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+    """Returns gradient, value and slots as an algorithm is given them."""
+    dtype = scalars.learning_rate.dtype
+    gradient = formulas.conditioned(
+        tf.cast(inputs.gradient, dtype), inputs.scale, plan.clipvalue
+    )
+    value = tf.cast(value, dtype)
+    if plan.decay == L2:
+        gradient = formulas.penalized(gradient, value, scalars.weight_decay)
+    elif plan.decay == DECOUPLED:
+        value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
+    return gradient, value, {name: tf.cast(slot, dtype) for name, slot in slots.items()}
 
 
 def _average(

@@ -252,6 +252,7 @@ def carry(
     begun: Mapping[int, Tracked],
     scalars: Mapping[Kind, Mapping[str, tf.Tensor]],
     compute: Callable[[tf.DType, Tracked | None], Mapping[str, tf.Tensor]],
+    concluded: Mapping[str, tf.Tensor],
 ) -> None:
     """Keeps what the algorithm carries to the next step; once, not per variable.
 
@@ -262,6 +263,7 @@ def carry(
       begun: what `groups` returned.
       scalars: those of this step.
       compute: returns scalars that no variable of this step has needed.
+      concluded: what the algorithm concluded from all variables; the same for each of them.
     """
     if not (scalars and store.step_slots):
         return
@@ -272,7 +274,7 @@ def carry(
     for first, copies in kept.items():
         kinds = [kind for kind in scalars if kind[2] is first]
         widest = max(kinds or scalars, key=lambda kind: kind[0].size)
-        values = scalars[widest] if kinds else compute(widest[0], first)
+        values = {**(scalars[widest] if kinds else compute(widest[0], first)), **concluded}
         for carried in copies:
             for name, variable in carried.items():
                 value = tf.cast(values[name], variable.dtype)

@@ -18,6 +18,7 @@ from tf_keras_optim.engine import (
     late,
     late_rates,
     losses,
+    measures,
     plans,
     products,
     purity,
@@ -26,14 +27,13 @@ from tf_keras_optim.engine import (
 from tf_keras_optim.engine.algorithm import RATE_FACTOR, Algorithm
 from tf_keras_optim.engine.applying import Applying
 from tf_keras_optim.engine.configuration import Configuration
+from tf_keras_optim.engine.execution import Execution
 from tf_keras_optim.engine.explain import VariableReport
-from tf_keras_optim.engine.kernels import Kernels, Scalars
+from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.patterns import DecayExclusions
-from tf_keras_optim.engine.plans import Executor, Rule, StepPlan, UpdateInputs, UpdatePlan
+from tf_keras_optim.engine.plans import Rule, StepPlan, UpdateInputs, UpdatePlan
 from tf_keras_optim.engine.received import Received
 from tf_keras_optim.engine.recent import Recent
-from tf_keras_optim.engine.rows import Rows
-from tf_keras_optim.engine.stateful import UpdateSteps
 from tf_keras_optim.engine.store import Store, Tracked
 
 _STEPS = 32  # sets of variables whose steps are kept, and as many older ones; each is traced
@@ -136,7 +136,7 @@ class Engine(Algorithm, Applying, Configuration):
             entry, rule, StepPlan(), traits=traits, compiles=kernels.compiles()
         )
         seed = self._rounding(entry, updates) if plan.rounds else None
-        self._kernels.run(entry, plan, UpdateInputs(gradient, scalars, seed=seed))
+        self._execution.kernels.run(entry, plan, UpdateInputs(gradient, scalars, seed=seed))
 
     # What a face overrides.
 
@@ -158,18 +158,9 @@ class Engine(Algorithm, Applying, Configuration):
         return type(self).update is not Algorithm.update and not own_step
 
     def _make_executors(self) -> None:
-        self._kernels = Kernels(self, self._static_scalars)
-        self._update_steps = UpdateSteps(self, self._static_scalars, self.jit_compile)
-        self._rows = Rows(self, self._static_scalars)
-
-    def _execute(self, entry: Tracked, plan: UpdatePlan, inputs: UpdateInputs) -> None:
-        """Runs the algorithm on a variable, or on the rows that the gradient names."""
-        executor: Executor = self._kernels
-        if plan.kernel == plans.UPDATE_STEP:
-            executor = self._update_steps
-        elif plan.gradient == plans.ROWS:
-            executor = self._rows
-        executor.run(entry, plan, inputs)
+        has = measures.check_hooks(type(self), Algorithm, is_pure=self._is_pure())
+        arguments = (self, self._static_scalars, self.jit_compile)
+        self._execution = Execution(*arguments, has_measure=has)
 
     def _rule(self) -> Rule:
         """Returns how the algorithm updates variables, for their plans."""
@@ -218,7 +209,7 @@ class Engine(Algorithm, Applying, Configuration):
         function that is itself compiled (`jit_compile=True`) is part of that compilation
         whatever this says.
         """
-        used = self._kernels.used | self._update_steps.used
+        used = self._execution.used
         return all(used) if used else None
 
     def _static_scalars(self) -> dict[str, Any]:
@@ -271,14 +262,14 @@ class Engine(Algorithm, Applying, Configuration):
 
     def _check_change(self) -> None:
         """Refuses hyperparameters, one of which was just changed, that do not go together."""
-        if hasattr(self, "_kernels"):
+        if hasattr(self, "_execution"):
             self._check_options()
             self._check_slots()
             accumulation.check_change(self)
 
     def _hyperparameter_changed(self, name: str) -> None:
         """Drops the traces that hold the old value and makes slots that it calls for."""
-        if not hasattr(self, "_kernels"):
+        if not hasattr(self, "_execution"):
             return
         if self._traced_in_graph:
             warnings.warn(

@@ -213,6 +213,14 @@ class UpdateInputs:
     ema_overwrite: tf.Tensor | None = None
     seed: tf.Tensor | None = None
 
+    def with_scalars(self, further: Mapping[str, tf.Tensor]) -> "UpdateInputs":
+        """Returns these inputs with further scalars, in the dtype of the others."""
+        if not further:
+            return self
+        dtype = self.scalars["learning_rate"].dtype
+        new = {name: tf.cast(scalar, dtype) for name, scalar in further.items()}
+        return dataclasses.replace(self, scalars={**self.scalars, **new})
+
     def options(self) -> dict[str, tf.Tensor]:
         """Returns the tensors beside gradient and scalars, without those that are not there."""
         names = ("scale", "ema_momentum", "ema_overwrite", "seed")

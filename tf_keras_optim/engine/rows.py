@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, loops, placement, precision
-from tf_keras_optim.engine.kernels import Scalars, advanced, kept_values
+from tf_keras_optim.engine.kernels import Scalars, advanced, kept_values, measured
 from tf_keras_optim.engine.plans import UpdateInputs, UpdatePlan
 from tf_keras_optim.engine.store import Tracked
 
@@ -147,38 +147,54 @@ class Rows:
 
     def run(self, entry: Tracked, plan: UpdatePlan, inputs: UpdateInputs) -> None:
         """Updates rows of one variable, of its slots and of its average as a plan says."""
-        indices = inputs.gradient.indices
-        scalars = Scalars(self._static() | dict(plan.traits), inputs.scalars)
-        variable = distribution.local(entry.variable)
-        slots = {name: distribution.local(slot) for name, slot in entry.slots.items()}
+        indices, scalars = inputs.gradient.indices, self._scalars(plan, inputs)
         averages = distribution.local(entry.average) if plan.averages else None
-        masters = distribution.local(entry.master) if plan.keeps_master else None
-
-        def read(table: tf.Variable) -> tf.Tensor:
-            return table.sparse_read(indices)
 
         def write(table: tf.Variable, rows: tf.Tensor) -> None:
             table.scatter_update(tf.IndexedSlices(rows, indices))
 
-        with placement.beside(variable):
-            value = precision.widest(
-                read(variable),
-                None if masters is None else read(masters),
-                scalars.learning_rate.dtype,
-            )
+        with placement.beside(distribution.local(entry.variable)):
+            value, before = _read(entry, indices, scalars)
             value, after, average = advanced(
                 self._optimizer,
                 plan,
                 scalars,
                 dataclasses.replace(inputs, gradient=inputs.gradient.values),
                 value,
-                {name: read(slot) for name, slot in slots.items()},
-                None if averages is None else read(averages),
+                before,
+                None if averages is None else averages.sparse_read(indices),
             )
             kept = kept_values(value, after, scalars, plan, inputs.seed)
-            for name, table in {"": variable, **slots}.items():
+            for name, variable in {"": entry.variable, **entry.slots}.items():
+                table = distribution.local(variable)
                 write(table, kept(name, table.dtype))
             if averages is not None:
                 write(averages, average)
-            if masters is not None:
-                write(masters, value)
+            if entry.master is not None:
+                write(distribution.local(entry.master), value)
+
+    def measure(
+        self, entry: Tracked, plan: UpdatePlan, inputs: UpdateInputs
+    ) -> dict[str, tf.Tensor]:
+        """Returns what the algorithm's `measure` gives for the rows; changes nothing."""
+        scalars = self._scalars(plan, inputs)
+        with placement.beside(distribution.local(entry.variable)):
+            value, before = _read(entry, inputs.gradient.indices, scalars)
+            rows = dataclasses.replace(inputs, gradient=inputs.gradient.values)
+            return measured(self._optimizer, plan, scalars, rows, value, before)
+
+    def _scalars(self, plan: UpdatePlan, inputs: UpdateInputs) -> Scalars:
+        return Scalars(self._static() | dict(plan.traits), inputs.scalars)
+
+
+def _read(
+    entry: Tracked, indices: tf.Tensor, scalars: Scalars
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Returns rows of a table and of its slots before an update."""
+
+    def read(table: tf.Variable) -> tf.Tensor:
+        return distribution.local(table).sparse_read(indices)
+
+    master = None if entry.master is None else read(entry.master)
+    value = precision.widest(read(entry.variable), master, scalars.learning_rate.dtype)
+    return value, {name: read(slot) for name, slot in entry.slots.items()}

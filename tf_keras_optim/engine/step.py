@@ -23,6 +23,7 @@ from tf_keras_optim.engine import (
     rows,
 )
 from tf_keras_optim.engine import gradients as incoming
+from tf_keras_optim.engine.execution import Job
 from tf_keras_optim.engine.guard import Verdict, too_many_skips
 from tf_keras_optim.engine.kernels import average_only
 from tf_keras_optim.engine.late_rates import UntraceableError
@@ -231,6 +232,7 @@ class Step:
         averaging = self._averaging(updates)
         begun = late.note_trace(optimizer)
         scalars: dict[late.Kind, Mapping[str, tf.Tensor]] = {}
+        jobs: list[Job] = []
         for (entry, gradient), scale in zip(learned, scales):
             plan = optimizer._update_plan(entry, self.plan, _source(gradient))
             kind = (entry.dtype, optimizer._rate_factor(entry), begun.get(id(entry)))
@@ -246,16 +248,20 @@ class Step:
                 seed=optimizer._rounding(entry, updates) if plan.rounds else None,
                 **self._begun(averaging, entry, updates),
             )
-            _if_so(
-                gathered.get(id(entry)),
-                functools.partial(optimizer._execute, entry, plan, inputs),
-                functools.partial(average_only, entry, inputs) if averaging else None,
-            )
+            jobs.append((entry, plan, inputs))
 
         def compute(dtype: tf.DType, first: Tracked | None) -> Mapping[str, tf.Tensor]:
             return optimizer._dynamic_scalars(dtype, rate, updates, asked, first)
 
-        late.carry(optimizer._store, begun, scalars, compute)
+        concluded = optimizer._execution.concluded(jobs, gathered, compute)
+        for entry, plan, inputs in jobs:
+            inputs = inputs.with_scalars(concluded)
+            _if_so(
+                gathered.get(id(entry)),
+                functools.partial(optimizer._execution.run, entry, plan, inputs),
+                functools.partial(average_only, entry, inputs) if averaging else None,
+            )
+        late.carry(optimizer._store, begun, scalars, compute, concluded)
         self._average_others(learned, averaging, updates)
         for entry, _ in learned:
             if getattr(entry.public, "constraint", None) is not None:
