@@ -15,6 +15,7 @@ from tf_keras_optim.engine import (
     products,
     quantization,
     starts,
+    tensorflow_private_tracking,
     unused,
 )
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
@@ -31,6 +32,7 @@ from tf_keras_optim.engine.store import (
     path_of,
     slot_declarations,
 )
+from tf_keras_optim.engine.tensorflow_private import has_variable_creators, rename
 from tf_keras_optim.engine.tracking import Tracking
 from tf_keras_optim.engine.views import Views
 
@@ -309,7 +311,7 @@ class Building(CommonOptions, Views, State, Tracking):
         self._store.starts[id(variable)] = start
         if waits:
             self._await(variable, entry.variable, start, required=False)
-        if self._deferred_dependencies.get(f"{entry.path}/{name}"):
+        if tensorflow_private_tracking.waiting(self).get(f"{entry.path}/{name}"):
             entry.is_fresh = False  # an earlier version's checkpoint has its value
         self._publish(f"{entry.path}/{name}", variable, flat, is_slot=True)
         return variable
@@ -344,19 +346,24 @@ class Building(CommonOptions, Views, State, Tracking):
                 scopes.enter_context(strategy.extended.colocate_vars_with(beside))
             # TensorFlow makes and keeps a kernel for each name it is given, which takes
             # longer than the rest; so variables of one kind are given one name there.
-            shares = kind is not None and _is_made_plainly()
-            variable = tf.Variable(
-                start,
-                trainable=False,
-                name=kind if shares else name,
-                aggregation=modes.ONLY_FIRST_REPLICA if aggregated else modes.NONE,
-                # Made in `init_scope`, it needs no lifting out of a function; TensorFlow
-                # would trace that function twice on its account.
-                experimental_enable_variable_lifting=False,
-            )
-        if shares:
-            scope = variable.name.removesuffix(f"{kind}:0")
-            variable._handle_name = f"{scope}{name}:0"
+            is_plain = tf.executing_eagerly() and not has_variable_creators()
+
+            def made(name: str) -> tf.Variable:
+                return tf.Variable(
+                    start,
+                    trainable=False,
+                    name=name,
+                    aggregation=modes.ONLY_FIRST_REPLICA if aggregated else modes.NONE,
+                    # Made in `init_scope`, it needs no lifting out of a function;
+                    # TensorFlow would trace that function twice on its account.
+                    experimental_enable_variable_lifting=False,
+                )
+
+            variable = made(kind if kind and is_plain else name)
+            if kind and is_plain:
+                own = f"{variable.name.removesuffix(f'{kind}:0')}{name}:0"
+                if not rename(variable, own):
+                    variable = made(name)
         self._store.starts[id(variable)] = start
         return variable
 
@@ -384,12 +391,6 @@ class Building(CommonOptions, Views, State, Tracking):
                 "others first; the state of those already known is kept."
             )
         return entry
-
-
-def _is_made_plainly() -> bool:
-    """Says whether a variable made now is TensorFlow's own, made eagerly by no creator."""
-    graph = tf.compat.v1.get_default_graph()
-    return tf.executing_eagerly() and not graph._variable_creator_stack
 
 
 def _filled(shape: tf.TensorShape, value: float, dtype: tf.DType) -> tf.Tensor:

@@ -3,24 +3,12 @@
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.distribute import ps_values
-from tensorflow.python.framework import op_callbacks
-from tensorflow.python.ops import control_flow_util
 
-
-def in_xla() -> bool:
-    """Says whether what is traced now becomes part of an XLA compilation."""
-    graph = tf.compat.v1.get_default_graph()
-    return control_flow_util.GraphOrParentsInXlaContext(graph)
-
-
-def is_watched() -> bool:
-    """Says whether what is traced now gets checks around every operation.
-
-    `tf.debugging.enable_check_numerics()` does that, and TensorFlow's debugger. XLA knows
-    none of the operations that they add.
-    """
-    return bool(op_callbacks.should_invoke_op_callbacks())
+from tf_keras_optim.engine import tensorflow_private
+from tf_keras_optim.engine.tensorflow_private import container as container
+from tf_keras_optim.engine.tensorflow_private import in_xla as in_xla
+from tf_keras_optim.engine.tensorflow_private import is_shared as is_shared
+from tf_keras_optim.engine.tensorflow_private import is_watched as is_watched
 
 
 def local(variable: tf.Variable) -> tf.Variable:
@@ -36,8 +24,8 @@ def local(variable: tf.Variable) -> tf.Variable:
     if not isinstance(variable, tf.distribute.DistributedValues):
         return variable
     if tf.distribute.in_cross_replica_context():
-        return variable._get_on_device_or_primary()  # `_get` may give a copy of the value
-    return variable._get()
+        return tensorflow_private.primary(variable)
+    return tensorflow_private.own(variable)
 
 
 def set_everywhere(variable: tf.Variable, value: Any) -> None:
@@ -49,23 +37,6 @@ def set_everywhere(variable: tf.Variable, value: Any) -> None:
         components = variable.values
     for component in components:
         component.assign(value)
-
-
-def container(variable: tf.Variable) -> tf.Variable:
-    """Returns the distributed variable that a component belongs to, or itself."""
-    if isinstance(variable, tf.distribute.DistributedValues):
-        return variable
-    for holder in (variable, getattr(variable, "handle", None)):
-        for name in ("_distributed_container", "_aggregating_container"):
-            owner = getattr(holder, name, None)
-            if owner is not None:
-                return owner()
-    return variable
-
-
-def is_shared(variable: tf.Variable) -> bool:
-    """Says whether all replicas have this one variable, as in central storage."""
-    return isinstance(variable, ps_values.AggregatingVariable)
 
 
 def is_first_replica() -> bool:
@@ -185,6 +156,7 @@ def check_variable_scope(
     strategy: tf.distribute.Strategy, variable: tf.Variable, path: str, name: str
 ) -> None:
     """Refuses a model variable that does not belong to the optimizer's strategy."""
+    tensorflow_private.note_components(variable)
     if strategy.num_replicas_in_sync == 1:
         return
     if not strategy.extended.variable_created_in_scope(variable):

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.saved_model import save_context
 
-from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine import distribution, tensorflow_private
 
 AHEAD = 1024  # updates that are computed at a time; twice as many as one call may make, or more
 
@@ -111,6 +110,34 @@ class RateSupply:
         self._source: Any = None
         self._start = self._last = 0
         self._table: tf.Tensor | None = None
+        self._holds_for_good = False  # a function was traced that is given nothing at its calls
+
+    def note_trace(self, traced: bool) -> None:
+        """Notes that a function is traced which is given nothing at its calls.
+
+        Raises:
+          RuntimeError: it does not hold the rate itself.
+        """
+        if not traced:
+            raise tensorflow_private.call_time_error(
+                f"{self._optimizer._title()} follows {self._optimizer._store.rate_source!r}, "
+                "which Python computes, and a traced function cannot ask for it. Give it a "
+                "number or a schedule of TensorFlow's operations, or take eager steps."
+            )
+        self._holds_for_good = True
+
+    def check_replacing(self) -> None:
+        """Refuses another rate in the place of one that a traced function holds for good.
+
+        Raises:
+          RuntimeError: there is such a function.
+        """
+        if self._holds_for_good:
+            raise tensorflow_private.call_time_error(
+                f"the `learning_rate` of {self._optimizer._title()} cannot be replaced by "
+                "another variable, schedule or callable after a function was traced, which "
+                "would go on with the old one. Assign a number, or make the optimizer anew."
+            )
 
     def nothing(self) -> tf.Tensor:
         """Returns the array that leaves a function with the rate it was traced with."""
@@ -185,9 +212,16 @@ def captured(optimizer: Any, supply: RateSupply, traced: bool) -> tf.Tensor | No
       optimizer: the engine.
       supply: what computes the array.
       traced: whether the graph holds the rate itself, so that as a rule nothing is to be given.
+
+    Raises:
+      RuntimeError: nothing can be given, and the graph does not hold the rate.
     """
-    graph = _function_graph()
-    if graph is None or _fixed.get() or save_context.in_save_context():
+    if _fixed.get() or tensorflow_private.in_save_context():
+        return None
+    graph = tensorflow_private.function_graph()
+    if graph is None:
+        if tensorflow_private.lacks_call_time_values():
+            supply.note_trace(traced)
         return None
     store = optimizer._store
     rate, source = store.rate, store.rate_source
@@ -197,44 +231,9 @@ def captured(optimizer: Any, supply: RateSupply, traced: bool) -> tf.Tensor | No
         return supply.nothing() if traced and same else supply.rates()
 
     key = ("learning rate", id(optimizer), id(rate), id(source), traced)
-    return _captured_in(graph, key, value, supply.nothing() if traced else None)
-
-
-def _function_graph() -> Any:
-    """Returns the graph of the function that is traced now, around loops and conditions.
-
-    `None` in a graph whose captures cannot be computed at each call (one of TensorFlow 1).
-    """
-    graph = tf.compat.v1.get_default_graph()
-    while getattr(graph, "is_control_flow_graph", False):
-        graph = graph.outer_graph
-    return graph if hasattr(graph, "capture_call_time_value") else None
-
-
-def _captured_in(graph: Any, key: tuple, value: Callable[[], tf.Tensor], default: Any) -> Any:
-    """Returns a tensor of a function's graph that is `value()` at every call of it.
-
-    A function that calls that one takes the value in likewise. TensorFlow does this for calls
-    that stand in a function itself; calls in its loops and conditions are cared for here.
-    """
-    captures = graph.function_captures
-    if key in captures.by_ref_internal:
-        return captures.by_ref_internal[key]
-    with graph.as_default():
-        inside = graph.capture_call_time_value(
-            value, tf.TensorSpec([None], tf.float64), key=key, default_value=default
-        )
-    plain = captures.by_ref_external[key]
-
-    def at_call() -> Any:
-        outer = None if tf.executing_eagerly() else _function_graph()
-        return plain() if outer is None else [_captured_in(outer, key, value, default)]
-
-    at_call.output_spec = plain.output_spec  # type: ignore[attr-defined]
-    captures.add_or_replace(
-        key, at_call, inside, tracetype=captures.by_ref_tracetype[key], is_by_ref=True
+    return tensorflow_private.captured_in(
+        graph, key, value, supply.nothing() if traced else None
     )
-    return inside
 
 
 def chosen(given: tf.Tensor, updates: tf.Tensor, traced: tf.Tensor | None) -> tf.Tensor:

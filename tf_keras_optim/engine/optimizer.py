@@ -24,6 +24,7 @@ from tf_keras_optim.engine import (
     purity,
     rows,
 )
+from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.algorithm import RATE_FACTOR, Algorithm
 from tf_keras_optim.engine.applying import Applying
 from tf_keras_optim.engine.configuration import Configuration
@@ -75,18 +76,19 @@ class Engine(Algorithm, Applying, Configuration):
         if name is not None and not isinstance(name, str):
             raise ValueError(f"{owner}: argument `name` must be a string. Received: {name!r}.")
         self.name = name or self._default_name()
+        tracking.warn_of_checkpoints()
         self.trace_count = 0
         self._traced_in_graph = False
         self._outside = ()
-        self._rate_supply = self._no_dependency(late_rates.RateSupply(self))
+        tracking.keep_untracked(self, "_rate_supply", late_rates.RateSupply(self))
         self._is_built = False
         self._store = Store()
         self._exclusions = DecayExclusions()
         self._exclusions.load(excluded)
-        self._public = self._no_dependency({})
-        self._steps = self._no_dependency(Recent(_STEPS))
-        self._lookups = self._no_dependency(Recent(_STEPS))
-        self._restorations = self._no_dependency([])
+        tracking.keep_untracked(self, "_public", {})
+        tracking.keep_untracked(self, "_steps", Recent(_STEPS))
+        tracking.keep_untracked(self, "_lookups", Recent(_STEPS))
+        tracking.keep_untracked(self, "_restorations", [])
         self._is_settled = True
         self._distribution_strategy = tf.distribute.get_strategy()
         rate = values.pop("learning_rate")

@@ -8,6 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.engine import tensorflow_private
+
 
 @dataclasses.dataclass(frozen=True)
 class _Update:
@@ -81,7 +83,7 @@ def run_last(updates: Sequence[_Update], outputs: Any) -> None:
         later = _dependents(operations, step)
         effects = [operation for operation in operations[step.end :] if _has_effect(operation)]
         awaited = {op: None for op in (*effects, *returned) if op not in later}
-        step.gate._add_control_inputs(list(awaited))
+        tensorflow_private.add_control_inputs(step.gate, list(awaited))
 
 
 def _has_effect(operation: tf.Operation) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, guard, hyperparameters, late_rates
+from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.contract import Contract
 
 
@@ -52,6 +53,7 @@ class Rates(Contract):
     def _replace_learning_rate(self, value: Any) -> None:
         """Puts a number, schedule, callable or 0-d variable in the place of what was there."""
         store, is_variable = self._store, isinstance(value, tf.Variable)
+        self._rate_supply.check_replacing()
         if callable(value) and not self._is_schedule(value):
             hyperparameters.check_callable_rate(value, type(self).__name__)
         if store.rate is not None:
@@ -300,7 +302,7 @@ class Rates(Contract):
         if self._guard is None or policy is not None:
             self._hide_guard()
             made = guard.Guard(make, policy)
-            self._guard = self._no_dependency(made)
+            tracking.keep_untracked(self, "_guard", made)
             self._store.guard = made.variables
         policy = self._guard.policy
         self._guard.active = self.skip_nonfinite or policy is not None
@@ -315,14 +317,14 @@ class Rates(Contract):
         for name, variable in self._store.guard.items():
             self._store.named.pop(f"_{name}")
             self._public.pop(id(variable))
-            self._delete_tracking(f"_{name}")
+            tracking.stop_tracking(self, f"_{name}")
 
     def _use_guard(self, chosen: guard.Guard) -> None:
         """Puts the counters and the scale of one of several wrappers in force."""
         if chosen is self._guard:
             return
         self._hide_guard()
-        self._guard = self._no_dependency(chosen)
+        tracking.keep_untracked(self, "_guard", chosen)
         self._store.guard = chosen.variables
         for name, variable in chosen.variables.items():
             self._publish(f"_{name}", variable)

@@ -17,6 +17,7 @@ from tf_keras_optim.engine import (
     named_state,
     starts,
 )
+from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.store import Tracked, path_of
 
 MARK = "#"  # begins the name of a slot's edge: no variable's name can
@@ -44,7 +45,7 @@ class Restoration:
         self.positions = positions
         self._optimizer = optimizer
         any_position = next(iter(positions.values()))
-        self._checkpoint = any_position.checkpoint
+        self._checkpoint = tracking.checkpoint_of(any_position)
         self._file = self._checkpoint.save_path_string
         self._steps: int | None = None  # how many calls made an update
         self._saved = self._read_names()
@@ -85,7 +86,7 @@ class Restoration:
         with tf.init_scope():
             for name, _, variable in found:
                 position = self.positions.pop(name)
-                if self._bind(position, self._optimizer._public[id(variable)]):
+                if tracking.bind(position, self._optimizer._public[id(variable)]):
                     value = reader.get_tensor(self._tensor(position))
                     distribution.set_everywhere(variable, value)
         if found:
@@ -169,19 +170,6 @@ class Restoration:
                 if child.local_name == "_iterations" and attribute.name == _VALUE:
                     return int(self._reader().get_tensor(attribute.checkpoint_key))
         return None
-
-    def _bind(self, position: Any, public: Any) -> bool:
-        """Notes for TensorFlow what a slot is restored to; says whether it is to be set.
-
-        TensorFlow's own `position.restore` opens the file anew for each slot, which takes ten
-        times as long.
-        """
-        public._maybe_initialize_trackable()
-        number = self._checkpoint.restore_uid
-        if not position.bind_object(public) or public._update_uid >= number:
-            return False  # a later checkpoint has been restored
-        public._update_uid = number
-        return True
 
     def _tensor(self, position: Any) -> str:
         """Returns the name that a slot's value has in the file."""

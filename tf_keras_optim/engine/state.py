@@ -18,6 +18,7 @@ from tf_keras_optim.engine import (
 )
 from tf_keras_optim.engine.load_report import LoadReport
 from tf_keras_optim.engine.numbered import Numbered
+from tf_keras_optim.engine.tensorflow_private_tracking import keep_untracked
 from tf_keras_optim.engine.waiting import Waiting
 
 _MULTIPLIER = layout.MULTIPLIER
@@ -286,7 +287,7 @@ class State(Numbered):
                         given.before.append((variable, variable.numpy()))
                         dtype = variable.dtype.as_numpy_dtype
                         self._set([(variable, value.astype(dtype))])
-        self._waiting = self._no_dependency(given)  # type: ignore[attr-defined]
+        keep_untracked(self, "_waiting", given)
 
     def _drop_waiting(self) -> Waiting | None:
         waiting, self._waiting = self._waiting, None

@@ -21,6 +21,7 @@ from tf_keras_optim.engine import (
     ordering,
     plans,
     rows,
+    tensorflow_private,
 )
 from tf_keras_optim.engine import gradients as incoming
 from tf_keras_optim.engine.execution import Job
@@ -100,13 +101,13 @@ class Step:
         tensors = [*gradients, *(asked[name] for name in sorted(asked))]
         if bad_elsewhere is not None:
             tensors.append(bad_elsewhere)
-        key = (*asked, *[(tensor._shape_tuple(), tensor.dtype) for tensor in tensors])
+        key = (*asked, *tensorflow_private.signature(tensors))
         found = self._traced.get(key)
         if found is None:
             traced = self._function.get_concrete_function(gradients, asked, bad_elsewhere)
-            found = self._traced[key] = (traced, traced.captured_inputs)
-        traced, captured = found
-        traced._call_flat(tensors, captured)
+            found = self._traced[key] = tensorflow_private.flat_call(traced)
+        call, captured = found
+        call(tensors, captured)
 
     def _body(
         self,

@@ -15,12 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from tf_keras_optim.engine import accumulation, distribution, named_state
+from tf_keras_optim.engine import tensorflow_private_tracking as private
 from tf_keras_optim.engine.fingerprints import fingerprint
 from tf_keras_optim.engine.restoration import MARK, NAMES, Restoration, edge
 from tf_keras_optim.engine.store import Store, Tracked
 
 
-class Tracking(tf.__internal__.tracking.AutoTrackable):
+class Tracking(private.AutoTrackable):
     """The part of an optimizer that TensorFlow's checkpoints deal with."""
 
     _store: Store
@@ -45,11 +46,11 @@ class Tracking(tf.__internal__.tracking.AutoTrackable):
         if is_slot:
             self._is_settled = False
             # As it was named in checkpoints before slots were named by place.
-            if self._deferred_dependencies.get(name):
+            if private.waiting(self).get(name):
                 self._store.awaited.drop(variable)
-            self._handle_deferred_dependencies(name, public)
+            private.hand_over(self, name, public)
         else:
-            self._track_trackable(public, name, overwrite=True)
+            private.track(self, name, public)
         self._store.named[name] = variable
         return public
 
@@ -58,12 +59,10 @@ class Tracking(tf.__internal__.tracking.AutoTrackable):
         self._store.named.pop(name)
         self._store.starts.pop(id(variable), None)
         self._public.pop(id(variable))
-        self._delete_tracking(name)
+        private.stop_tracking(self, name)
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict:
-        children = tf.__internal__.tracking.AutoTrackable._trackable_children(
-            self, save_type, **kwargs
-        )
+        children = private.children(self, save_type, **kwargs)
         places = {entry.path: place for place, entry in enumerate(self._store.tracked)}
         for key, variable in named_state.collect(self).items():
             if key[0] == "variables":
@@ -74,9 +73,7 @@ class Tracking(tf.__internal__.tracking.AutoTrackable):
         """Returns what hangs on an edge; slots are found when all of them have been named."""
         if name.startswith(MARK):
             return None  # TensorFlow lets them wait
-        found = tf.__internal__.tracking.AutoTrackable._lookup_dependency(
-            self, name, *cached, **more
-        )
+        found = private.looked_up(self, name, *cached, **more)
         if found is None and name in self._store.named:
             # Before places were the names, the edges were variable's path and slot.
             found = self._public[id(self._store.named[name])]
@@ -113,10 +110,10 @@ class Tracking(tf.__internal__.tracking.AutoTrackable):
             changed then.
         """
         positions: dict[int, dict[str, Any]] = {}
-        waiting = self._deferred_dependencies
+        waiting = private.waiting(self)
         for name in [name for name in waiting if name.startswith(MARK)]:
             for position in waiting.pop(name):
-                positions.setdefault(id(position.checkpoint), {})[name] = position
+                positions.setdefault(id(private.checkpoint_of(position)), {})[name] = position
         for found in positions.values():
             restoration = Restoration(self, found)
             self._drop_waiting()  # type: ignore[attr-defined]
@@ -182,7 +179,7 @@ def _is_near(variable: tf.Variable) -> bool:
     return tf.DeviceSpec.from_string(variable.device or "").job != "ps"
 
 
-class _NamesOfCopies(tf.__internal__.tracking.Trackable):
+class _NamesOfCopies(private.Trackable):
     """What stands for an optimizer where copies of all variables are written meanwhile.
 
     Args:

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from tf_keras_optim.engine import distribution, rows
+from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.faces import described, naming
 
@@ -156,8 +157,8 @@ class Keras2Optimizer(naming.Described, Engine, tf_keras.optimizers.Optimizer):
             # What loads the directory makes a bare optimizer, whose list must be matched.
             key = tuple(map(id, self._variables))
             if self._listed is None or self._listed[0] != key:
-                tracked = tf.__internal__.tracking.wrap(list(self._variables))
-                self._listed = self._no_dependency((key, tracked))
+                listed = (key, tracking.wrapped(list(self._variables)))
+                tracking.keep_untracked(self, "_listed", listed)
             children["_variables"] = self._listed[1]
         return children
 

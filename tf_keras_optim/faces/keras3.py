@@ -5,10 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.faces import described, naming
-
-AutoTrackable = tf.__internal__.tracking.AutoTrackable
 
 
 def automatic_name(class_name: str) -> str:
@@ -31,7 +30,7 @@ class Keras3Optimizer(naming.Described, Engine, keras.optimizers.Optimizer):
 
     # Keras asks these two on every attribute that is set.
     _lock = False
-    __setattr__ = AutoTrackable.__setattr__
+    __setattr__ = tracking.AutoTrackable.__setattr__
 
     def _unwrap(self, variable: Any) -> tf.Variable:
         if isinstance(variable, keras.Variable):

@@ -13,6 +13,7 @@ import numpy as np
 
 import tf_keras_optim.loss_scale.crossing as crossing
 from tf_keras_optim.engine import layout
+from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.faces import described
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.optimizers.base import Optimizer
@@ -68,8 +69,8 @@ def watch() -> None:
         wrapper.set_weights = _around_ours(wrapper.set_weights, _set_weights)
     else:
         wrapper = keras.optimizers.LossScaleOptimizer
-        own = wrapper._lookup_dependency
-        wrapper._lookup_dependency = _around_ours(
-            own, crossing.looking_up(own, crossing.TO_KERAS)
+        tracking.look_up_by(
+            wrapper,
+            lambda own: _around_ours(own, crossing.looking_up(own, crossing.TO_KERAS)),
         )
     wrapper.load_own_variables = _around_ours(wrapper.load_own_variables, _load)

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, rows
+from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.guard import ScalePolicy
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, bind, signature_of
 from tf_keras_optim.engine.received import Received
@@ -63,9 +64,6 @@ Example:
 
 Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018.
 """
-
-
-AutoTrackable = tf.__internal__.tracking.AutoTrackable
 
 
 class Arguments:
@@ -193,7 +191,7 @@ class LossScaling(naming.Described, Arguments):
         if self._set_up and self._is_inner(name):
             setattr(self._inner, name, value)
         else:
-            AutoTrackable.__setattr__(self, name, value)
+            tracking.AutoTrackable.__setattr__(self, name, value)
 
     def _is_inner(self, name: str) -> bool:
         """Whether an attribute that is set belongs to the inner optimizer."""

@@ -8,11 +8,11 @@ import tf_keras
 from tf_keras.src.mixed_precision.loss_scale_optimizer import LossScaleOptimizerV3
 
 import tf_keras_optim.loss_scale.common as common
+from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.received import Received
 from tf_keras_optim.faces import described, naming
 from tf_keras_optim.optimizers.base import Optimizer
 
-tracking = tf.__internal__.tracking
 _CONTRACT = """As in Keras 2, `apply_gradients` takes gradients that went through
 `get_unscaled_gradients`; `minimize` does all of it."""
 
@@ -26,7 +26,7 @@ class LossScaleOptimizer(common.LossScaling, LossScaleOptimizerV3):
     ema_momentum = common.forwarded("ema_momentum")
     _learning_rate = common.forwarded("_learning_rate")
 
-    @tracking.no_automatic_dependency_tracking
+    @tracking.without_tracking
     def __init__(self, inner_optimizer: Any, *args: Any, **kwargs: Any):
         arguments = common.checked(args, kwargs)
         name = arguments.pop("name")
@@ -37,7 +37,7 @@ class LossScaleOptimizer(common.LossScaling, LossScaleOptimizerV3):
             )
         self._wrap_optimizer(inner_optimizer, arguments)
         # In a checkpoint this is the inner optimizer, whose state has the scale.
-        tracking.DelegatingTrackableMixin.__init__(self, inner_optimizer)
+        tracking.stand_for(self, inner_optimizer)
         self._inner = inner_optimizer
         self._name = name or "LossScaleOptimizer"
         self._set_up = True

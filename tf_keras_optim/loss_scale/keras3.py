@@ -11,13 +11,13 @@ import tensorflow as tf
 import tf_keras_optim.loss_scale.common as common
 import tf_keras_optim.loss_scale.crossing as crossing
 from tf_keras_optim.engine import layout, received
+from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.received import Received
 from tf_keras_optim.faces import described, naming
 from tf_keras_optim.faces.keras3 import automatic_name
 from tf_keras_optim.loss_scale.origins import Origins
 from tf_keras_optim.optimizers.base import Optimizer
 
-AutoTrackable = tf.__internal__.tracking.AutoTrackable
 _CONTRACT = """As in Keras 3, `apply_gradients` takes the gradients of the scaled loss. Those
 that went through `get_unscaled_gradients`, as in Keras 2, are taken as they are."""
 _UNUSED = ["unused"]
@@ -41,9 +41,9 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         name = arguments.pop("name")
         self._wrap_optimizer(inner_optimizer, arguments)
         self.name = name or automatic_name(type(self).__name__)
-        self._inner = inner_optimizer._no_dependency(inner_optimizer)
-        self._origins = inner_optimizer._no_dependency(Origins())
-        self._track_trackable(inner_optimizer, "inner_optimizer")  # its name in checkpoints
+        tracking.keep_untracked(self, "_inner", inner_optimizer)
+        tracking.keep_untracked(self, "_origins", Origins())
+        tracking.track(self, "inner_optimizer", inner_optimizer)  # its name in checkpoints
         self._set_up = True
 
     @property
@@ -185,7 +185,7 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
 
         self._inner._load_layout(arranged(values), arranged(notes))
 
-    _lookup_dependency = crossing.looking_up(AutoTrackable._lookup_dependency, crossing.TO_OURS)
+    _lookup_dependency = crossing.looking_up(tracking.looked_up, crossing.TO_OURS)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument by name; `from_config` makes an equal optimizer."""

@@ -13,6 +13,7 @@ import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.signature as signature
 from tf_keras_optim.engine import kernels, late_rates, placement
 from tf_keras_optim.engine.store import by_path
+from tf_keras_optim.engine.tensorflow_private_tracking import keep_untracked
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
@@ -141,7 +142,8 @@ class _Module(tf.Module):
 
     def __init__(self) -> None:
         super().__init__(name="training")
-        self._functions: dict[str, Any] = self._no_dependency({})
+        self._functions: dict[str, Any]
+        keep_untracked(self, "_functions", {})
         self.weights: dict[str, tf.Variable] = {}
         self.state: dict[str, tf.Variable] = {}
         self.resources: list[Any] = []

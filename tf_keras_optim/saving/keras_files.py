@@ -20,6 +20,7 @@ import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.damage as damage
 import tf_keras_optim.saving.model_configs as model_configs
 import tf_keras_optim.saving.rollback as rollback
+from tf_keras_optim.engine.tensorflow_private_tracking import keep_untracked
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.saving.turns import TURN
@@ -186,7 +187,7 @@ def _without_waiting_state(optimizer: Any) -> Iterator[None]:
         yield
     except BaseException:
         if isinstance(optimizer, Optimizer):
-            optimizer._waiting = optimizer._no_dependency(before)
+            keep_untracked(optimizer, "_waiting", before)
         raise
 
 
