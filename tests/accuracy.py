@@ -7,33 +7,19 @@ to the farthest that any weight of their variable moved.
 
 import harness
 import numpy as np
-import oracles
 import tensorflow as tf
 
 import tf_keras_optim as tko
 
 STEPS = 50
-ARGUMENTS = {
-    "SGD": {"learning_rate": 0.05, "momentum": 0.9},
-    "RMSprop": {"learning_rate": 0.01, "momentum": 0.5},
-    "Adam": {"learning_rate": 0.01},
-    "AdamW": {"learning_rate": 0.01, "weight_decay": 0.1},
-    "Adadelta": {"learning_rate": 1.0},
-    "Adagrad": {"learning_rate": 0.1},
-    "Adamax": {"learning_rate": 0.01},
-    "Adafactor": {"learning_rate": 0.2},
-    "Nadam": {"learning_rate": 0.01},
-    "Ftrl": {"learning_rate": 0.1, "l1_regularization_strength": 0.01},
-    "Lion": {"learning_rate": 0.01},
-    "Lamb": {"learning_rate": 0.01, "weight_decay": 0.1},
-}
+ARGUMENTS = {record.name: dict(record.example) for record in harness.RECORDS}
 
 
 def values(name):
     """Returns the final variables of the oracle, of ours and of Keras (or `None`)."""
     arguments = ARGUMENTS[name]
     gradients, starts = harness.gradient_sequence(STEPS), harness.starts()
-    oracle = getattr(oracles, {"AdamW": "adam"}.get(name, name.lower()))
+    oracle = harness.oracle_of(getattr(tko, name))
     expected = [
         oracle(start, [batch[i] for batch in gradients], **arguments)
         for i, start in enumerate(starts)

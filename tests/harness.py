@@ -3,9 +3,10 @@
 import contextlib
 
 import numpy as np
+import oracles
 import tensorflow as tf
 
-from tf_keras_optim import optimizers
+from tf_keras_optim.optimizers.records import of, records
 from tf_keras_optim.testing.trials import (  # noqa: F401  (the tests take them from here)
     REGIMES,
     SHAPES,
@@ -16,8 +17,20 @@ from tf_keras_optim.testing.trials import (  # noqa: F401  (the tests take them 
     starts,
 )
 
-OPTIMIZERS = [getattr(optimizers, n) for n in optimizers.__all__ if n != "Optimizer"]
+RECORDS = list(records().values())
+OPTIMIZERS = [record.cls for record in RECORDS]
 IS_KERAS_3 = not tf.keras.optimizers.Optimizer.__module__.startswith("tf_keras")
+
+
+def oracle_of(cls):
+    """The float64 reference of an optimizer, over a list of gradients."""
+    name = of(cls).oracle
+    if name not in oracles.ALGORITHMS:
+        raise KeyError(
+            f"{cls.__name__} is registered, but has no oracle: tests/oracles.py has no "
+            f"algorithm {name!r}. Write it there, from the paper, or name another by `oracle=`."
+        )
+    return oracles.over_a_list(name)
 
 
 def scope_of(strategy, replicas):

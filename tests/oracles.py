@@ -192,7 +192,8 @@ ALGORITHMS = {
 }
 
 
-def _over_a_list(name):
+def over_a_list(name):
+    """Returns `oracle(w, gradients, learning_rate, first_step, ...)` for an algorithm."""
     step, defaults = ALGORITHMS[name]
 
     def oracle(w, gradients, learning_rate=defaults["learning_rate"], first_step=1, **given):
@@ -208,6 +209,7 @@ def _over_a_list(name):
     return oracle
 
 
-sgd, adam, rmsprop, adadelta, adagrad, adamax, nadam, ftrl, lion, lamb, adafactor = map(
-    _over_a_list, ALGORITHMS
-)
+def __getattr__(name):
+    if name in ALGORITHMS:
+        return over_a_list(name)
+    raise AttributeError(f"there is no algorithm {name!r}: {list(ALGORITHMS)}")

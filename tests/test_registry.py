@@ -3,10 +3,12 @@
 import json
 
 import harness
+import oracles
 import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tf_keras_optim.optimizers import records
 
 keras = tf.keras
 CLASSES = harness.OPTIMIZERS
@@ -27,6 +29,45 @@ def test_get_returns_what_it_is_given_and_explains_what_it_cannot():
     for other in (keras.optimizers.Adam(), 3, None):
         with pytest.raises(TypeError, match="takes a name, a config or an optimizer"):
             tko.get(other)
+
+
+def test_names_are_listed_by_pattern():
+    everything = tko.list_optimizers()
+    assert everything == sorted(everything, key=str.lower)
+    assert set(everything) == {cls.__name__ for cls in CLASSES} <= set(tko.__all__)
+    assert tko.list_optimizers("*prop") == ["RMSprop"]
+    assert tko.list_optimizers("ADAM*") == ["Adam", "Adamax", "AdamW"]
+    assert tko.list_optimizers("ada[dg]*") == ["Adadelta", "Adagrad"]
+    assert tko.list_optimizers("???") == ["SGD"]
+    assert tko.list_optimizers("adm") == tko.list_optimizers("") == []
+    for name in everything:
+        assert type(tko.get(name)) is getattr(tko, name)
+    for other in (None, 3, tko.Adam):
+        with pytest.raises(TypeError, match=r"`pattern` must be a string.*Received: pattern="):
+            tko.list_optimizers(other)
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match=r"'ADAM' already, in .*optimizers\.adam\b"):
+        records.registered({"learning_rate": 0.1})(type("ADAM", (tko.Optimizer,), {}))
+    assert tko.list_optimizers("adam") == ["Adam"]
+
+
+@pytest.mark.parametrize("record", harness.RECORDS, ids=lambda record: record.name)
+def test_a_record_says_what_is_there(record):
+    assert record.cls(**record.example).get_config()["learning_rate"] > 0.0
+    assert harness.oracle_of(record.cls)
+    known = hasattr(keras.optimizers, record.keras.name or "")
+    assert known or (record.keras.name is None) or not harness.IS_KERAS_3
+    assert {*record.keras.fixed, *record.keras.only} <= set(record.cls._parameters)
+
+
+def test_an_optimizer_without_an_oracle_is_found(monkeypatch):
+    monkeypatch.delitem(oracles.ALGORITHMS, "adam")
+    for cls in (tko.Adam, tko.AdamW):
+        with pytest.raises(KeyError, match=rf"{cls.__name__} is registered, but has no oracle"):
+            harness.oracle_of(cls)
+    assert harness.oracle_of(tko.SGD)
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -1,12 +1,16 @@
 """The rules of this repository: layers, sizes, docstrings, build targets."""
 
 import ast
+import inspect
 import pathlib
 import re
 import shutil
 
+import harness
 import pytest
 
+import tf_keras_optim as tko
+from tf_keras_optim.optimizers import records
 from tools import build_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -15,7 +19,9 @@ SOURCES = sorted(p for top in ("tf_keras_optim", "tools") for p in (ROOT / top).
 ALL_PYTHON = SOURCES + sorted((ROOT / "tests").rglob("*.py"))
 
 ALGORITHMS = [
-    p for p in (PACKAGE / "optimizers").glob("*.py") if p.stem not in ("__init__", "base")
+    p
+    for p in (PACKAGE / "optimizers").glob("*.py")
+    if p.stem not in ("__init__", "base", "records")
 ]
 
 # What each layer may import of this package, besides itself.
@@ -102,16 +108,50 @@ def test_everything_public_is_documented(path):
 
 
 @pytest.mark.parametrize("path", ALGORITHMS, ids=name)
-def test_an_optimizers_docstring_says_all_it_must(path):
-    classes = [node for node in tree(path).body if isinstance(node, ast.ClassDef)]
+def test_a_file_of_an_optimizer_has_one_class_that_is_registered(path):
+    classes = [node.name for node in tree(path).body if isinstance(node, ast.ClassDef)]
     assert len(classes) == 1
-    text = ast.get_docstring(classes[0])
-    for part in ("Args:", "State:", "Sparse gradients:", "Raises:", ">>> ", "Source:", "```"):
-        assert part in text, part
-    for argument in re.findall(
-        r"^    (\w+) = (?:Hyperparameter|LearningRate)\(", path.read_text(), re.M
-    ):
-        assert re.search(rf"^ +{argument}: ", text, re.M), argument
+    assert classes[0] in tko.list_optimizers()
+
+
+@pytest.mark.parametrize("cls", harness.OPTIMIZERS, ids=lambda cls: cls.__name__)
+def test_an_optimizers_docstring_says_all_it_must(cls):
+    parts = ("Args:", "State:", "Sparse gradients:", "Raises:", ">>> ", "Source:", "```")
+    places = [cls.__doc__.find(part) for part in parts]
+    assert min(places) >= 0, parts[places.index(min(places))]
+    section = cls.__doc__[places[0] : places[1]]
+    arguments = re.findall(r"^  (\w+): \S", section, re.M)
+    assert set(arguments) == set(inspect.signature(cls).parameters)
+    assert arguments[:2] == ["learning_rate", list(inspect.signature(cls).parameters)[1]]
+    assert max(map(len, section.splitlines())) <= 90
+    assert "{{" not in cls.__doc__
+
+
+def test_what_a_declaration_says_stands_in_the_docstring():
+    class Own(tko.Optimizer):
+        """Own.
+
+        {{arguments}}
+
+        Raises: nothing.
+        """
+
+        learning_rate = tko.LearningRate(0.25)
+        decay = tko.Hyperparameter(0.5, minimum=0.0, below=1.0, schedulable=True, doc="decay")
+        size = tko.Hyperparameter(1.0, above=0.0, below=9.0, doc="size", keyword_only=True)
+        power = tko.Hyperparameter(-1.0, maximum=0.0, doc="a power; 0 for none.")
+
+    text = records.documented(Own).__doc__
+    start = text.index("Args:")
+    assert text[:start] == "Own.\n\n"
+    assert text[start:].splitlines()[:5] == [
+        "Args:",
+        "  learning_rate: number, 0-d tensor, schedule, or callable; default 0.25.",
+        "  decay: decay, in [0, 1), or a schedule.",
+        "  size: size, above 0 and below 9. By name only.",
+        "  power: a power; 0 for none.",
+    ]
+    assert text.endswith("  name: name of the optimizer. By name only.\n\nRaises: nothing.")
 
 
 @pytest.mark.parametrize("path", build_files.build_files(), ids=name)

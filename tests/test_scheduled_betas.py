@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tf_keras_optim.optimizers.records import of
 
 BETAS = {"beta_1": (0.5, 0.9), "beta_2": (0.8, 0.99)}  # from and to, in four updates
 STEPS = 10
@@ -32,8 +33,7 @@ def make(cls, **more):
 
 @functools.cache
 def expected(cls):
-    name = {"AdamW": "adam"}.get(cls.__name__, cls.__name__.lower())
-    step, values = oracles.ALGORITHMS[name]
+    step, values = oracles.ALGORITHMS[of(cls).oracle]
     values = values | {"learning_rate": 0.01}
     if cls is tko.AdamW:
         values["weight_decay"] = 0.1

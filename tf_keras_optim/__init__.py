@@ -7,7 +7,9 @@ model.compile(optimizer=tko.AdamW(1e-3), loss="mse")
 ```
 """
 
-from tf_keras_optim import schedules
+from typing import TYPE_CHECKING
+
+from tf_keras_optim import optimizers, schedules
 from tf_keras_optim.conversion import convert, to_keras
 from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
@@ -30,7 +32,14 @@ from tf_keras_optim.optimizers import (
     Optimizer,
     RMSprop,
 )
-from tf_keras_optim.registry import deserialize, get, install, serialize, uninstall
+from tf_keras_optim.registry import (
+    deserialize,
+    get,
+    install,
+    list_optimizers,
+    serialize,
+    uninstall,
+)
 from tf_keras_optim.saving import (
     ExportedModel,
     export_tflite,
@@ -75,6 +84,7 @@ __all__ = [
     "export_training",
     "get",
     "install",
+    "list_optimizers",
     "load_model",
     "load_state",
     "load_training",
@@ -87,3 +97,8 @@ __all__ = [
     "to_keras",
     "uninstall",
 ]
+
+if not TYPE_CHECKING:  # what `optimizers` alone names
+    from tf_keras_optim.optimizers import *  # noqa: F403
+
+    __all__ += [name for name in optimizers.__all__ if name not in __all__]

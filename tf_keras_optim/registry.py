@@ -1,23 +1,23 @@
 """Optimizers by name, and plain strings in `model.compile`."""
 
+import fnmatch
 import importlib
 import types
 from typing import Any
 
-import tf_keras_optim.optimizers as optimizers
 from tf_keras_optim.engine.hyperparameters import nearest
 from tf_keras_optim.faces import described
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
-from tf_keras_optim.optimizers.base import PACKAGE, Optimizer
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.records import PACKAGE, records
 
 _IS_KERAS_3 = not keras.__name__.startswith("tf_keras")
 
 
 def _classes() -> dict[str, type[Optimizer]]:
     """Returns the optimizers of this package by lower-case name."""
-    exported = (getattr(optimizers, name) for name in optimizers.__all__)
-    return {cls.__name__.lower(): cls for cls in exported if cls is not Optimizer}
+    return {name: record.cls for name, record in records().items()}
 
 
 def _strings() -> dict[str, Any]:
@@ -101,6 +101,32 @@ def uninstall() -> None:
         else:
             table[name] = before
     _replaced.clear()
+
+
+def list_optimizers(pattern: str = "*") -> list[str]:
+    """Returns the names of the optimizers of this package that match a pattern.
+
+    Args:
+      pattern: as the module `fnmatch` has it: `*`, `?` and `[...]`, in any case.
+
+    Returns:
+      The names of the classes in alphabetical order, whatever their case; an empty list
+      where none matches. `get` and `getattr(tf_keras_optim, name)` take them.
+
+    Raises:
+      TypeError: the pattern is no string.
+
+    Example:
+      >>> list_optimizers("ada*")
+      ['Adadelta', 'Adafactor', 'Adagrad', 'Adam', 'Adamax', 'AdamW']
+    """
+    if not isinstance(pattern, str):
+        raise TypeError(
+            "`list_optimizers`: argument `pattern` must be a string, for example 'Ada*'. "
+            f"Received: pattern={pattern!r} (of type {type(pattern).__name__})."
+        )
+    known = records()
+    return [known[name].name for name in known if fnmatch.fnmatchcase(name, pattern.lower())]
 
 
 def get(identifier: Any) -> Optimizer:

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from tf_keras_optim import optimizers
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, declared, nearest
+from tf_keras_optim.optimizers.records import records
 
 
 class ModelSection:
@@ -96,8 +96,7 @@ class Config:
 
 def optimizer_classes() -> dict[str, type]:
     """Returns this package's optimizers by lower-case name."""
-    names = [name for name in optimizers.__all__ if name != "Optimizer"]
-    return {name.lower(): getattr(optimizers, name) for name in names}
+    return {name: record.cls for name, record in records().items()}
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Config:

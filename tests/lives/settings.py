@@ -6,6 +6,7 @@ import tensorflow as tf
 
 import tf_keras_optim as tko
 from tests import oracles
+from tf_keras_optim.optimizers.records import of, records
 
 IS_KERAS_3 = not tf.keras.optimizers.Optimizer.__module__.startswith("tf_keras")
 
@@ -88,6 +89,10 @@ VARIANTS = {
     ),
 }
 
+for record in records().values():  # what stands not above as it is
+    plain = {"plain": {k: v for k, v in record.example.items() if k != "learning_rate"}}
+    VARIANTS.setdefault(record.name, (record.example["learning_rate"], plain))
+
 OPTIONS = {
     "clipnorm": {"clipnorm": 0.3},
     "clipvalue": {"clipvalue": 0.1},
@@ -114,7 +119,7 @@ OPTIONS = {
 STEPS = "gradient_accumulation_steps"
 BIAS = "bias"  # what "exclude" excludes
 EIGHT_BIT = ("SGD", "Adam", "AdamW", "Lion", "Lamb")
-NOT_ELEMENTWISE = ("Adafactor", "Lamb")
+NOT_ELEMENTWISE = tuple(r.name for r in records().values() if not r.cls.elementwise)
 SCALE = {"initial_scale": 64.0, "dynamic_growth_steps": 3}
 _RAMP = 4  # updates over which a scheduled hyperparameter moves
 
@@ -211,8 +216,7 @@ def _make_peer(life, rate, values):
 
 def algorithm(life):
     """The oracle's step, and its hyperparameters where the life says nothing else."""
-    name = {"AdamW": "adam"}.get(life.optimizer, life.optimizer.lower())
-    return oracles.ALGORITHMS[name]
+    return oracles.ALGORITHMS[of(getattr(tko, life.optimizer)).oracle]
 
 
 _OTHER_CALLS = {1: 2, 2: 3, 3: 2}  # how many calls make an update after the event

@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 
 import tf_keras_optim.conversion.positions as positions
-import tf_keras_optim.optimizers as optimizers
 from tf_keras_optim.engine import named_state
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
-from tf_keras_optim.optimizers import Optimizer
+from tf_keras_optim.optimizers.records import InKeras, keras_form, records
 
 _GENERATION = 2 if keras.__name__.startswith("tf_keras") else 3
-# Options whose other values Keras has no counterpart for.
+# Options of every optimizer whose other values Keras has no counterpart for.
 _ONLY = {
     "decoupled_weight_decay": True,
     "sparse": "exact",
@@ -21,14 +20,6 @@ _ONLY = {
     "skip_nonfinite": False,
     "stochastic_rounding": False,
     "aggregation_dtype": None,
-    "epsilon_after_correction": False,
-    "epsilon_inside_root": True,
-    "epsilon_in_norm": False,
-    "momentum_decay": 1.0,
-    "decay_in_trust_ratio": False,
-    "exclude_from_layer_adaptation": [],
-    "relative_step": True,
-    "scale_parameter": True,
 }
 # Options that say how state is kept or an update is run, and not what it computes.
 _HOW = (
@@ -62,17 +53,17 @@ def to_keras(optimizer: Any) -> Any:
     """
     if isinstance(optimizer, LossScaleOptimizer):
         return _scaled(optimizer)
-    exported = [getattr(optimizers, name) for name in optimizers.__all__ if name != "Optimizer"]
-    if not isinstance(optimizer, Optimizer) or type(optimizer) not in exported:
+    if type(optimizer) not in [record.cls for record in records().values()]:
         raise TypeError(
             "`to_keras` takes one of the optimizers of tf_keras_optim, not a subclass. "
             f"Received: {optimizer!r} (of type {type(optimizer).__name__})."
         )
     title = optimizer._title()
-    cls = getattr(keras.optimizers, type(optimizer).__name__, None)
+    form = keras_form(type(optimizer))
+    cls = getattr(keras.optimizers, form.name or "", None)
     if cls is None:
         raise ValueError(f"{title}: {keras.__name__} has no {type(optimizer).__name__}.")
-    made = cls(**_arguments(optimizer, title))
+    made = cls(**_arguments(optimizer, form, title))
     if not optimizer.built:
         _carry_patterns(optimizer, made, [], title)
         return made
@@ -85,14 +76,14 @@ def to_keras(optimizer: Any) -> Any:
     return made
 
 
-def _arguments(optimizer: Any, title: str) -> dict[str, Any]:
+def _arguments(optimizer: Any, form: InKeras, title: str) -> dict[str, Any]:
     """Returns Keras' arguments.
 
     Raises:
       ValueError: an option has no counterpart.
     """
-    config = optimizer.get_config()
-    for name, value in _ONLY.items():
+    config, only = optimizer.get_config(), {**_ONLY, **form.only, **form.fixed}
+    for name, value in only.items():
         if name in config and config[name] != value:
             raise ValueError(
                 f"{title}: `{name}`={config[name]!r} has no counterpart in {keras.__name__}; "
@@ -100,7 +91,7 @@ def _arguments(optimizer: Any, title: str) -> dict[str, Any]:
             )
     config.pop("exclude_from_weight_decay", None)  # carried by variable
     rate = optimizer._store.rate_source
-    arguments = {k: v for k, v in config.items() if k not in _ONLY and k not in _HOW}
+    arguments = {k: v for k, v in config.items() if k not in only and k not in _HOW}
     arguments["learning_rate"] = config["learning_rate"] if rate is None else rate
     if config.get("weight_decay") is not None and not optimizer._is_schedule(
         optimizer.weight_decay
@@ -185,8 +176,8 @@ def _assign(made: Any, optimizer: Any, state: dict) -> None:
     for variable, key in zip(listed, layout.keys):
         if key != positions.UNUSED:
             variable.assign(np.asarray(state[key]).astype(_dtype_name(variable)))
-    if ("scalars", "u_product") in state:
-        made._u_product.assign(state["scalars", "u_product"])
+    for ours, theirs in keras_form(type(optimizer)).scalars.items():
+        getattr(made, theirs).assign(state["scalars", ours])
     if _GENERATION == 2 and hasattr(made, "_u_product_counter"):
         made._u_product_counter = int(state["scalars", "iterations"]) + 1
 

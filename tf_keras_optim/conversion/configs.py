@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import tf_keras_optim.optimizers as optimizers
 from tf_keras_optim.engine.hyperparameters import nearest, plain_number
 from tf_keras_optim.faces import described
 from tf_keras_optim.faces.running import keras
+from tf_keras_optim.optimizers.records import keras_form, known_to_keras
 
 _RUN_NOT_COMPUTED = ("jit_compile", "is_legacy_optimizer")
+# Of what tf_keras keeps as legacy and TensorFlow Addons had: nothing is added to them.
 _LEGACY_NAMES = {"LAMB": "Lamb", "LazyAdam": "Adam"}  # of TensorFlow Addons
 LEGACY_SLOTS = {
     "SGD": {"momentum": "momentum"},
@@ -22,21 +23,21 @@ LEGACY_SLOTS = {
     "Adadelta": {"accum_grad": "accumulated_grad", "accum_var": "accumulated_delta_var"},
     "Ftrl": {"accumulator": "accumulator", "linear": "linear"},
 }
-KNOWN = [name for name in optimizers.__all__ if name != "Optimizer"]
 
 
 def class_of(name: str, title: str) -> type:
-    """Returns our class of that name.
+    """Returns our class for Keras' class of that name.
 
     Raises:
       ValueError: there is none; the nearest name is given.
     """
-    if name not in KNOWN:
+    known = known_to_keras()
+    if name not in known:
         raise ValueError(
             f"{title}: the optimizer class {name!r} cannot be converted."
-            f"{nearest(name, KNOWN)} Known: {', '.join(KNOWN)}."
+            f"{nearest(name, known)} Known: {', '.join(known)}."
         )
-    return getattr(optimizers, name)
+    return known[name]
 
 
 def learning_rate(value: Any, title: str) -> Any:
@@ -101,9 +102,7 @@ def keras_arguments(
             del arguments[key]
     if arguments.get("weight_decay") is False:
         arguments["weight_decay"] = None
-    if name == "Adafactor":
-        arguments["relative_step"] = True  # Keras takes the smaller rate either way
-    return cls, arguments
+    return cls, arguments | dict(keras_form(cls).fixed)
 
 
 def legacy_arguments(

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import h5py
-import numpy as np
 
 import tf_keras_optim.conversion.configs as configs
 import tf_keras_optim.conversion.live as live
@@ -23,10 +22,10 @@ from tf_keras_optim.engine import accumulation, layout
 from tf_keras_optim.engine.meanings import of_class
 from tf_keras_optim.engine.store import slot_declarations
 from tf_keras_optim.loss_scale import LossScaleOptimizer
+from tf_keras_optim.optimizers.records import keras_form, known_to_keras
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _LEADING = 4  # counter and rate of Keras 3's LossScaleOptimizer, its counter and its scale
-_MOST_STEPS = 1_000_000  # that are counted one by one; later all factors are the same
 _IS_OURS = (
     "it was written with an optimizer of tf_keras_optim already; `tko.load_state`, "
     "`tko.load_weights` or Keras' `load_model` reads it"
@@ -165,7 +164,7 @@ def _check_class(described: Any, source: Source) -> None:
     if not isinstance(described, Mapping) or ">" in str(described.get("registered_name")):
         return
     name = str(described.get("class_name")).removeprefix("Custom>")
-    if name not in configs.KNOWN:
+    if name not in known_to_keras():
         return
     theirs, slots = configs.class_of(name, source.title), source.template.slots_of((2, 2))
     names = [slot.name for slot in slot_declarations(slots)]
@@ -216,7 +215,7 @@ def _generation(version: Any) -> int | None:
 
 def _by_default(name: str) -> dict[str, Any]:
     """Returns the config of an optimizer that `compile` got as a string."""
-    classes = {known.lower(): known for known in configs.KNOWN}
+    classes = {known.lower(): known for known in known_to_keras()}
     return {"class_name": classes.get(name.lower(), name), "config": {}}
 
 
@@ -250,25 +249,15 @@ def _take_numbered(source: Source, arrays: list[Any]) -> None:
         source.scale_state["dynamic_scale"] = arrays[3]
         arrays = arrays[_LEADING:]
     source.arrays = arrays
-    if source.cls.__name__ == "Nadam":
-        # tf_keras does not save its product; Keras 3's stands among the arrays.
-        source.scalars["u_product"] = _momentum_product(source, int(arrays[0]))
+    for name, value in keras_form(source.cls).unsaved.items():
+        # What tf_keras does not save; Keras 3's stands among the arrays.
+        source.scalars[name] = value(source.arguments, int(arrays[0]))
 
 
 def _starts_with_scale(arrays: list[Any]) -> bool:
     scalars = [array.shape == () for array in arrays[: _LEADING + 1]]
     whole = [array.dtype.kind == "i" for array in arrays[: _LEADING + 1]]
     return all(scalars) and whole == [True, False, True, False, True]
-
-
-def _momentum_product(source: Source, steps: int) -> np.float32:
-    product = np.float32(1.0)
-    beta = np.float32(source.arguments.get("beta_1", 0.9))
-    for step in range(1, min(steps, _MOST_STEPS) + 1):
-        product *= beta * np.float32(1.0 - 0.5 * 0.96**step)
-        if product == 0.0:
-            break
-    return product * np.float32(float(beta) ** max(steps - _MOST_STEPS, 0))
 
 
 def _from_model_file(file: h5py.File, optimizer: Any, title: str, options: Any) -> Source:
@@ -353,7 +342,8 @@ def _from_checkpoint(path: pathlib.Path, source: Source, title: str) -> Source:
     pattern = re.compile(rf"{re.escape(root)}_variables/(\d+){re.escape(_VALUE)}")
     matches = [match for match in map(pattern.fullmatch, keys) if match]
     numbered = {int(match.group(1)): match.group(0) for match in matches}
-    if not numbered and source.cls.__name__ != "SGD":
+    form = keras_form(source.cls)
+    if not numbered and not form.may_be_empty:
         raise ValueError(
             f"{title}: there is no state of an optimizer of Keras under {root!r}. One of "
             "tf_keras_optim is restored by `tf.train.Checkpoint` itself."
@@ -366,8 +356,8 @@ def _from_checkpoint(path: pathlib.Path, source: Source, title: str) -> Source:
         name = numbered.get(i)
         arrays.append(None if name is None else checkpoint_functions.array(reader, name))
     source.arrays = arrays
-    by_name = {"_u_product": "u_product", "_learning_rate": "learning_rate"}
-    for theirs, ours in by_name.items():
+    by_name = {"learning_rate": "_learning_rate"} | dict(form.scalars)
+    for ours, theirs in by_name.items():
         if f"{root}{theirs}{_VALUE}" in keys:
             source.scalars[ours] = checkpoint_functions.array(reader, f"{root}{theirs}{_VALUE}")
     return source

@@ -7,6 +7,7 @@ import numpy as np
 
 import tf_keras_optim.conversion.configs as configs
 from tf_keras_optim.conversion.source import Source
+from tf_keras_optim.optimizers.records import keras_form
 
 
 def generation_of(optimizer: Any) -> int | None:
@@ -56,8 +57,8 @@ def from_keras(optimizer: Any, variables: list[Any] | None, options: Any) -> Sou
     listed = optimizer.variables
     listed = listed() if callable(listed) else listed
     source.arrays = [np.asarray(variable.numpy()) for variable in listed]
-    if name == "Nadam":
-        source.scalars["u_product"] = np.asarray(optimizer._u_product.numpy())
+    for ours, theirs in keras_form(cls).scalars.items():
+        source.scalars[ours] = np.asarray(getattr(optimizer, theirs).numpy())
     if source.generation == 3:
         source.variables = list(optimizer._trainable_variables)
         source.decays = [bool(optimizer._use_weight_decay(v)) for v in source.variables]

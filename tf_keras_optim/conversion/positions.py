@@ -8,7 +8,7 @@ import numpy as np
 
 from tf_keras_optim.engine import named_state
 from tf_keras_optim.engine.named_state import Key
-from tf_keras_optim.optimizers import SGD, Adafactor
+from tf_keras_optim.optimizers.records import Listed, keras_form
 
 RATE: Key = ("scalars", "learning_rate")
 UNUSED: Key = ()
@@ -79,37 +79,33 @@ def layout_of(optimizer: Any, generation: int, with_rate: bool) -> Layout:
     apart = {id(entry.master) for entry in store.tracked}
     apart |= {id(v) for v in store.late().values()}
     own = {id(v) for entry in store.tracked for v in entry.slots.values()}
+    listed = _listed(optimizer, generation)
     plain = [
-        v
-        for v in store.state()
-        if id(v) not in apart and not (isinstance(optimizer, Adafactor) and id(v) in own)
+        v for v in store.state() if id(v) not in (apart if listed is None else apart | own)
     ]
     guard = {id(v) for v in store.guard.values()}
     steps = {id(v) for v in store.step_slots.values()}
     for variable in plain:
         if id(variable) not in guard and not (id(variable) in steps and generation == 2):
             layout.add(keys[id(variable)], variable.shape)
-    if isinstance(optimizer, Adafactor):
-        _add_adafactor(layout, store, generation)
-    if isinstance(optimizer, SGD) and generation == 2 and not optimizer.momentum:
-        for entry in store.tracked:  # tf_keras keeps a momentum that it does not use
-            layout.add(UNUSED, entry.variable.shape)
+    for path, arrays in listed or ():
+        for slot, shape in arrays:
+            layout.add(UNUSED if slot is None else ("variables", path, slot), shape)
     return layout
 
 
-def _add_adafactor(layout: Layout, store: Any, generation: int) -> None:
-    """Adds what Keras keeps: a full second moment also where rows and columns stand for it."""
-    for entry in store.tracked:
-        shape = tuple(entry.variable.shape)
-        if "row" in entry.slots:
-            layout.add(("variables", entry.path, "row"), entry.slots["row"].shape)
-            layout.add(("variables", entry.path, "column"), entry.slots["column"].shape)
-            layout.add(UNUSED, shape)
-            continue
-        if generation == 3:
-            layout.add(UNUSED, None)
-            layout.add(UNUSED, None)
-        layout.add(("variables", entry.path, "velocity"), shape)
+def _listed(optimizer: Any, generation: int) -> list[tuple[str, Listed]] | None:
+    """Returns by variable what Keras lists in place of our slots, `None` if it lists these."""
+    listed = keras_form(type(optimizer)).listed
+    if listed is None:
+        return None
+    found = []
+    for entry in optimizer._store.tracked:
+        arrays = listed(optimizer, tuple(entry.variable.shape), generation)
+        if arrays is None:
+            return None
+        found.append((entry.path, arrays))
+    return found
 
 
 def layouts_of(optimizer: Any, generation: int | None) -> Iterator[Layout]:

@@ -98,6 +98,8 @@ class Hyperparameter:
       keyword_only: whether it must be given by name.
       schedulable: whether a schedule may stand in place of the number. The rule
         then finds its value at this step, a 0-d tensor, in its scalars.
+      doc: what it is, for the documentation of the class. Range, schedules and "By name
+        only." are added to it; the first two not where it ends with a period.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Hyperparameter:
         position: int | None = None,
         keyword_only: bool = False,
         schedulable: bool = False,
+        doc: str = "",
     ):
         self.default = default
         self.kind = kind or type(default)
@@ -124,6 +127,7 @@ class Hyperparameter:
         self.position = position
         self.keyword_only = keyword_only
         self.schedulable = schedulable
+        self.doc = doc
         self.name = self._kept_as = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -232,8 +236,9 @@ class LearningRate(Hyperparameter):
     every call of a traced function.
     """
 
-    def __init__(self, default: float = 0.001):
-        super().__init__(default, kind=float, position=0)
+    def __init__(self, default: float = 0.001, *, doc: str = ""):
+        doc = doc or f"number, 0-d tensor, schedule, or callable; default {default}."
+        super().__init__(default, kind=float, position=0, doc=doc)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else instance._get_learning_rate()

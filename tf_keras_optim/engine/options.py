@@ -13,8 +13,8 @@ EIGHT_BIT = "int8"
 class Reducer(Hyperparameter):
     """A function from a list of gradients to the list of their sums over all workers."""
 
-    def __init__(self) -> None:
-        super().__init__(None, kind=Callable, keyword_only=True)  # type: ignore[arg-type]
+    def __init__(self, doc: str = "") -> None:
+        super().__init__(None, kind=Callable, keyword_only=True, doc=doc)  # type: ignore[arg-type]
 
     def check(self, value: Any, owner: str) -> Any:
         """Returns the function, or `None`."""
@@ -45,29 +45,148 @@ class CommonOptions:
         """Whether `update` applies weight decay itself, and not the engine before it."""
         return False
 
-    learning_rate = LearningRate(0.001)
-    weight_decay = Hyperparameter(None, kind=float, minimum=0.0, schedulable=True)
-    decoupled_weight_decay = Hyperparameter(True, keyword_only=True)
-    clipnorm = Hyperparameter(None, kind=float, above=0.0)
-    clipvalue = Hyperparameter(None, kind=float, above=0.0)
-    global_clipnorm = Hyperparameter(None, kind=float, above=0.0)
-    use_ema = Hyperparameter(False)
-    ema_momentum = Hyperparameter(0.99, minimum=0.0, maximum=1.0)
-    ema_overwrite_frequency = Hyperparameter(None, kind=int, minimum=1)
-    loss_scale_factor = Hyperparameter(None, kind=float, above=0.0, keyword_only=True)
-    gradient_accumulation_steps = Hyperparameter(None, kind=int, minimum=1, keyword_only=True)
-    sparse = ByPattern("exact", ("exact", "lazy"))
-    master_weights = Hyperparameter("auto", choices=("auto", True, False), keyword_only=True)
-    slot_dtype = ByPattern(None, ("float32", "bfloat16", EIGHT_BIT))
-    stochastic_rounding = Hyperparameter(False, keyword_only=True)
-    rounding_seed = Hyperparameter(0, minimum=0, maximum=2**31 - 1, keyword_only=True)
-    aggregation_dtype = Hyperparameter(
-        None, kind=str, choices=("bfloat16", "float16"), keyword_only=True
+    learning_rate = LearningRate(
+        0.001, doc="number, 0-d tensor, schedule, or callable without arguments."
     )
-    gradient_reducer = Reducer()
-    skip_nonfinite = Hyperparameter(False, keyword_only=True)
-    max_consecutive_skips = Hyperparameter(None, kind=int, minimum=1, keyword_only=True)
-    jit_compile = Hyperparameter("auto", choices=("auto", True, False), keyword_only=True)
+    weight_decay = Hyperparameter(
+        None,
+        kind=float,
+        minimum=0.0,
+        schedulable=True,
+        doc="decoupled weight decay per step, a schedule of it, or `None`. Each weight "
+        "loses the fraction `weight_decay * learning_rate` before the update.",
+    )
+    decoupled_weight_decay = Hyperparameter(
+        True,
+        keyword_only=True,
+        doc="False makes `weight_decay` an L2 penalty instead: the clipped gradient gains "
+        "`weight_decay * w`",
+    )
+    clipnorm = Hyperparameter(
+        None,
+        kind=float,
+        above=0.0,
+        doc="largest L2 norm of each variable's gradient, or `None`.",
+    )
+    clipvalue = Hyperparameter(
+        None,
+        kind=float,
+        above=0.0,
+        doc="largest absolute value of each gradient element, or `None`.",
+    )
+    global_clipnorm = Hyperparameter(
+        None,
+        kind=float,
+        above=0.0,
+        doc="largest L2 norm of all gradients together, or `None`. At most one of the "
+        "three clips can be set. Clipping acts on the gradient summed over replicas and "
+        "averaged over accumulated steps.",
+    )
+    use_ema = Hyperparameter(False, doc="keep an exponential moving average of the weights")
+    ema_momentum = Hyperparameter(0.99, minimum=0.0, maximum=1.0, doc="decay of that average")
+    ema_overwrite_frequency = Hyperparameter(
+        None,
+        kind=int,
+        minimum=1,
+        doc="every so many updates the weights that got a gradient take the average over; "
+        "`None` leaves that to `finalize_variable_values` (which `fit` calls).",
+    )
+    loss_scale_factor = Hyperparameter(
+        None,
+        kind=float,
+        above=0.0,
+        keyword_only=True,
+        doc="constant that `scale_loss` multiplies the loss with and that gradients are "
+        "divided by, or `None`.",
+    )
+    gradient_accumulation_steps = Hyperparameter(
+        None,
+        kind=int,
+        minimum=1,
+        keyword_only=True,
+        doc="number of calls whose mean gradient makes one update, or `None`. Schedules, "
+        "clipping, decay and averages act once per update. It may be changed after an "
+        "update, and in a state that is loaded the number of updates stays.",
+    )
+    sparse = ByPattern(
+        "exact",
+        ("exact", "lazy"),
+        doc="what a sparse gradient (`tf.IndexedSlices`, as embeddings give) does. "
+        '"exact": the same as the dense gradient. "lazy": rows that it does not name '
+        "are not touched at all: they do not decay, and neither do their slots and "
+        "averages. Only for elementwise algorithms, and not together with accumulation or "
+        "`ema_overwrite_frequency`. A dict from regular expressions, searched in a "
+        'variable\'s path, to modes: the first match counts, "exact" without one.',
+    )
+    master_weights = Hyperparameter(
+        "auto",
+        choices=("auto", True, False),
+        keyword_only=True,
+        doc="keep a float32 copy of float16 and bfloat16 weights, so that small steps add "
+        'up ("auto" and True), or not (False)',
+    )
+    slot_dtype = ByPattern(
+        None,
+        ("float32", "bfloat16", EIGHT_BIT),
+        doc='"float32", "bfloat16" or "int8" for all slots; by default float32, and '
+        'float64 for float64 variables. "int8" keeps moments in 8 bits, with a float32 '
+        "scale for each block of 128 to 256 elements; slots of variables of rank below 2 "
+        "(biases, norms) or with fewer than 4096 elements stay as they are by default. "
+        "Only for algorithms that declare such slots, and not for lazy rows. What is kept "
+        "in bfloat16 or 8 bits is rounded by chance, without a bias. A dict from regular "
+        "expressions, searched in a variable's path, to dtypes: the first match counts, "
+        "the default without one.",
+    )
+    stochastic_rounding = Hyperparameter(
+        False,
+        keyword_only=True,
+        doc="round float16 and bfloat16 weights by chance, without a bias, instead of "
+        "keeping master copies of them",
+    )
+    rounding_seed = Hyperparameter(
+        0,
+        minimum=0,
+        maximum=2**31 - 1,
+        keyword_only=True,
+        doc="integer that, with the variable's place among all variables and the number of "
+        "the update, decides every such rounding; the same on all replicas.",
+    )
+    aggregation_dtype = Hyperparameter(
+        None,
+        kind=str,
+        choices=("bfloat16", "float16"),
+        keyword_only=True,
+        doc='"bfloat16" or "float16": wider gradients travel between replicas in that '
+        "dtype, which halves the traffic; by default in their own",
+    )
+    gradient_reducer = Reducer(
+        doc="function from a list of gradients (tensors or `tf.IndexedSlices`) to the list "
+        "of their sums over all workers, for libraries that do that outside "
+        "`tf.distribute`. It is called once per update, before clipping, in place of the "
+        "sum over replicas."
+    )
+    skip_nonfinite = Hyperparameter(
+        False,
+        keyword_only=True,
+        doc="leave a step out whose gradients, summed over replicas, hold NaN or inf: "
+        "nothing changes but the counter `skipped_steps`",
+    )
+    max_consecutive_skips = Hyperparameter(
+        None,
+        kind=int,
+        minimum=1,
+        keyword_only=True,
+        doc="raise after so many skipped steps in a row, naming the variables, or `None`. "
+        "XLA drops such checks: a step inside a function with `jit_compile=True` only "
+        "counts.",
+    )
+    jit_compile = Hyperparameter(
+        "auto",
+        choices=("auto", True, False),
+        keyword_only=True,
+        doc='"auto" (XLA where the device supports it), True or False. What was used '
+        "stands in `jit_compile_used`.",
+    )
 
     def _check_options(self) -> None:
         """Refuses options that exclude one another.
@@ -205,62 +324,3 @@ class CommonOptions:
     def _is_lazy(self, entry: Any) -> bool:
         """Says whether sparse gradients of a variable touch the rows they name only."""
         return by_pattern(self.sparse, entry.path) == "lazy"
-
-
-COMMON_ARGUMENTS = """
-  weight_decay: decoupled weight decay per step, a schedule of it, or `None`. Each
-    weight loses the fraction `weight_decay * learning_rate` before the update.
-  decoupled_weight_decay: False makes `weight_decay` an L2 penalty instead: the clipped
-    gradient gains `weight_decay * w`. By name only.
-  clipnorm: largest L2 norm of each variable's gradient, or `None`.
-  clipvalue: largest absolute value of each gradient element, or `None`.
-  global_clipnorm: largest L2 norm of all gradients together, or `None`. At most
-    one of the three clips can be set. Clipping acts on the gradient summed over
-    replicas and averaged over accumulated steps.
-  use_ema: keep an exponential moving average of the weights.
-  ema_momentum: decay of that average, in [0, 1].
-  ema_overwrite_frequency: every so many updates the weights that got a gradient take
-    the average over; `None` leaves that to `finalize_variable_values` (which `fit` calls).
-  loss_scale_factor: constant that `scale_loss` multiplies the loss with and that
-    gradients are divided by, or `None`. By name only.
-  gradient_accumulation_steps: number of calls whose mean gradient makes one
-    update, or `None`. Schedules, clipping, decay and averages act once per
-    update. It may be changed after an update, and in a state that is loaded the
-    number of updates stays. By name only.
-  sparse: what a sparse gradient (`tf.IndexedSlices`, as embeddings give) does.
-    "exact": the same as the dense gradient. "lazy": rows that it does not name are
-    not touched at all: they do not decay, and neither do their slots and averages.
-    Only for elementwise algorithms, and not together with accumulation or
-    `ema_overwrite_frequency`. A dict from regular expressions, searched in a
-    variable's path, to modes: the first match counts, "exact" without one. By name
-    only.
-  master_weights: keep a float32 copy of float16 and bfloat16 weights, so that small
-    steps add up ("auto" and True), or not (False). By name only.
-  slot_dtype: "float32", "bfloat16" or "int8" for all slots; by default float32, and
-    float64 for float64 variables. "int8" keeps moments in 8 bits, with a float32 scale
-    for each block of 128 to 256 elements; slots of variables of rank below 2 (biases,
-    norms) or with fewer than 4096 elements stay as they are by default. Only for
-    algorithms that declare such slots, and not for lazy rows. What is kept in bfloat16
-    or 8 bits is rounded by chance, without a bias. A dict from regular expressions,
-    searched in a variable's path, to dtypes: the first match counts, the default without
-    one. By name only.
-  stochastic_rounding: round float16 and bfloat16 weights by chance, without a bias,
-    instead of keeping master copies of them. By name only.
-  rounding_seed: integer that, with the variable's place among all variables and the
-    number of the update, decides every such rounding; the same on all replicas. By name
-    only.
-  aggregation_dtype: "bfloat16" or "float16": wider gradients travel between replicas
-    in that dtype, which halves the traffic; by default in their own. By name only.
-  gradient_reducer: function from a list of gradients (tensors or `tf.IndexedSlices`)
-    to the list of their sums over all workers, for libraries that do that outside
-    `tf.distribute`. It is called once per update, before clipping, in place of the sum
-    over replicas. By name only.
-  skip_nonfinite: leave a step out whose gradients, summed over replicas, hold NaN or
-    inf: nothing changes but the counter `skipped_steps`. By name only.
-  max_consecutive_skips: raise after so many skipped steps in a row, naming the
-    variables, or `None`. XLA drops such checks: a step inside a function with
-    `jit_compile=True` only counts. By name only.
-  jit_compile: "auto" (XLA where the device supports it), True or False. What was
-    used stands in `jit_compile_used`. By name only.
-  name: name of the optimizer. By name only.
-""".strip("\n")

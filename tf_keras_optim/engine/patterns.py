@@ -12,8 +12,8 @@ from tf_keras_optim.engine.hyperparameters import Hyperparameter
 class Patterns(Hyperparameter):
     """A list of regular expressions, searched in a variable's path."""
 
-    def __init__(self) -> None:
-        super().__init__([], kind=list, keyword_only=True)
+    def __init__(self, doc: str = "") -> None:
+        super().__init__([], kind=list, keyword_only=True, doc=doc)
 
     def check(self, value: Any, owner: str) -> list[str]:
         """Returns the expressions as a list."""
@@ -38,10 +38,11 @@ class ByPattern(Hyperparameter):
     Args:
       default: value when the argument is not given.
       choices: the allowed strings.
+      doc: as for any hyperparameter.
     """
 
-    def __init__(self, default: str | None, choices: tuple[str, ...]):
-        super().__init__(default, kind=str, keyword_only=True)
+    def __init__(self, default: str | None, choices: tuple[str, ...], doc: str = ""):
+        super().__init__(default, kind=str, keyword_only=True, doc=doc)
         self.values = choices
 
     def check(self, value: Any, owner: str) -> Any:

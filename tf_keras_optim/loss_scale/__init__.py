@@ -2,7 +2,7 @@
 
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale.around import watch
-from tf_keras_optim.optimizers.base import PACKAGE
+from tf_keras_optim.optimizers.records import PACKAGE
 
 if keras.__name__.startswith("tf_keras"):
     from tf_keras_optim.loss_scale.keras2 import LossScaleOptimizer

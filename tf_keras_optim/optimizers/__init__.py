@@ -1,31 +1,21 @@
 """The optimizers, one file for each algorithm."""
 
-from tf_keras_optim.optimizers.adadelta import Adadelta
-from tf_keras_optim.optimizers.adafactor import Adafactor
-from tf_keras_optim.optimizers.adagrad import Adagrad
-from tf_keras_optim.optimizers.adam import Adam
-from tf_keras_optim.optimizers.adamax import Adamax
-from tf_keras_optim.optimizers.adamw import AdamW
-from tf_keras_optim.optimizers.base import Optimizer
-from tf_keras_optim.optimizers.ftrl import Ftrl
-from tf_keras_optim.optimizers.lamb import Lamb
-from tf_keras_optim.optimizers.lion import Lion
-from tf_keras_optim.optimizers.nadam import Nadam
-from tf_keras_optim.optimizers.rmsprop import RMSprop
-from tf_keras_optim.optimizers.sgd import SGD
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "SGD",
-    "Adadelta",
-    "Adafactor",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Ftrl",
-    "Lamb",
-    "Lion",
-    "Nadam",
-    "Optimizer",
-    "RMSprop",
-]
+from tf_keras_optim.optimizers import records
+from tf_keras_optim.optimizers.adadelta import Adadelta as Adadelta
+from tf_keras_optim.optimizers.adafactor import Adafactor as Adafactor
+from tf_keras_optim.optimizers.adagrad import Adagrad as Adagrad
+from tf_keras_optim.optimizers.adam import Adam as Adam
+from tf_keras_optim.optimizers.adamax import Adamax as Adamax
+from tf_keras_optim.optimizers.adamw import AdamW as AdamW
+from tf_keras_optim.optimizers.base import Optimizer as Optimizer
+from tf_keras_optim.optimizers.ftrl import Ftrl as Ftrl
+from tf_keras_optim.optimizers.lamb import Lamb as Lamb
+from tf_keras_optim.optimizers.lion import Lion as Lion
+from tf_keras_optim.optimizers.nadam import Nadam as Nadam
+from tf_keras_optim.optimizers.rmsprop import RMSprop as RMSprop
+from tf_keras_optim.optimizers.sgd import SGD as SGD
+
+if not TYPE_CHECKING:  # type checkers read the names above
+    __all__ = ["Optimizer", *(record.name for record in records.records().values())]

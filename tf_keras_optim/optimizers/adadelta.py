@@ -7,10 +7,11 @@ import tensorflow as tf
 from tf_keras_optim.engine import formulas, loops
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
-from tf_keras_optim.optimizers.base import Optimizer, documented
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.records import InKeras, registered
 
 
-@documented
+@registered({"learning_rate": 1.0}, InKeras("Adadelta"))
 class Adadelta(Optimizer):
     """Adadelta.
 
@@ -23,11 +24,7 @@ class Adadelta(Optimizer):
 
     The paper has no rate: `learning_rate=1.0` is its form.
 
-    Args:
-      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      rho: decay of the averages, in [0, 1), or a schedule.
-      epsilon: small constant for numerical stability, at least 0.
-      {{common}}
+    {{arguments}}
 
     State: slots `accumulated_grad` and `accumulated_delta_var` (8 bytes a parameter).
 
@@ -54,8 +51,10 @@ class Adadelta(Optimizer):
     }
     counts_updates = False
     learning_rate = LearningRate(0.001)
-    rho = Hyperparameter(0.95, minimum=0.0, below=1.0, schedulable=True)
-    epsilon = Hyperparameter(1e-7, minimum=0.0)
+    rho = Hyperparameter(
+        0.95, minimum=0.0, below=1.0, schedulable=True, doc="decay of the averages"
+    )
+    epsilon = Hyperparameter(1e-7, minimum=0.0, doc="small constant for numerical stability")
 
     @property
     def slots(self) -> tuple[str, ...]:

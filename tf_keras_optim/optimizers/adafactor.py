@@ -9,7 +9,8 @@ from tf_keras_optim.engine import formulas, norms
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
-from tf_keras_optim.optimizers.base import Optimizer, documented
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.records import InKeras, Listed, registered
 
 
 def _root_mean_square(x: tf.Tensor) -> tf.Tensor:
@@ -22,11 +23,22 @@ def _inverse_root(x: tf.Tensor) -> tf.Tensor:
 
 def _largest_counted(shape: tf.TensorShape, dtype: tf.DType) -> float:
     """Returns how large a gradient can be for sums of squares to be in range."""
-    longest = max(shape[-2:], default=1)
-    return math.sqrt(dtype.max / max(4 * longest, 1))
+    return math.sqrt(dtype.max / max(4 * max(shape[-2:], default=1), 1))
 
 
-@documented
+def _listed_by_keras(optimizer: "Adafactor", shape: tuple[int, ...], keras: int) -> Listed:
+    """A full second moment too where rows and columns stand for it; never used places."""
+    if len(shape) >= 2:
+        return [*((slot.name, slot.shape) for slot in optimizer.slots_of(shape)), (None, shape)]
+    return [(None, None)] * 2 * (keras == 3) + [("velocity", shape)]
+
+
+_FIXED, _ONLY = {"relative_step": True}, {"scale_parameter": True}  # Keras is so in any case
+
+
+@registered(
+    {"learning_rate": 0.2}, InKeras("Adafactor", _FIXED, _ONLY, listed=_listed_by_keras)
+)
 class Adafactor(Optimizer):
     """Adafactor.
 
@@ -49,16 +61,7 @@ class Adafactor(Optimizer):
     gives NaN, at gradients with a zero row and a zero column and at those whose squares
     overflow, steps stay finite; in `s` an element counts with at most about 1e18.
 
-    Args:
-      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      beta_2_decay: power of the step by which the second moment decays, below 0.
-      epsilon_1: small constant added to squared gradients, at least 0.
-      epsilon_2: smallest size of a variable that the step is scaled to, at least 0.
-      clip_threshold: largest root mean square of the step before the rate, above 0.
-      relative_step: lower the rate to at most `1 / sqrt(t)`.
-      scale_parameter: scale the step to the root mean square of the variable. By name
-        only.
-      {{common}}
+    {{arguments}}
 
     State: for rank 2 and above slots `row` and `column`, a 1000x1000 matrix keeps
     2,000 numbers; else one slot `velocity` (4 bytes a parameter).
@@ -86,12 +89,22 @@ class Adafactor(Optimizer):
         "column": "Adafactor: mean of squared gradients over columns",
     }
     learning_rate = LearningRate(0.001)
-    beta_2_decay = Hyperparameter(-0.8, below=0.0)
-    epsilon_1 = Hyperparameter(1e-30, minimum=0.0)
-    epsilon_2 = Hyperparameter(1e-3, minimum=0.0)
-    clip_threshold = Hyperparameter(1.0, above=0.0)
-    relative_step = Hyperparameter(True)
-    scale_parameter = Hyperparameter(True, keyword_only=True)
+    beta_2_decay = Hyperparameter(
+        -0.8, below=0.0, doc="power of the step by which the second moment decays"
+    )
+    epsilon_1 = Hyperparameter(
+        1e-30, minimum=0.0, doc="small constant added to squared gradients"
+    )
+    epsilon_2 = Hyperparameter(
+        1e-3, minimum=0.0, doc="smallest size of a variable that the step is scaled to"
+    )
+    clip_threshold = Hyperparameter(
+        1.0, above=0.0, doc="largest root mean square of the step before the rate"
+    )
+    relative_step = Hyperparameter(True, doc="lower the rate to at most `1 / sqrt(t)`")
+    scale_parameter = Hyperparameter(
+        True, keyword_only=True, doc="scale the step to the root mean square of the variable"
+    )
 
     def slots_of(self, shape: tuple[int, ...]) -> tuple[Slot, ...]:
         """Row and column statistics of matrices; the second moment of vectors."""

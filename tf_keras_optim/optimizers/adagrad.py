@@ -8,10 +8,11 @@ from tf_keras_optim.engine import formulas
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
-from tf_keras_optim.optimizers.base import Optimizer, documented
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.records import InKeras, registered
 
 
-@documented
+@registered({"learning_rate": 0.1}, InKeras("Adagrad", only={"epsilon_inside_root": True}))
 class Adagrad(Optimizer):
     """Adagrad.
 
@@ -23,12 +24,7 @@ class Adagrad(Optimizer):
     `epsilon` stands inside the root, as in Keras; with `epsilon_inside_root=False` it is
     added to the root, as in PyTorch.
 
-    Args:
-      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      initial_accumulator_value: what every accumulator starts from, at least 0.
-      epsilon: small constant for numerical stability, at least 0.
-      epsilon_inside_root: whether epsilon stands inside the root. By name only.
-      {{common}}
+    {{arguments}}
 
     State: slot `accumulator` (4 bytes a parameter).
 
@@ -53,9 +49,13 @@ class Adagrad(Optimizer):
     slot_meanings = {"accumulator": "Adagrad: sum of squared gradients"}
     counts_updates = False
     learning_rate = LearningRate(0.001)
-    initial_accumulator_value = Hyperparameter(0.1, minimum=0.0)
-    epsilon = Hyperparameter(1e-7, minimum=0.0)
-    epsilon_inside_root = Hyperparameter(True, keyword_only=True)
+    initial_accumulator_value = Hyperparameter(
+        0.1, minimum=0.0, doc="what every accumulator starts from"
+    )
+    epsilon = Hyperparameter(1e-7, minimum=0.0, doc="small constant for numerical stability")
+    epsilon_inside_root = Hyperparameter(
+        True, keyword_only=True, doc="whether epsilon stands inside the root"
+    )
 
     @property
     def slots(self) -> tuple[Slot, ...]:

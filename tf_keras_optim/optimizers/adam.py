@@ -9,10 +9,11 @@ from tf_keras_optim.engine import formulas
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
-from tf_keras_optim.optimizers.base import Optimizer, documented
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.records import InKeras, registered
 
 
-@documented
+@registered({"learning_rate": 0.01}, InKeras("Adam", only={"epsilon_after_correction": False}))
 class Adam(Optimizer):
     """Adam, optionally with AMSGrad.
 
@@ -28,14 +29,7 @@ class Adam(Optimizer):
     `epsilon_after_correction` it is the one of Algorithm 1, which is added to the corrected
     root, as in PyTorch: `epsilon * sqrt(1 - beta_2^t)` stands in its place.
 
-    Args:
-      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      beta_1: decay of the first moment, in [0, 1), or a schedule.
-      beta_2: decay of the second moment, in [0, 1), or a schedule.
-      epsilon: small constant for numerical stability, at least 0.
-      amsgrad: use the running maximum of the second moment.
-      epsilon_after_correction: add epsilon after the bias correction. By name only.
-      {{common}}
+    {{arguments}}
 
     State: slots `momentum` and `velocity` (8 bytes a parameter); with AMSGrad also
     `velocity_hat` (12 bytes). `slot_dtype="int8"` makes the moments a quarter.
@@ -65,11 +59,17 @@ class Adam(Optimizer):
         "velocity_hat": "largest second moment",
     }
     learning_rate = LearningRate(0.001)
-    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
-    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
-    epsilon = Hyperparameter(1e-7, minimum=0.0)
-    amsgrad = Hyperparameter(False)
-    epsilon_after_correction = Hyperparameter(False, keyword_only=True)
+    beta_1 = Hyperparameter(
+        0.9, minimum=0.0, below=1.0, schedulable=True, doc="decay of the first moment"
+    )
+    beta_2 = Hyperparameter(
+        0.999, minimum=0.0, below=1.0, schedulable=True, doc="decay of the second moment"
+    )
+    epsilon = Hyperparameter(1e-7, minimum=0.0, doc="small constant for numerical stability")
+    amsgrad = Hyperparameter(False, doc="use the running maximum of the second moment")
+    epsilon_after_correction = Hyperparameter(
+        False, keyword_only=True, doc="add epsilon after the bias correction"
+    )
 
     @property
     def slots(self) -> tuple[Slot, ...]:

@@ -8,10 +8,11 @@ import tensorflow as tf
 from tf_keras_optim.engine import formulas
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
-from tf_keras_optim.optimizers.base import Optimizer, documented
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.records import InKeras, registered
 
 
-@documented
+@registered({"learning_rate": 0.01}, InKeras("Adamax", only={"epsilon_in_norm": False}))
 class Adamax(Optimizer):
     """Adamax.
 
@@ -24,13 +25,7 @@ class Adamax(Optimizer):
     With `epsilon_in_norm` epsilon is kept in the norm instead, as in PyTorch:
     `u <- max(beta_2 * u, |g| + epsilon)`, and the last line divides by `u`.
 
-    Args:
-      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      beta_1: decay of the first moment, in [0, 1), or a schedule.
-      beta_2: decay of the norm, in [0, 1), or a schedule.
-      epsilon: small constant for numerical stability, at least 0.
-      epsilon_in_norm: add epsilon to the gradient's norm. By name only.
-      {{common}}
+    {{arguments}}
 
     State: slots `momentum` and `norm` (8 bytes a parameter).
 
@@ -55,10 +50,16 @@ class Adamax(Optimizer):
     corrected = ("beta_1",)
     slot_meanings = {"momentum": "first moment", "norm": "largest gradient, decaying"}
     learning_rate = LearningRate(0.001)
-    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
-    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
-    epsilon = Hyperparameter(1e-7, minimum=0.0)
-    epsilon_in_norm = Hyperparameter(False, keyword_only=True)
+    beta_1 = Hyperparameter(
+        0.9, minimum=0.0, below=1.0, schedulable=True, doc="decay of the first moment"
+    )
+    beta_2 = Hyperparameter(
+        0.999, minimum=0.0, below=1.0, schedulable=True, doc="decay of the norm"
+    )
+    epsilon = Hyperparameter(1e-7, minimum=0.0, doc="small constant for numerical stability")
+    epsilon_in_norm = Hyperparameter(
+        False, keyword_only=True, doc="add epsilon to the gradient's norm"
+    )
 
     @property
     def slots(self) -> tuple[str, ...]:

@@ -2,10 +2,14 @@
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.optimizers.adam import Adam
-from tf_keras_optim.optimizers.base import documented
+from tf_keras_optim.optimizers.records import InKeras, registered
 
 
-@documented
+@registered(
+    {"learning_rate": 0.01, "weight_decay": 0.1},
+    InKeras("AdamW", only={"epsilon_after_correction": False}),
+    oracle="adam",
+)
 class AdamW(Adam):
     """Adam with decoupled weight decay.
 
@@ -14,16 +18,7 @@ class AdamW(Adam):
     then as Adam
     ```
 
-    Args:
-      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      weight_decay: fraction of a weight that a step at rate 1 takes away, or a
-        schedule; 0.004 by default. `None` is refused: that is `Adam`.
-      beta_1: decay of the first moment, in [0, 1), or a schedule.
-      beta_2: decay of the second moment, in [0, 1), or a schedule.
-      epsilon: small constant for numerical stability, at least 0.
-      amsgrad: use the running maximum of the second moment.
-      epsilon_after_correction: as for Adam. By name only.
-      {{common}}
+    {{arguments}}
 
     State: as Adam.
 
@@ -43,4 +38,11 @@ class AdamW(Adam):
     Source: Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
     """
 
-    weight_decay = Hyperparameter(0.004, minimum=0.0, position=1, schedulable=True)
+    weight_decay = Hyperparameter(
+        0.004,
+        minimum=0.0,
+        position=1,
+        schedulable=True,
+        doc="fraction of a weight that a step at rate 1 takes away, or a schedule; 0.004 "
+        "by default. `None` is refused: that is `Adam`.",
+    )

@@ -1,13 +1,10 @@
 """The abstract base class of all optimizers."""
 
-import inspect
-
-from tf_keras_optim.engine.options import COMMON_ARGUMENTS
-from tf_keras_optim.faces.running import Face, keras
-
-PACKAGE = "tf_keras_optim"
+from tf_keras_optim.faces.running import Face
+from tf_keras_optim.optimizers.records import documented
 
 
+@documented
 class Optimizer(Face):
     """Abstract base class: subclass it to write an optimizer of your own.
 
@@ -32,27 +29,10 @@ class Optimizer(Face):
     The Keras 3 way works unchanged too: override `build`, `update_step` and
     `get_config`, as the documentation of `keras.optimizers.Optimizer` shows.
 
-    Args:
-      learning_rate: number, 0-d tensor, schedule, or callable without arguments.
-      {{common}}
+    {{arguments}}
 
     Raises:
       TypeError: an unknown argument (the nearest known one is named), or a class
         without an algorithm.
       ValueError: a value of another kind or out of range, or two clip arguments.
     """
-
-
-def documented(cls: type) -> type:
-    """Fills the shared arguments into a docstring and registers the class with Keras.
-
-    The class is registered as "tf_keras_optim>Name", so that Keras finds it when a
-    saved model is loaded or when that name is given to `model.compile`.
-    """
-    cls.__doc__ = inspect.cleandoc(cls.__doc__ or "").replace("  {{common}}", COMMON_ARGUMENTS)
-    if cls is not Optimizer:
-        keras.saving.register_keras_serializable(package=PACKAGE)(cls)
-    return cls
-
-
-documented(Optimizer)

@@ -8,10 +8,11 @@ from tf_keras_optim.engine import loops
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
-from tf_keras_optim.optimizers.base import Optimizer, documented
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.records import InKeras, registered
 
 
-@documented
+@registered({"learning_rate": 0.1, "l1_regularization_strength": 0.01}, InKeras("Ftrl"))
 class Ftrl(Optimizer):
     """FTRL-proximal, optionally with shrinkage.
 
@@ -30,16 +31,7 @@ class Ftrl(Optimizer):
     as `z` has taken it up. At a rate of 0 nothing moves, `n` and `z` included; where `n'`
     and `l2'` are 0, as no gradient has come yet, the weight is 0.
 
-    Args:
-      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      learning_rate_power: power of the accumulator, at most 0; 0 keeps the rate.
-      initial_accumulator_value: what every accumulator starts from, at least 0.
-      l1_regularization_strength: strength of the l1 penalty, at least 0.
-      l2_regularization_strength: strength of the l2 penalty, at least 0.
-      l2_shrinkage_regularization_strength: strength of an l2 penalty on the size of
-        the weights (and not on the leader), at least 0.
-      beta: the beta of the paper, at least 0.
-      {{common}}
+    {{arguments}}
 
     State: slots `accumulator` and `linear` (8 bytes a parameter).
 
@@ -66,12 +58,24 @@ class Ftrl(Optimizer):
     }
     counts_updates = False
     learning_rate = LearningRate(0.001)
-    learning_rate_power = Hyperparameter(-0.5, maximum=0.0)
-    initial_accumulator_value = Hyperparameter(0.1, minimum=0.0)
-    l1_regularization_strength = Hyperparameter(0.0, minimum=0.0)
-    l2_regularization_strength = Hyperparameter(0.0, minimum=0.0)
-    l2_shrinkage_regularization_strength = Hyperparameter(0.0, minimum=0.0)
-    beta = Hyperparameter(0.0, minimum=0.0)
+    learning_rate_power = Hyperparameter(
+        -0.5, maximum=0.0, doc="power of the accumulator, at most 0; 0 keeps the rate."
+    )
+    initial_accumulator_value = Hyperparameter(
+        0.1, minimum=0.0, doc="what every accumulator starts from"
+    )
+    l1_regularization_strength = Hyperparameter(
+        0.0, minimum=0.0, doc="strength of the l1 penalty"
+    )
+    l2_regularization_strength = Hyperparameter(
+        0.0, minimum=0.0, doc="strength of the l2 penalty"
+    )
+    l2_shrinkage_regularization_strength = Hyperparameter(
+        0.0,
+        minimum=0.0,
+        doc="strength of an l2 penalty on the size of the weights (and not on the leader)",
+    )
+    beta = Hyperparameter(0.0, minimum=0.0, doc="the beta of the paper")
 
     @property
     def slots(self) -> tuple[Slot, ...]:

@@ -10,10 +10,14 @@ from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.patterns import Patterns
 from tf_keras_optim.engine.store import Slot
-from tf_keras_optim.optimizers.base import Optimizer, documented
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.records import InKeras, registered
 
 
-@documented
+@registered(
+    {"learning_rate": 0.05, "weight_decay": 0.1},
+    InKeras("Lamb", only={"decay_in_trust_ratio": False, "exclude_from_layer_adaptation": []}),
+)
 class Lamb(Optimizer):
     """LAMB.
 
@@ -29,16 +33,7 @@ class Lamb(Optimizer):
     `decay_in_trust_ratio` it is added to `u` instead, as in the paper:
     `u <- u + weight_decay * w`.
 
-    Args:
-      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      beta_1: decay of the first moment, in [0, 1), or a schedule.
-      beta_2: decay of the second moment, in [0, 1), or a schedule.
-      epsilon: small constant for numerical stability, at least 0.
-      decay_in_trust_ratio: add the decay to the direction, so that the ratio scales
-        it too, as the paper has it. By name only.
-      exclude_from_layer_adaptation: regular expressions, searched in a variable's
-        path; those variables take the ratio 1 (biases and norms, often). By name only.
-      {{common}}
+    {{arguments}}
 
     State: slots `momentum` and `velocity` (8 bytes a parameter; 2 with
     `slot_dtype="int8"`).
@@ -63,11 +58,23 @@ class Lamb(Optimizer):
     corrected = ("beta_1", "beta_2")
     slot_meanings = {"momentum": "first moment", "velocity": "second moment"}
     learning_rate = LearningRate(0.001)
-    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
-    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
-    epsilon = Hyperparameter(1e-7, minimum=0.0)
-    decay_in_trust_ratio = Hyperparameter(False, keyword_only=True)
-    exclude_from_layer_adaptation = Patterns()
+    beta_1 = Hyperparameter(
+        0.9, minimum=0.0, below=1.0, schedulable=True, doc="decay of the first moment"
+    )
+    beta_2 = Hyperparameter(
+        0.999, minimum=0.0, below=1.0, schedulable=True, doc="decay of the second moment"
+    )
+    epsilon = Hyperparameter(1e-7, minimum=0.0, doc="small constant for numerical stability")
+    decay_in_trust_ratio = Hyperparameter(
+        False,
+        keyword_only=True,
+        doc="add the decay to the direction, so that the ratio scales it too, as the paper "
+        "has it",
+    )
+    exclude_from_layer_adaptation = Patterns(
+        doc="regular expressions, searched in a variable's path; those variables take the "
+        "ratio 1 (biases and norms, often)"
+    )
 
     @property
     def slots(self) -> tuple[Slot, ...]:

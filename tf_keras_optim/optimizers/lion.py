@@ -8,10 +8,11 @@ from tf_keras_optim.engine import loops
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
-from tf_keras_optim.optimizers.base import Optimizer, documented
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.records import InKeras, registered
 
 
-@documented
+@registered({"learning_rate": 0.01}, InKeras("Lion"))
 class Lion(Optimizer):
     """Lion.
 
@@ -24,11 +25,7 @@ class Lion(Optimizer):
     smaller, and weight decay as much larger, than Adam's. The default rate is
     Keras 3's; that of Keras 2 is 1e-4.
 
-    Args:
-      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      beta_1: how much of the momentum the step sees, in [0, 1), or a schedule.
-      beta_2: decay of the momentum, in [0, 1), or a schedule.
-      {{common}}
+    {{arguments}}
 
     State: slot `momentum` (4 bytes a parameter; 1 with `slot_dtype="int8"`).
 
@@ -53,8 +50,16 @@ class Lion(Optimizer):
     slot_meanings = {"momentum": "Lion: mean of gradients"}
     counts_updates = False
     learning_rate = LearningRate(0.001)
-    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
-    beta_2 = Hyperparameter(0.99, minimum=0.0, below=1.0, schedulable=True)
+    beta_1 = Hyperparameter(
+        0.9,
+        minimum=0.0,
+        below=1.0,
+        schedulable=True,
+        doc="how much of the momentum the step sees",
+    )
+    beta_2 = Hyperparameter(
+        0.99, minimum=0.0, below=1.0, schedulable=True, doc="decay of the momentum"
+    )
 
     @property
     def slots(self) -> tuple[Slot, ...]:

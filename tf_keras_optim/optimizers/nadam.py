@@ -3,16 +3,38 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_keras_optim.engine import formulas
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
-from tf_keras_optim.optimizers.base import Optimizer, documented
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.records import InKeras, registered
+
+_MOST_STEPS = 1_000_000  # that are counted one by one; later all factors are the same
 
 
-@documented
+def _product_in_keras(arguments: Mapping[str, Any], steps: int) -> np.float32:
+    """The product after some updates, as tf_keras, which does not save it, multiplies it."""
+    product, beta = np.float32(1.0), np.float32(arguments.get("beta_1", 0.9))
+    for step in range(1, min(steps, _MOST_STEPS) + 1):
+        product *= beta * np.float32(1.0 - 0.5 * 0.96**step)
+        if product == 0.0:
+            break
+    return product * np.float32(float(beta) ** max(steps - _MOST_STEPS, 0))
+
+
+@registered(
+    {"learning_rate": 0.01},
+    InKeras(
+        "Nadam",
+        only={"momentum_decay": 1.0},
+        scalars={"u_product": "_u_product"},
+        unsaved={"u_product": _product_in_keras},
+    ),
+)
 class Nadam(Optimizer):
     """Nadam.
 
@@ -29,14 +51,7 @@ class Nadam(Optimizer):
     The product is taken once per update, in float32, and saved with the state.
     (Keras 2 multiplies it once per variable inside a `tf.function`.)
 
-    Args:
-      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      beta_1: decay of the first moment, in [0, 1), or a schedule.
-      beta_2: decay of the second moment, in [0, 1), or a schedule.
-      epsilon: small constant for numerical stability, at least 0.
-      momentum_decay: how fast mu grows to beta_1, at least 0; 1 as in Keras. The paper and
-        PyTorch have 0.004. By name only.
-      {{common}}
+    {{arguments}}
 
     State: slots `momentum` and `velocity` (8 bytes a parameter), and one number,
     `u_product`.
@@ -61,10 +76,20 @@ class Nadam(Optimizer):
     corrected = ("beta_2",)
     slot_meanings = {"momentum": "first moment", "velocity": "second moment"}
     learning_rate = LearningRate(0.001)
-    beta_1 = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
-    beta_2 = Hyperparameter(0.999, minimum=0.0, below=1.0, schedulable=True)
-    epsilon = Hyperparameter(1e-7, minimum=0.0)
-    momentum_decay = Hyperparameter(1.0, minimum=0.0, keyword_only=True)
+    beta_1 = Hyperparameter(
+        0.9, minimum=0.0, below=1.0, schedulable=True, doc="decay of the first moment"
+    )
+    beta_2 = Hyperparameter(
+        0.999, minimum=0.0, below=1.0, schedulable=True, doc="decay of the second moment"
+    )
+    epsilon = Hyperparameter(1e-7, minimum=0.0, doc="small constant for numerical stability")
+    momentum_decay = Hyperparameter(
+        1.0,
+        minimum=0.0,
+        keyword_only=True,
+        doc="how fast mu grows to beta_1, at least 0; 1 as in Keras. The paper and PyTorch "
+        "have 0.004.",
+    )
 
     @property
     def slots(self) -> tuple[str, ...]:

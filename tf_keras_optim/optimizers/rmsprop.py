@@ -8,10 +8,14 @@ from tf_keras_optim.engine import formulas
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
-from tf_keras_optim.optimizers.base import Optimizer, documented
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.records import InKeras, registered
 
 
-@documented
+@registered(
+    {"learning_rate": 0.01, "momentum": 0.5},
+    InKeras("RMSprop", only={"epsilon_inside_root": True}),
+)
 class RMSprop(Optimizer):
     """RMSprop, optionally centered and with momentum.
 
@@ -29,15 +33,7 @@ class RMSprop(Optimizer):
     added to the root, as in PyTorch. The maximum guards against a negative radicand, which
     rounding can leave.
 
-    Args:
-      learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      rho: decay of the averages, in [0, 1), or a schedule.
-      momentum: how much of the last step is kept, in [0, 1], or a schedule.
-      epsilon: small constant for numerical stability, at least 0.
-      centered: divide by the deviation of the gradient instead of its root mean
-        square.
-      epsilon_inside_root: whether epsilon stands inside the root. By name only.
-      {{common}}
+    {{arguments}}
 
     State: slot `velocity` (4 bytes a parameter); with momentum also `momentum`,
     centered also `average_gradient` (4 bytes each).
@@ -68,11 +64,19 @@ class RMSprop(Optimizer):
     }
     counts_updates = False
     learning_rate = LearningRate(0.001)
-    rho = Hyperparameter(0.9, minimum=0.0, below=1.0, schedulable=True)
-    momentum = Hyperparameter(0.0, minimum=0.0, maximum=1.0, schedulable=True)
-    epsilon = Hyperparameter(1e-7, minimum=0.0)
-    centered = Hyperparameter(False)
-    epsilon_inside_root = Hyperparameter(True, keyword_only=True)
+    rho = Hyperparameter(
+        0.9, minimum=0.0, below=1.0, schedulable=True, doc="decay of the averages"
+    )
+    momentum = Hyperparameter(
+        0.0, minimum=0.0, maximum=1.0, schedulable=True, doc="how much of the last step is kept"
+    )
+    epsilon = Hyperparameter(1e-7, minimum=0.0, doc="small constant for numerical stability")
+    centered = Hyperparameter(
+        False, doc="divide by the deviation of the gradient instead of its root mean square"
+    )
+    epsilon_inside_root = Hyperparameter(
+        True, keyword_only=True, doc="whether epsilon stands inside the root"
+    )
 
     @property
     def slots(self) -> tuple[Slot, ...]:

@@ -1,6 +1,7 @@
 """Stochastic gradient descent, with momentum."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -8,10 +9,19 @@ from tf_keras_optim.engine import formulas
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.store import Slot
-from tf_keras_optim.optimizers.base import Optimizer, documented
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.records import InKeras, Listed, registered
 
 
-@documented
+def _listed_by_keras(optimizer: Any, shape: tuple[int, ...], generation: int) -> Listed | None:
+    """Without momentum tf_keras keeps one that it does not use."""
+    return None if optimizer.momentum or generation == 3 else [(None, shape)]
+
+
+@registered(
+    {"learning_rate": 0.05, "momentum": 0.9},
+    InKeras("SGD", listed=_listed_by_keras, may_be_empty=True),
+)
 class SGD(Optimizer):
     """Gradient descent, optionally with (Nesterov) momentum.
 
@@ -22,11 +32,7 @@ class SGD(Optimizer):
                    w <- w + momentum * v - lr * g    (nesterov)
     ```
 
-    Args:
-      learning_rate: number, 0-d tensor, schedule, or callable; default 0.01.
-      momentum: how much of the last step is kept, in [0, 1], or a schedule.
-      nesterov: look ahead along the momentum. Without momentum it has no effect.
-      {{common}}
+    {{arguments}}
 
     State: none without momentum, else one slot `momentum` (4 bytes a parameter; 1
     with `slot_dtype="int8"`).
@@ -52,8 +58,12 @@ class SGD(Optimizer):
     slot_meanings = {"momentum": "SGD: last step"}
     counts_updates = False
     learning_rate = LearningRate(0.01)
-    momentum = Hyperparameter(0.0, minimum=0.0, maximum=1.0, schedulable=True)
-    nesterov = Hyperparameter(False)
+    momentum = Hyperparameter(
+        0.0, minimum=0.0, maximum=1.0, schedulable=True, doc="how much of the last step is kept"
+    )
+    nesterov = Hyperparameter(
+        False, doc="look ahead along the momentum. Without momentum it has no effect."
+    )
 
     @property
     def slots(self) -> tuple[Slot, ...]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_keras_optim.engine.hyperparameters import nearest
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.records import records
 from tf_keras_optim.testing.checks import CHECKS, Trial
 from tf_keras_optim.testing.report import (
     FAILED,
@@ -39,7 +40,7 @@ def check_optimizer(
     Args:
       cls: a subclass of `tko.Optimizer`, by `update` or by `update_step`.
       arguments: what to make it with. Give a learning rate with which 100 steps of full
-        batches make progress on small problems; 0.05 by default.
+        batches make progress on small problems; 0.05 by default, other for some of ours.
       only: names of the checks to run; all by default.
       strategy: a mirrored strategy of two replicas to use. By default one is made
         where there are two logical devices; it reduces on one of them, since two
@@ -70,7 +71,7 @@ def check_optimizer(
             raise ValueError(
                 f"Unknown check {name!r}.{nearest(name, CHECKS)} Known: {', '.join(CHECKS)}."
             )
-    arguments = {"learning_rate": 0.05} if arguments is None else dict(arguments)
+    arguments = _example(cls) if arguments is None else dict(arguments)
     trial = Trial(cls, arguments, strategy or _two_replicas())
     given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
     report = Report(
@@ -81,6 +82,11 @@ def check_optimizer(
     if raises and report.failures:
         raise ConformanceError(report)
     return report
+
+
+def _example(cls: type) -> dict[str, Any]:
+    found = [record.example for record in records().values() if record.cls is cls]
+    return dict(found[0]) if found else {"learning_rate": 0.05}
 
 
 @functools.cache

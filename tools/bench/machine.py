@@ -5,6 +5,7 @@ import datetime
 import functools
 import importlib
 import importlib.util
+import math
 import os
 import pathlib
 import platform
@@ -15,6 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tf_keras_optim.engine.store import slot_declarations
+from tf_keras_optim.optimizers.records import records
 
 _COPIES = 5
 
@@ -83,15 +86,21 @@ def bandwidth(threads: int, megabytes: int = 256) -> float:
     return 12 * size / best
 
 
-# Slots that a step reads and writes, beside the weight.
-SLOTS = {"adam": 2, "adamw": 2, "rmsprop": 1, "nadam": 2, "lamb": 2, "lion": 1, "sgd": 0}
+def slots(name: str) -> float:
+    """Returns how many numbers an optimizer keeps for each weight of a large matrix.
+
+    A step reads and writes them, beside the weight.
+    """
+    shape = (512, 512)
+    kept = slot_declarations(records()[name].cls().slots_of(shape))
+    return sum(math.prod(slot.shape or shape) for slot in kept) / math.prod(shape)
 
 
 def moved_bytes(name: str, parameters: int) -> int:
     """Returns what a float32 step must move: the gradient, and each of the others twice."""
-    return parameters * 4 * (1 + 2 * (1 + SLOTS[name]))
+    return round(parameters * 4 * (1 + 2 * (1 + slots(name))))
 
 
 def held_bytes(name: str, parameters: int) -> int:
     """Returns what a side holds: weights, gradients and slots."""
-    return parameters * 4 * (2 + SLOTS[name])
+    return round(parameters * 4 * (2 + slots(name)))

@@ -10,14 +10,11 @@ from tools.bench import machine, shapes
 from tools.bench.peers import Peers
 from tools.bench.raw_ops import OPTIMIZERS, RAW_OPS
 from tools.bench.results import OURS, Comparison, Figures, amount
+from tools.bench.settings import OPTIMIZERS as KNOWN
 from tools.bench.settings import Settings
 from tools.bench.tf_sides import RUNNING, build, keras_sides, make_optimizer
 
 NARROW = "ours, bfloat16 slots"
-WITH_SLOTS = (
-    *("adam", "adamw", "rmsprop", "nadam", "lamb", "lion", "sgd"),
-    *("adadelta", "adagrad", "adamax", "adafactor", "ftrl"),
-)
 _SHAPE = (512, 512)
 
 
@@ -53,7 +50,7 @@ def memory(settings: Settings, peers: Peers) -> Iterator[Comparison]:
                         f"{settings.repeats} for each of, in turn: {'; '.join(sides)}"
                     ),
                 )
-    for name in WITH_SLOTS:
+    for name in KNOWN:
         yield slots(name)
 
 

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterable
 
 from tf_keras_optim.engine.hyperparameters import nearest
+from tf_keras_optim.optimizers.records import records
 from tools.bench.shapes import MODELS
 
 MODES = ("eager", "function", "xla")
-OPTIMIZERS = ("adam", "adamw", "rmsprop", "nadam", "lamb", "lion", "sgd")
+OPTIMIZERS = tuple(records())
 
 
 @dataclasses.dataclass(frozen=True)

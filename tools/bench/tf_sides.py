@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tf_keras_optim.optimizers.records import records
 from tools.bench.results import OURS
 
 KERAS_3, TF_KERAS, LEGACY = "Keras 3", "tf_keras", "tf_keras legacy"
@@ -19,9 +20,6 @@ MODULES = {
 }
 IS_KERAS_2 = tf.keras.optimizers.Optimizer.__module__.startswith("tf_keras")
 RUNNING = TF_KERAS if IS_KERAS_2 else KERAS_3  # the Keras that is `tf.keras`
-
-_CLASSES = {"adamw": "AdamW", "rmsprop": "RMSprop", "sgd": "SGD"}
-_ARGUMENTS: dict[str, dict[str, float]] = {"adamw": {"weight_decay": 0.004}}
 
 
 def keras_sides(name: str) -> tuple[list[str], dict[str, str]]:
@@ -39,11 +37,12 @@ def keras_sides(name: str) -> tuple[list[str], dict[str, str]]:
 
 def class_name(name: str) -> str:
     """Returns the class name that all of Keras use, for example "AdamW"."""
-    return _CLASSES.get(name, name.capitalize())
+    record = records()[name]
+    return record.keras.name or record.name
 
 
 def make_optimizer(side: str, name: str, **options: Any) -> Any:
-    """Returns a new optimizer; every side gets the same learning rate and decay.
+    """Returns a new optimizer; every side gets the same rate, and has the same decay.
 
     Args:
       side: `OURS` or a key of `MODULES`.
@@ -51,7 +50,7 @@ def make_optimizer(side: str, name: str, **options: Any) -> Any:
       **options: further arguments, ours and Keras' alike.
     """
     library = tko if side == OURS else importlib.import_module(MODULES[side])
-    arguments = {"learning_rate": 1e-3} | _ARGUMENTS.get(name, {}) | options
+    arguments = {"learning_rate": 1e-3} | options
     return getattr(library, class_name(name))(**arguments)
 
 
