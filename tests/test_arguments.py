@@ -278,3 +278,65 @@ def test_patterns_are_checked():
     for value in ("bias", ["("], [3], None):
         with pytest.raises(ValueError, match="`exclude_from_layer_adaptation` must be a list"):
             tko.Lamb(exclude_from_layer_adaptation=value)
+
+
+class OwnOptimizer(tko.Optimizer):
+    rate = tko.Hyperparameter(0.5, above=0.0)
+    kind = tko.Hyperparameter("a", choices=("a", "b"), keyword_only=True)
+    learning_rate = tko.LearningRate(0.25)
+
+    def update(self, gradient, value, slots, scalars):
+        return value - scalars.learning_rate * scalars.rate * gradient, {}
+
+
+class OwnSchedule(tko.schedules.Schedule):
+    rate = tko.Hyperparameter(0.5, above=0.0)
+    kind = tko.Hyperparameter("a", choices=("a", "b"), keyword_only=True)
+
+    def value(self, step):
+        return self.rate / (1.0 + step)
+
+
+class OwnWrapper(tko.LossScaleOptimizer):
+    pass
+
+
+def wrapped(*args, **kwargs):
+    return OwnWrapper(tko.SGD(0.5, name="inner"), *args, **kwargs)
+
+
+# What makes one, its arguments, by position and by name only, and their defaults.
+DECLARED = {
+    "optimizer": (OwnOptimizer, ("learning_rate", "rate"), "kind", (0.25, 0.5)),
+    "schedule": (OwnSchedule, ("rate",), "kind", (0.5,)),
+    "wrapper": (wrapped, ("initial_scale", "dynamic_growth_steps"), "dynamic", (2.0**15, 2000)),
+}
+
+
+@pytest.mark.parametrize("case", DECLARED)
+def test_declarations_are_signature_checks_and_configuration(case):
+    make, positional, by_name, defaults = DECLARED[case]
+
+    def configuration(made):  # without its name, which counts
+        return {key: value for key, value in made.get_config().items() if key != "name"}
+
+    made = make()
+    config = configuration(made)
+    assert tuple(config[name] for name in positional) == defaults
+    values = [2 * value for value in defaults]
+    assert configuration(make(*values)) == config | dict(zip(positional, values))
+    for name, value in zip(positional, values):
+        assert float(getattr(make(*values), name)) == pytest.approx(value)
+    other = make(*values)
+    assert type(made).from_config(other.get_config()).get_config() == other.get_config()
+    if case != "wrapper":
+        signature = inspect.signature(type(made))
+        assert tuple(signature.parameters)[: len(positional)] == positional
+        assert signature.parameters[by_name].kind is inspect.Parameter.KEYWORD_ONLY
+    assert ("name" in made.get_config()) is (case != "schedule")
+    with pytest.raises(TypeError, match=rf"got an unknown argument '{by_name}x'.*Did you mean"):
+        make(**{by_name + "x": 1})
+    with pytest.raises(ValueError, match=rf"argument `{by_name}` must be .*Received"):
+        make(**{by_name: 7})
+    with pytest.raises(ValueError, match=rf"argument `{positional[-1]}` must be .*Received"):
+        make(**{positional[-1]: -1})

@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from tf_keras_optim.engine.hyperparameters import Hyperparameter, declared, nearest
+from tf_keras_optim.engine.declarations import collected
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, nearest
 from tf_keras_optim.optimizers.records import records
 
 
@@ -174,7 +175,7 @@ class _Reader:
 
     def complete(self, section: str, declaration: type) -> dict[str, Any]:
         """Returns a section with the defaults of its declaration filled in."""
-        kinds = {k: v for k, v in vars(declaration).items() if isinstance(v, Hyperparameter)}
+        kinds = collected(declaration)
         known = [key for key in kinds if key != "name"]
         return {k: v.default for k, v in kinds.items()} | self.values(section, known, kinds)
 
@@ -182,7 +183,7 @@ class _Reader:
         classes = optimizer_classes()
         cls = classes[self.chosen("optimizer", classes, None)]
         known = [name for name in inspect.signature(cls).parameters if name != "name"]
-        return {"name": cls.__name__} | self.values("optimizer", known, declared(cls))
+        return {"name": cls.__name__} | self.values("optimizer", known, collected(cls))
 
     def schedule(self) -> dict[str, Any]:
         name = self.chosen("schedule", SCHEDULES, "none")

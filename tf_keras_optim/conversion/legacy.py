@@ -13,7 +13,6 @@ from typing import Any
 
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
-from tf_keras_optim.loss_scale.common import DECLARED
 from tf_keras_optim.optimizers.base import Optimizer
 
 _FUNCTION = "convert_to_legacy_optimizer"
@@ -39,16 +38,15 @@ def to_legacy(optimizer: Any) -> Any:
     """
     title = f"{type(optimizer).__name__} {optimizer.name!r}"
     config = optimizer.get_config()
+    defaults = {name: p.default for name, p in type(optimizer)._parameters.items()}
     if isinstance(optimizer, LossScaleOptimizer):
         cls = keras.mixed_precision.LossScaleOptimizer
-        defaults = {name: declared.default for name, declared in DECLARED.items()}
         config["inner_optimizer"] = to_legacy(optimizer.inner_optimizer)
         if not optimizer.dynamic:
             defaults["dynamic_growth_steps"] = config["dynamic_growth_steps"]
             config["dynamic_growth_steps"] = None
     else:
         cls = getattr(keras.optimizers.legacy, type(optimizer).__name__, None)
-        defaults = {name: p.default for name, p in type(optimizer)._parameters.items()}
         config["learning_rate"] = _rate(optimizer)
     if cls is None:
         raise ValueError(f"{title}: Keras 2 has no legacy optimizer of this name.")

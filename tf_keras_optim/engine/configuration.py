@@ -5,13 +5,14 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, hyperparameters
+from tf_keras_optim.engine.declarations import Declared
 from tf_keras_optim.engine.options import Reducer
 from tf_keras_optim.engine.patterns import problem_of
 from tf_keras_optim.engine.rates import Rates
 from tf_keras_optim.engine.store import path_of
 
 
-class Configuration(Rates):
+class Configuration(Declared, Rates):
     """The part of an optimizer that describes it, and makes one from a description."""
 
     # What a face overrides.
@@ -27,9 +28,8 @@ class Configuration(Rates):
 
     def _values(self) -> dict[str, Any]:
         """Returns every hyperparameter but the learning rate: numbers and schedules."""
-        return {
-            name: getattr(self, name) for name in self._parameters if name != "learning_rate"
-        }
+        names = [name for name in self._parameters if name != "learning_rate"]
+        return {name: getattr(self, name) for name in names}
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
         """Excludes variables from weight decay. Must be called before `build`.

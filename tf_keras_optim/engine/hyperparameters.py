@@ -1,8 +1,8 @@
-"""Declared arguments of an optimizer: one line each, from which everything follows.
+"""Declared arguments: one line each, from which everything follows.
 
-An optimizer names its hyperparameters as class attributes. The signature, the
-check of every value, the error for an unknown argument and `get_config` are all
-derived from that one declaration.
+An optimizer, a schedule and the LossScaleOptimizer name their hyperparameters as class
+attributes. The signature, the check of every value, the error for an unknown argument and
+`get_config` are all derived from that one declaration; see `declarations`.
 """
 
 import difflib
@@ -277,76 +277,3 @@ def check_callable_rate(value: Any, owner: str) -> None:
             f"{owner}: argument `learning_rate` must be a schedule of the running Keras or a "
             f"callable without arguments. Received: {value!r}, which is neither ({error})."
         ) from None
-
-
-def declared(cls: type, common_base: type | None = None) -> dict[str, Hyperparameter]:
-    """Collects the hyperparameters of a class in the order of its arguments.
-
-    `learning_rate` comes first, then what the algorithm declares, then the
-    options that `common_base` gives to every optimizer.
-    """
-    common: dict[str, Hyperparameter] = {}
-    own: dict[str, Hyperparameter] = {}
-    for base in reversed(cls.__mro__):
-        is_common = common_base is None or base in common_base.__mro__
-        for name, value in vars(base).items():
-            if isinstance(value, Hyperparameter):
-                (common if is_common else own)[name] = value
-    names = [name for name in own if name != "learning_rate"]
-    names.insert(0, "learning_rate")
-    for name in list(names):
-        position = own[name].position if name in own else None
-        if position is not None:
-            names.remove(name)
-            names.insert(position, name)
-    names += [name for name in common if name not in names]
-    return {name: own[name] if name in own else common[name] for name in names}
-
-
-def signature_of(parameters: dict[str, Hyperparameter]) -> inspect.Signature:
-    """Builds the signature that help(), IDEs and the binding of arguments use."""
-    by_position = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    by_name = inspect.Parameter.KEYWORD_ONLY
-    arguments = [
-        inspect.Parameter(name, by_name if p.keyword_only else by_position, default=p.default)
-        for name, p in parameters.items()
-    ]
-    arguments.sort(key=lambda argument: argument.kind)
-    arguments.append(inspect.Parameter("name", by_name, default=None))
-    return inspect.Signature(arguments)
-
-
-def bind(
-    owner: str, signature: inspect.Signature, args: tuple, kwargs: dict[str, Any]
-) -> dict[str, Any]:
-    """Matches call arguments with the declared ones.
-
-    Raises:
-      TypeError: an argument is unknown (the nearest known one is suggested),
-        given twice, or there are too many positional ones.
-    """
-    known = signature.parameters
-    if "lr" in kwargs and "lr" not in known and "learning_rate" in known:
-        if args or "learning_rate" in kwargs:
-            raise TypeError(f"{owner}() got `lr` beside `learning_rate`, which it stands for.")
-        kwargs = {**kwargs, "learning_rate": kwargs["lr"]}
-        del kwargs["lr"]
-    if "decay" in kwargs and "decay" not in known:
-        raise TypeError(
-            f"{owner}() takes no argument `decay`, which in older versions of Keras lowered "
-            "the learning rate from step to step and has nothing to do with `weight_decay`. "
-            "Give a schedule that does the same: `learning_rate=tko.schedules.InverseTimeDecay("
-            f"learning_rate, decay_steps=1, decay_rate={kwargs['decay']!r})`."
-        )
-    for name in kwargs:
-        if name not in known:
-            raise TypeError(
-                f"{owner}() got an unknown argument {name!r}.{nearest(name, known)} "
-                f"Known arguments: {', '.join(known)}."
-            )
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{owner}(): {error}. Arguments: {', '.join(known)}.") from None
-    bound.apply_defaults()
-    return dict(bound.arguments)

@@ -5,12 +5,13 @@ import inspect
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import tensorflow as tf
 
 from tf_keras_optim.engine import (
     accumulation,
+    declarations,
     distribution,
     explain,
     hyperparameters,
@@ -47,20 +48,22 @@ class Engine(Algorithm, Applying, Configuration):
     to compute once per step), or, as in Keras 3, `build` and `update_step`.
     """
 
-    _signature: ClassVar[inspect.Signature]
     name: Any = hyperparameters.SetByInit()
     _store: Any = hyperparameters.SetByInit()
     _is_built: Any = hyperparameters.SetByInit()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._parameters = hyperparameters.declared(cls, Engine)
-        cls._signature = hyperparameters.signature_of(cls._parameters)
         if cls.__init__ is Engine.__init__:
             cls.__signature__ = cls._signature
         else:
             full = inspect.signature(cls.__init__)
             cls.__signature__ = full.replace(parameters=list(full.parameters.values())[1:])
+
+    @classmethod
+    def _in_order(cls) -> dict[str, hyperparameters.Hyperparameter]:
+        # Not by its name, which it does not have yet where it is made itself.
+        return declarations.with_common_last(cls, __class__)  # type: ignore[name-defined]
 
     def __init__(self, *args: Any, **kwargs: Any):
         owner = type(self).__name__
@@ -71,7 +74,7 @@ class Engine(Algorithm, Applying, Configuration):
             )
         self._check_update_step()
         excluded = kwargs.pop("exclude_from_weight_decay", None)  # as `get_config` gives it
-        values = hyperparameters.bind(owner, self._signature, args, kwargs)
+        values = self._bound(args, kwargs)
         name = values.pop("name")
         if name is not None and not isinstance(name, str):
             raise ValueError(f"{owner}: argument `name` must be a string. Received: {name!r}.")

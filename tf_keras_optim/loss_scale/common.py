@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, rows
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
+from tf_keras_optim.engine.declarations import Declared
 from tf_keras_optim.engine.guard import ScalePolicy
-from tf_keras_optim.engine.hyperparameters import Hyperparameter, bind, signature_of
+from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.received import Received
 from tf_keras_optim.faces import naming
 from tf_keras_optim.optimizers.base import Optimizer
@@ -66,7 +67,7 @@ Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018.
 """
 
 
-class Arguments:
+class Arguments(Declared):
     """The declarations, in the order of the arguments after `inner_optimizer`."""
 
     initial_scale = Hyperparameter(2.0**15, above=0.0)
@@ -78,10 +79,6 @@ class Arguments:
     hysteresis = Hyperparameter(1, minimum=1, keyword_only=True)
     max_consecutive_skips = Hyperparameter(None, kind=int, minimum=1, keyword_only=True)
     dynamic = Hyperparameter(True, keyword_only=True)
-
-
-DECLARED = {n: p for n, p in vars(Arguments).items() if isinstance(p, Hyperparameter)}
-SIGNATURE = signature_of(DECLARED)
 
 
 # What older Kerases wrote into the wrapper's config, where it never had an effect.
@@ -117,9 +114,9 @@ def checked(args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
                 f"{_OWNER}: argument `{key}`={value!r} belongs to the inner optimizer. Give "
                 f"it to that one: {_OWNER}(Adam({key}={value!r}))."
             )
-    values = bind(_OWNER, SIGNATURE, tuple(args), kwargs)
+    values = Arguments._bound(args, kwargs, _OWNER)
     name = values.pop("name")
-    values = {key: DECLARED[key].check(value, _OWNER) for key, value in values.items()}
+    values = Arguments._checked(values, _OWNER)
     _check_bounds(values)
     return values | {"name": name}
 
@@ -176,7 +173,7 @@ class LossScaling(naming.Described, Arguments):
     @property
     def arguments(self) -> dict[str, Any]:
         """Every argument after `inner_optimizer`, as it is now."""
-        return {name: getattr(self, name) for name in DECLARED}
+        return self._values()
 
     def _policy(self) -> ScalePolicy:
         values = self.arguments

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from tf_keras_optim.engine import hyperparameters
+from tf_keras_optim.engine.declarations import Declared
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.faces import described
 from tf_keras_optim.faces.running import keras
@@ -85,7 +86,7 @@ def value_of(source: Any, step: tf.Tensor) -> tf.Tensor:
     return tf.cast(source, tf.float64)
 
 
-class Schedule(KerasSchedule):
+class Schedule(Declared, KerasSchedule):
     """Base class: a function of the number of updates so far.
 
     It works with every optimizer of the running Keras. A subclass declares its
@@ -112,32 +113,17 @@ class Schedule(KerasSchedule):
       ValueError: a value is of another kind or out of range.
     """
 
-    _parameters: ClassVar[dict[str, Hyperparameter]] = {}
     __signature__: ClassVar[inspect.Signature] = inspect.Signature()
+    _takes_name = False
     step_dtype: ClassVar[tf.DType | None] = tf.float32
     _fixed = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        parameters = {
-            name: value
-            for base in reversed(cls.__mro__)
-            for name, value in vars(base).items()
-            if isinstance(value, Hyperparameter)
-        }
-        cls._parameters = parameters
-        cls.__signature__ = inspect.Signature(
-            [
-                inspect.Parameter(
-                    name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=p.default
-                )
-                for name, p in parameters.items()
-            ]
-        )
+        cls.__signature__ = cls._signature
 
     def __init__(self, *args: Any, **kwargs: Any):
-        values = hyperparameters.bind(type(self).__name__, self.__signature__, args, kwargs)
-        for name, value in values.items():
+        for name, value in self._bound(args, kwargs).items():
             setattr(self, name, value)
         self.check()
         self._fixed = True
@@ -222,7 +208,7 @@ class Schedule(KerasSchedule):
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument by name; `from_config` makes an equal schedule."""
-        return {name: _described(getattr(self, name)) for name in self._parameters}
+        return {name: _described(value) for name, value in self._values().items()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Schedule":
@@ -230,7 +216,7 @@ class Schedule(KerasSchedule):
         return cls(**{name: _made(value) for name, value in config.items()})
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._parameters)
+        values = ", ".join(f"{name}={value!r}" for name, value in self._values().items())
         return f"{type(self).__name__}({values})"
 
 
