@@ -1,34 +1,20 @@
 """Optimizers by name, and plain strings in `model.compile`."""
 
 import fnmatch
-import importlib
 import types
 from typing import Any
 
 from tf_keras_optim.engine.hyperparameters import nearest
-from tf_keras_optim.faces import described
+from tf_keras_optim.faces import described, keras_private
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import PACKAGE, records
 
-_IS_KERAS_3 = not keras.__name__.startswith("tf_keras")
-
 
 def _classes() -> dict[str, type[Optimizer]]:
     """Returns the optimizers of this package by lower-case name."""
     return {name: record.cls for name, record in records().items()}
-
-
-def _strings() -> dict[str, Any]:
-    """Returns the table in which the running Keras looks strings up.
-
-    Keras 3 knows the names of `model.compile` only from a table of its own; in
-    Keras 2 the table of registered objects comes first.
-    """
-    if _IS_KERAS_3:
-        return importlib.import_module("keras.src.optimizers").ALL_OBJECTS_DICT
-    return keras.saving.get_custom_objects()
 
 
 _replaced: dict[str, Any] = {}
@@ -51,22 +37,15 @@ class _AutomaticWrapper(type):
         return (LossScaleOptimizer if ours else cls.original)(inner_optimizer, *args, **kwargs)
 
 
-def _wrapping() -> tuple[Any, str]:
-    """Returns the object and the attribute by which `compile` finds the wrapper."""
-    if _IS_KERAS_3:
-        return importlib.import_module("keras.src.trainers.trainer"), "LossScaleOptimizer"
-    return importlib.import_module("tf_keras.src.engine.training"), "lso"
-
-
 def _install_wrapper() -> None:
-    holder, attribute = _wrapping()
+    holder, attribute = keras_private.automatic_wrapper()
     found = getattr(holder, attribute)
     if isinstance(found, (_AutomaticWrapper, types.SimpleNamespace)):
         return
-    original = found if _IS_KERAS_3 else found.BaseLossScaleOptimizer
+    original = found if keras_private.IS_KERAS_3 else found.BaseLossScaleOptimizer
     wrapper: Any = _AutomaticWrapper("LossScaleOptimizer", (), {"original": original})
     _replaced_wrapper.append(found)
-    if not _IS_KERAS_3:
+    if not keras_private.IS_KERAS_3:
         wrapper = types.SimpleNamespace(BaseLossScaleOptimizer=wrapper)
     setattr(holder, attribute, wrapper)
 
@@ -81,9 +60,12 @@ def install() -> None:
     under the policy "mixed_float16" the LossScaleOptimizer of this package. Holds for
     the running Keras and for every optimizer that exists here, until `uninstall`.
     Optimizers that exist already, and saved models, are not touched.
+
+    Raises:
+      RuntimeError: this version of Keras has no place where that can be said.
     """
+    table = keras_private.required_strings()
     _install_wrapper()
-    table = _strings()
     for name, cls in _classes().items():
         if table.get(name) is not cls:
             _replaced[name] = table.get(name)
@@ -93,8 +75,8 @@ def install() -> None:
 def uninstall() -> None:
     """Takes `install` back: plain strings mean Keras' own optimizers again."""
     while _replaced_wrapper:
-        setattr(*_wrapping(), _replaced_wrapper.pop())
-    table = _strings()
+        setattr(*keras_private.automatic_wrapper(), _replaced_wrapper.pop())
+    table = keras_private.required_strings() if _replaced else {}
     for name, before in _replaced.items():
         if before is None:
             table.pop(name)
@@ -210,8 +192,9 @@ def deserialize(config: dict[str, Any], custom_objects: Any = None) -> Optimizer
 
 def _announce() -> None:
     """Lets Keras 3 find "tf_keras_optim>Name"; Keras 2 looks such names up itself."""
-    if _IS_KERAS_3:
-        _strings().update({f"{PACKAGE}>{name}": cls for name, cls in _classes().items()})
+    table = keras_private.strings()
+    if keras_private.IS_KERAS_3 and table is not None:
+        table.update({f"{PACKAGE}>{name}": cls for name, cls in _classes().items()})
 
 
 _announce()

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+import tf_keras_optim.conversion.foreign_private as foreign
 import tf_keras_optim.conversion.positions as positions
 from tf_keras_optim.engine import named_state
 from tf_keras_optim.faces.running import keras
@@ -177,9 +178,9 @@ def _assign(made: Any, optimizer: Any, state: dict) -> None:
         if key != positions.UNUSED:
             variable.assign(np.asarray(state[key]).astype(_dtype_name(variable)))
     for ours, theirs in keras_form(type(optimizer)).scalars.items():
-        getattr(made, theirs).assign(state["scalars", ours])
-    if _GENERATION == 2 and hasattr(made, "_u_product_counter"):
-        made._u_product_counter = int(state["scalars", "iterations"]) + 1
+        foreign.scalar(made, theirs).assign(state["scalars", ours])
+    if _GENERATION == 2:
+        foreign.count_product(made, int(state["scalars", "iterations"]))
 
 
 def _dtype_name(variable: Any) -> str:
@@ -206,8 +207,8 @@ def _scaled(optimizer: Any) -> Any:
     scale, good = (float(inner._guard.scale.numpy()), int(inner._guard.good.numpy()))
     if _GENERATION == 2:
         outer = keras.mixed_precision.LossScaleOptimizer(made, **arguments)
-        outer._loss_scale._current_loss_scale.assign(scale)
-        outer._loss_scale._counter.assign(good)
+        for variable, value in zip(foreign.scale(outer), (scale, good)):
+            variable.assign(value)
         return outer
     outer = keras.optimizers.LossScaleOptimizer(made, **arguments)
     if inner.built:

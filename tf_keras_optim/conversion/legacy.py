@@ -5,17 +5,15 @@ a legacy optimizer refuses what it does not know. Here it is given what it knows
 """
 
 import functools
-import importlib
 import inspect
-import sys
 from collections.abc import Callable
 from typing import Any
 
+from tf_keras_optim.faces import keras_private
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
 
-_FUNCTION = "convert_to_legacy_optimizer"
 _CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 # What changes no number by itself.
 _WITHOUT_EFFECT = (
@@ -94,14 +92,8 @@ def _knowing_ours(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _watch() -> None:
     """Has Keras 2 convert the optimizers of this package too; Keras 3 has no legacy ones."""
-    if not keras.__name__.startswith("tf_keras"):
-        return
-    importlib.import_module("tf_keras.__internal__.optimizers")
-    original: Any = getattr(importlib.import_module("tf_keras.src.optimizers"), _FUNCTION)
-    ours = _knowing_ours(original)
-    for module in list(sys.modules.values()):
-        if vars(module).get(_FUNCTION) is original:
-            setattr(module, _FUNCTION, ours)
+    if not keras_private.IS_KERAS_3:
+        keras_private.replace_legacy_conversion(_knowing_ours)
 
 
 _watch()

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 import tf_keras_optim.conversion.configs as configs
+import tf_keras_optim.conversion.foreign_private as foreign
 from tf_keras_optim.conversion.source import Source
+from tf_keras_optim.faces.keras_private_variables import inside_autocast
 from tf_keras_optim.optimizers.records import keras_form
 
 
@@ -20,8 +22,7 @@ def generation_of(optimizer: Any) -> int | None:
 def title_of(optimizer: Any) -> str:
     """Returns what an optimizer is, for messages: "tf_keras Adam 'Adam'"."""
     package = {3: "Keras 3", 2: "tf_keras"}.get(generation_of(optimizer) or 0, "")
-    name = getattr(optimizer, "name", None) or getattr(optimizer, "_name", "")
-    return f"{package} {type(optimizer).__name__} {name!r}".strip()
+    return f"{package} {type(optimizer).__name__} {foreign.name_of(optimizer)!r}".strip()
 
 
 def from_keras(optimizer: Any, variables: list[Any] | None, options: Any) -> Source:
@@ -43,7 +44,7 @@ def from_keras(optimizer: Any, variables: list[Any] | None, options: Any) -> Sou
             "differ from its base class'. Only Keras' own classes can be converted."
         )
     config = optimizer.get_config()
-    rate = optimizer._learning_rate
+    rate = foreign.rate(optimizer)
     if callable(rate) and not hasattr(rate, "assign"):
         config["learning_rate"] = rate
     name = type(optimizer).__name__
@@ -51,17 +52,17 @@ def from_keras(optimizer: Any, variables: list[Any] | None, options: Any) -> Sou
     source = Source(title, cls, arguments, generation=generation_of(optimizer))
     source.steps = config.get("gradient_accumulation_steps") or 1
     if source.generation == 2:
-        source.undecayed = list(getattr(optimizer, "_exclude_from_weight_decay_names", ()))
-    if not (getattr(optimizer, "built", False) or getattr(optimizer, "_built", False)):
+        source.undecayed = foreign.excluded_names(optimizer)
+    if not foreign.is_built(optimizer):
         return source
     listed = optimizer.variables
     listed = listed() if callable(listed) else listed
     source.arrays = [np.asarray(variable.numpy()) for variable in listed]
     for ours, theirs in keras_form(cls).scalars.items():
-        source.scalars[ours] = np.asarray(getattr(optimizer, theirs).numpy())
+        source.scalars[ours] = np.asarray(foreign.scalar(optimizer, theirs).numpy())
     if source.generation == 3:
-        source.variables = list(optimizer._trainable_variables)
-        source.decays = [bool(optimizer._use_weight_decay(v)) for v in source.variables]
+        source.variables = foreign.variables(optimizer)
+        source.decays = [foreign.decays(optimizer, v) for v in source.variables]
     else:
         _add_variables_of_keras_2(source, optimizer, listed, variables)
     return source
@@ -71,8 +72,8 @@ def _add_variables_of_keras_2(
     source: Source, optimizer: Any, listed: list[Any], variables: list[Any] | None
 ) -> None:
     """Adds what tf_keras knows of the model variables: their order, not themselves."""
-    index = optimizer._index_dict
-    excluded = getattr(optimizer, "_exclude_from_weight_decay", ())
+    index = foreign.places(optimizer)
+    excluded = foreign.excluded_keys(optimizer)
     source.decays = [key not in excluded for key in index]
     plain = [v.name.split(":")[0].removeprefix(f"{optimizer.name}/") for v in listed]
     parts = [name.split("/", 1)[1:] for name in plain]  # after the slot's name
@@ -92,17 +93,12 @@ def _add_variables_of_keras_2(
 
 
 def _key(optimizer: Any, variable: Any) -> Any:
-    native = getattr(variable, "_variable", variable) if _casts(variable) else variable
-    return optimizer._var_key(native) if hasattr(native, "_unique_id") else None
-
-
-def _casts(variable: Any) -> bool:
-    return hasattr(variable, "true_dtype")
+    return foreign.key_of(optimizer, inside_autocast(variable))
 
 
 def is_legacy(optimizer: Any) -> bool:
     """Says whether an optimizer keeps slots by name, as tf_keras' legacy ones do."""
-    return hasattr(optimizer, "get_slot_names") and hasattr(optimizer, "_slots")
+    return foreign.is_legacy(optimizer)
 
 
 def from_legacy(optimizer: Any, variables: list[Any] | None, options: Any) -> Source:
@@ -118,18 +114,18 @@ def from_legacy(optimizer: Any, variables: list[Any] | None, options: Any) -> So
     """
     title = title_of(optimizer)
     name, config = type(optimizer).__name__, optimizer.get_config()
-    rate = optimizer._hyper.get("learning_rate")
+    rate = foreign.rate(optimizer)
     if callable(rate) and not hasattr(rate, "assign"):
         config["learning_rate"] = rate
     cls, arguments, undecayed = configs.legacy_arguments(name, config, title, options)
     source = Source(title, cls, arguments, undecayed=undecayed)
-    kept = optimizer._slots
+    kept = foreign.legacy_slots(optimizer)
     iterations = np.asarray(optimizer.iterations.numpy())
     if not kept and not iterations:
         return source
     known = configs.LEGACY_SLOTS[cls.__name__]
     order = list(kept)
-    given = [getattr(variable, "_unique_id", None) for variable in variables or ()]
+    given = [foreign.legacy_key_of(variable) for variable in variables or ()]
     if kept and set(given) == set(kept):
         order = given
     source.slots = [_slots_of(kept[key], known, title) for key in order]
@@ -139,7 +135,7 @@ def from_legacy(optimizer: Any, variables: list[Any] | None, options: Any) -> So
     source.names = ["/".join(n.split(":")[0].split("/")[1:-1]) for n in names] or None
     source.scalars["iterations"] = iterations
     if cls.__name__ == "Nadam":
-        source.scalars["u_product"] = np.asarray(optimizer._m_cache.numpy())
+        source.scalars["u_product"] = np.asarray(foreign.legacy_product(optimizer).numpy())
     return source
 
 

@@ -12,6 +12,7 @@ from tf_keras_optim.engine import accumulation, named_state
 from tf_keras_optim.engine.named_state import Key
 from tf_keras_optim.engine.saved_arrays import kept
 from tf_keras_optim.engine.store import path_of
+from tf_keras_optim.faces.keras_private_variables import inside_autocast
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers import Optimizer
@@ -111,7 +112,7 @@ def finished(
 def _adopted(variable: Any) -> Any:
     """Returns a variable in a form that the running Keras' face takes."""
     if _IS_KERAS_3:
-        return variable._variable if hasattr(variable, "true_dtype") else variable
+        return inside_autocast(variable)
     value = getattr(variable, "value", None)
     return value if isinstance(value, tf.Variable) else variable
 

@@ -144,7 +144,7 @@ def inside(store: Any) -> Any:
     Returns:
       The HDF5 group of the optimizer inside; `None` where there is none.
     """
-    beside = getattr(getattr(store, "_h5_entry_group", store), "parent", None)
+    beside = getattr(_group(store), "parent", None)
     for name in (_INNER, "vars"):
         if beside is None or not _is_group(beside, name):
             return None
@@ -165,9 +165,14 @@ def _sum_of(note: Mapping[str, Any]) -> dict[str, int]:
     return {"crc32": zlib.crc32(json.dumps(note, sort_keys=True).encode())}
 
 
+def _group(store: Any) -> Any:
+    """Returns the HDF5 group of a store that has one, else the store, which may be one."""
+    return getattr(store, "group", store)
+
+
 def _attributes(store: Any, key: str) -> Any:
     """Returns the HDF5 attributes of an array in a Keras store, `None` elsewhere."""
-    group = getattr(store, "_h5_entry_group", store)  # Keras 3 wraps the group
+    group = _group(store)
     if group is None or key not in group:
         return None
     return getattr(group[key], "attrs", None)

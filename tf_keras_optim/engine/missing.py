@@ -1,5 +1,8 @@
 """The error about private API that a version of TensorFlow or Keras no longer has."""
 
+import sys
+from typing import Any
+
 TESTED = "TensorFlow 2.21, Keras 3.15 and tf_keras 2.21"
 
 
@@ -13,6 +16,20 @@ def error(library: str, version: str, name: str, consequence: str) -> RuntimeErr
       consequence: what cannot be done, and what the user can do instead; a sentence.
     """
     return RuntimeError(text(library, version, name, consequence))
+
+
+def error_of(owner: Any, name: str, consequence: str) -> RuntimeError:
+    """Returns the error about an attribute that an object of Keras' does not have.
+
+    Args:
+      owner: the object.
+      name: the attribute.
+      consequence: as for `error`.
+    """
+    library = type(owner).__module__.split(".")[0]
+    version = getattr(sys.modules.get(library), "__version__", "")
+    library = "Keras" if library == "keras" else library
+    return error(library, version, f"{type(owner).__name__}.{name}", consequence)
 
 
 def text(library: str, version: str, name: str, consequence: str) -> str:

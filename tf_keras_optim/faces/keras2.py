@@ -10,6 +10,7 @@ from tf_keras_optim.engine import distribution, rows
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.faces import described, naming
+from tf_keras_optim.faces.keras_private_variables import inside_autocast
 
 schedules = tf_keras.optimizers.schedules
 
@@ -40,8 +41,7 @@ class Keras2Optimizer(naming.Described, Engine, tf_keras.optimizers.Optimizer):
     _listed: Any = None  # the state as a tracked list, for SavedModel directories
 
     def _unwrap(self, variable: Any) -> tf.Variable:
-        if hasattr(variable, "true_dtype"):  # a variable under mixed precision
-            variable = variable._variable
+        variable = inside_autocast(variable)
         if not isinstance(variable, tf.Variable):
             if isinstance(getattr(variable, "value", None), tf.Variable):
                 raise TypeError(

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.faces import described, naming
+from tf_keras_optim.faces.keras_private_variables import opened
 
 
 def automatic_name(class_name: str) -> str:
@@ -93,6 +94,17 @@ class Keras3Optimizer(naming.Described, Engine, keras.optimizers.Optimizer):
     def _initial_value(self, initializer: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
         initializer = keras.initializers.get(initializer)
         return tf.convert_to_tensor(initializer(tuple(shape), dtype=dtype.name), dtype)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the state into a store of Keras': by position, and by name what Keras lacks.
+
+        In an HDF5 file each array carries a note that names it and guards its bytes.
+        """
+        super().save_own_variables(opened(store))
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads the state from a store of Keras', as the engine says."""
+        super().load_own_variables(opened(store))
 
     def stateless_apply(self, optimizer_variables: Any, grads: Any, trainable_variables: Any):
         """Refuses: Keras on TensorFlow has no stateless optimizers."""

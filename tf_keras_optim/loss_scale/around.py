@@ -14,14 +14,15 @@ import numpy as np
 import tf_keras_optim.loss_scale.crossing as crossing
 from tf_keras_optim.engine import layout
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
-from tf_keras_optim.faces import described
+from tf_keras_optim.faces import described, keras_private
+from tf_keras_optim.faces.keras_private_variables import opened
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.optimizers.base import Optimizer
 
 
 def _load(wrapper: Any, store: Any) -> None:
     """Reads what belongs to the wrapper, and hands on what was saved without one."""
-    if layout.inside(store) is None:
+    if layout.inside(opened(store)) is None:
         wrapper.inner_optimizer.load_own_variables(store)
         return
     # Keras goes on with the optimizer inside; its own files begin with a counter and a rate.
@@ -62,9 +63,7 @@ def _from_config(own: Any) -> Any:
 def watch() -> None:
     """Has Keras' own wrapper hand on what is loaded to optimizers of this package."""
     if keras.__name__.startswith("tf_keras"):
-        from tf_keras.src.mixed_precision.loss_scale_optimizer import LossScaleOptimizerV3
-
-        wrapper: Any = LossScaleOptimizerV3
+        wrapper: Any = keras_private.loss_scale_class()
         wrapper.from_config = _from_config(wrapper.from_config.__func__)
         wrapper.set_weights = _around_ours(wrapper.set_weights, _set_weights)
     else:

@@ -5,19 +5,21 @@ from typing import Any
 
 import tensorflow as tf
 import tf_keras
-from tf_keras.src.mixed_precision.loss_scale_optimizer import LossScaleOptimizerV3
 
 import tf_keras_optim.loss_scale.common as common
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.received import Received
-from tf_keras_optim.faces import described, naming
+from tf_keras_optim.faces import described, keras_private, naming
 from tf_keras_optim.optimizers.base import Optimizer
 
 _CONTRACT = """As in Keras 2, `apply_gradients` takes gradients that went through
 `get_unscaled_gradients`; `minimize` does all of it."""
 
 
-class LossScaleOptimizer(common.LossScaling, LossScaleOptimizerV3):
+_Base: Any = keras_private.loss_scale_class()
+
+
+class LossScaleOptimizer(common.LossScaling, _Base):
     """Filled below."""
 
     _other_keras = "keras"

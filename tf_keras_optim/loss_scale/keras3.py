@@ -15,6 +15,7 @@ from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.received import Received
 from tf_keras_optim.faces import described, naming
 from tf_keras_optim.faces.keras3 import automatic_name
+from tf_keras_optim.faces.keras_private_variables import opened
 from tf_keras_optim.loss_scale.origins import Origins
 from tf_keras_optim.optimizers.base import Optimizer
 
@@ -165,11 +166,11 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         arranged |= {places.get(key, key): value for key, value in values.items()}
         noted = {key: layout.note(tuple(_UNUSED), arranged[key]) for key in ("0", "1")}
         noted |= {places.get(key, key): note for key, note in notes.items()}
-        layout.write(store, arranged, noted)
+        layout.write(opened(store), arranged, noted)
 
     def load_own_variables(self, store: Any) -> None:
         """Reads the state, also of Keras' own LossScaleOptimizer."""
-        values, notes = layout.read(store, self._inner._title())
+        values, notes = layout.read(opened(store), self._inner._title())
         if not values:
             return
         if notes and notes.get("0", {}).get("key") != _UNUSED:

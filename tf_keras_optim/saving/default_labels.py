@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.faces import keras_private
+
 
 def structure(model: Any, part: str) -> Any:
     """Returns a model's symbolic inputs or outputs in their structure.
@@ -16,10 +18,7 @@ def structure(model: Any, part: str) -> Any:
     Returns:
       The structure, a tensor for a list of one; `None` if the model does not say.
     """
-    found = None
-    for attribute in (f"_{part}_struct", f"_nested_{part}", part):  # Keras 3, Keras 2, both
-        if found is None:  # symbolic tensors have no truth value
-            found = getattr(model, attribute, None)
+    found = keras_private.structure(model, part)
     if isinstance(found, (list, tuple)) and len(found) == 1 and not tf.nest.is_nested(found[0]):
         found = found[0]
     return found if found is not None and tf.nest.flatten(found) else None
@@ -57,7 +56,7 @@ def specs_of(model: Any) -> Any:
     flat = tf.nest.flatten(outputs)
     specs = [_label(output, loss) for output, loss in zip(flat, losses)]
     # Metrics of Keras 3 want labels for every output.
-    needs_all = model.loss is None or getattr(model, "_compile_metrics", None) is not None
+    needs_all = model.loss is None or keras_private.metrics_want_all_labels(model)
     kept = [needs_all or loss is not None for loss in losses]
     packed = tf.nest.pack_sequence_as(outputs, list(zip(specs, kept)))
     return _kept(packed, outputs)

@@ -5,17 +5,14 @@ is read as well, where the optimizer is one of this package.
 """
 
 import functools
-import importlib
 import os
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.faces import keras_private
 from tf_keras_optim.optimizers.base import Optimizer
-
-_LOADER = "tf_keras.src.saving.legacy.saved_model.load"
 
 
 def _restoring(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,9 +48,12 @@ def _restore(model: Any, prefix: str) -> None:
 
 def _watch() -> None:
     """Has Keras 2 restore the optimizers of this package; Keras 3 has no such directories."""
-    if keras.__name__.startswith("tf_keras"):
-        loader: Any = importlib.import_module(_LOADER)
-        loader.load = _restoring(loader.load)
+    if not keras_private.IS_KERAS_3:
+        consequence = (
+            "an optimizer does not take its state from a SavedModel directory that "
+            "`tf_keras.models.load_model` reads. Load its state with `tko.load_state`."
+        )
+        keras_private.replace("saving.legacy.saved_model.load", "load", _restoring, consequence)
 
 
 _watch()

@@ -14,6 +14,7 @@ import tf_keras_optim.saving.signature as signature
 from tf_keras_optim.engine import kernels, late_rates, placement
 from tf_keras_optim.engine.store import by_path
 from tf_keras_optim.engine.tensorflow_private_tracking import keep_untracked
+from tf_keras_optim.faces import keras_private
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
@@ -225,8 +226,7 @@ def _explained(model: Any, specs: signature.Specs) -> Iterator[None]:
 
 def _build_metrics(model: Any, specs: signature.Specs) -> None:
     """Makes the metrics' variables; Keras 3 makes them outside functions only."""
-    build = getattr(model, "_symbolic_build", None)
-    if build is None or not model.compiled:
+    if not keras_private.IS_KERAS_3 or not model.compiled:
         return
     given = {signature.WEIGHT: specs.weight, "y": specs.y, "x": specs.x}
     for name, part in given.items():
@@ -237,7 +237,7 @@ def _build_metrics(model: Any, specs: signature.Specs) -> None:
                 "`None` for each dimension that varies."
             )
     try:
-        build(data_batch=specs.batch)
+        keras_private.build_metrics(model, specs.batch)
     except RuntimeError:
         # Keras tries dense tensors, and one argument; the model's own step may give others.
         kinds = (tf.TensorSpec, type(None))
@@ -288,5 +288,5 @@ def _others(module: _Module, metrics: list[tf.Variable]) -> dict[str, tf.Variabl
 def _tables(model: Any) -> list[Any]:
     """Returns the look-up tables of preprocessing layers."""
     kind = tf.saved_model.experimental.TrackableResource
-    parts = [vars(layer).values() for layer in model._flatten_layers()]
+    parts = [vars(layer).values() for layer in keras_private.layers(model)]
     return [value for values in parts for value in values if isinstance(value, kind)]

@@ -23,14 +23,14 @@ class Store:
     """
 
     def __init__(self, group: h5py.Group):
-        self._h5_entry_group = group
+        self.group = group
 
     def keys(self) -> list[str]:
         """Returns the names."""
-        return list(self._h5_entry_group)
+        return list(self.group)
 
     def __getitem__(self, name: str) -> SavedArray:
-        return array(self._h5_entry_group, name)
+        return array(self.group, name)
 
 
 def find(group: h5py.Group, place: str) -> Any:

@@ -6,12 +6,11 @@ taken over when it returns.
 """
 
 import functools
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 from tf_keras_optim.engine import skipping
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.faces import keras_private
 from tf_keras_optim.optimizers.base import Optimizer
 
 
@@ -35,9 +34,11 @@ def _skipping(load: Callable[..., Any]) -> Callable[..., Any]:
 
 def _watch() -> None:
     """Has Keras say when it skips; one wrapper around the one function that loads."""
-    root = "tf_keras" if keras.__name__.startswith("tf_keras") else "keras"
-    library: Any = importlib.import_module(f"{root}.src.saving.saving_lib")
-    library.load_weights_only = _skipping(library.load_weights_only)
+    consequence = (
+        "an optimizer does not take its state from a file of weights that is loaded with "
+        "`skip_mismatch=True`. Load its state with `tko.load_state`."
+    )
+    keras_private.replace("saving.saving_lib", "load_weights_only", _skipping, consequence)
 
 
 _watch()
