@@ -1,6 +1,7 @@
 """The examples in README.md and in the docstrings run as they stand."""
 
 import doctest
+import inspect
 import pathlib
 import re
 
@@ -55,7 +56,13 @@ def test_shared_arguments_stand_in_every_docstring():
 def test_everything_public_is_documented():
     for name in tko.__all__:
         assert getattr(tko, name).__doc__
-    for cls in CLASSES.values():
-        if issubclass(cls, tko.schedules.Schedule):
-            for name in cls._parameters:
-                assert re.search(rf"^ +{name}: ", cls.__doc__, re.M), (cls, name)
+    arguments = {
+        cls: list(inspect.signature(cls).parameters)
+        for cls in CLASSES.values()
+        if issubclass(cls, tko.schedules.Schedule) and cls is not tko.schedules.Schedule
+    }
+    arguments[tko.LossScaleOptimizer] = tko.LossScaleOptimizer(tko.SGD()).get_config()
+    for cls, names in arguments.items():
+        assert "{{" not in cls.__doc__
+        for name in names:
+            assert re.search(rf"^ +{name}: \S", cls.__doc__, re.M), (cls, name)

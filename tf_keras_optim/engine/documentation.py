@@ -10,19 +10,20 @@ MARK = "{{arguments}}"  # where the section goes
 _WIDTH = 88
 
 
-def filled(text: str | None, parameters: Mapping[str, Hyperparameter], name: str = "") -> str:
+def filled(text: str | None, described: Mapping[str, str]) -> str:
     """Returns a docstring with the section in it.
 
     Args:
       text: the docstring, with `MARK` on a line of its own.
-      parameters: the hyperparameters in the order of the arguments.
-      name: what the argument `name` is, if there is one.
+      described: the arguments in their order, each with what it is.
     """
-    described = {key: description(parameter) for key, parameter in parameters.items()}
-    if name:
-        described["name"] = name
     lines = ["Args:", *(line for item in described.items() for line in _lines(*item))]
     return inspect.cleandoc(text or "").replace(MARK, "\n".join(lines))
+
+
+def descriptions(parameters: Mapping[str, Hyperparameter]) -> dict[str, str]:
+    """Returns what each argument is."""
+    return {name: description(parameter) for name, parameter in parameters.items()}
 
 
 def description(parameter: Hyperparameter) -> str:

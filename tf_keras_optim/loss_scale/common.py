@@ -9,126 +9,11 @@ import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, rows
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
-from tf_keras_optim.engine.declarations import Declared
 from tf_keras_optim.engine.guard import ScalePolicy
-from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.received import Received
 from tf_keras_optim.faces import naming
+from tf_keras_optim.loss_scale.arguments import OWNER, Arguments, check_bounds
 from tf_keras_optim.optimizers.base import Optimizer
-
-DOCUMENTATION = """Scales the loss, so that small float16 gradients do not become zero.
-
-The scale grows after many good steps and backs off when a gradient overflows; that
-step is left out. The gradients are summed over the replicas first, so all of them
-agree; they are tested after unscaling. A skipped step changes nothing but the scale
-and the counters: not the weights, slots, averages or accumulators, and `iterations`
-does not count it.
-
-It is an instance of the running Keras' own LossScaleOptimizer, so `compile` under the
-policy "mixed_float16" takes it as it is; after `tko.install()` that is also what it
-wraps our optimizers in by itself.
-
-{contract}
-
-What is set here and is not listed below (`weight_decay`, `learning_rate_multiplier`, ...)
-is set on the inner optimizer.
-
-Args:
-  inner_optimizer: an optimizer of this package.
-  initial_scale: the scale at the start, above 0.
-  dynamic_growth_steps: good steps in a row after which the scale grows.
-  growth_factor: what it is multiplied by then, at least 1. By name only, as all below.
-  backoff_factor: what it is multiplied by after a skipped step, above 0 and below 1.
-  min_scale: it never falls below this.
-  max_scale: it never rises above this.
-  hysteresis: skipped steps in a row that make it back off.
-  max_consecutive_skips: raise after so many skipped steps in a row, naming the
-    variables, or `None`. XLA drops such checks: a step inside a function with
-    `jit_compile=True` only counts.
-  dynamic: False keeps the scale as it is; steps are still skipped.
-  name: name of the optimizer.
-
-State: the scale and three counters, with the state of the inner optimizer.
-
-Raises:
-  TypeError: `inner_optimizer` is none of this package, or is wrapped already.
-  ValueError: an argument is out of range, or the inner optimizer has
-    `skip_nonfinite`.
-
-Example:
-  >>> weight = tf.Variable(1.0)
-  >>> optimizer = LossScaleOptimizer(SGD(0.5), initial_scale=8.0)
-  >>> for slope in (1.0, float("inf"), 1.0):
-  ...     _ = optimizer.minimize(lambda: slope * weight, [weight])
-  >>> float(weight.numpy()), float(optimizer.loss_scale), int(optimizer.skipped_steps)
-  (0.0, 4.0, 1)
-
-Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018.
-"""
-
-
-class Arguments(Declared):
-    """The declarations, in the order of the arguments after `inner_optimizer`."""
-
-    initial_scale = Hyperparameter(2.0**15, above=0.0)
-    dynamic_growth_steps = Hyperparameter(2000, minimum=1)
-    growth_factor = Hyperparameter(2.0, minimum=1.0, keyword_only=True)
-    backoff_factor = Hyperparameter(0.5, above=0.0, below=1.0, keyword_only=True)
-    min_scale = Hyperparameter(1.0, above=0.0, keyword_only=True)
-    max_scale = Hyperparameter(2.0**24, above=0.0, keyword_only=True)
-    hysteresis = Hyperparameter(1, minimum=1, keyword_only=True)
-    max_consecutive_skips = Hyperparameter(None, kind=int, minimum=1, keyword_only=True)
-    dynamic = Hyperparameter(True, keyword_only=True)
-
-
-# What older Kerases wrote into the wrapper's config, where it never had an effect.
-_WITHOUT_EFFECT = {
-    "weight_decay": None,
-    "clipnorm": None,
-    "global_clipnorm": None,
-    "clipvalue": None,
-    "use_ema": False,
-    "ema_momentum": 0.99,
-    "ema_overwrite_frequency": None,
-    "loss_scale_factor": None,
-    "gradient_accumulation_steps": None,
-}
-_NONE_IS_DEFAULT = ("initial_scale", "dynamic_growth_steps")
-_OWNER = "LossScaleOptimizer"
-
-
-def checked(args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Returns every argument after `inner_optimizer`, checked, and `name`.
-
-    Raises:
-      TypeError: an argument is unknown.
-      ValueError: a value is of another kind, out of range, or does not go with others; or
-        an argument is one of the inner optimizer's.
-    """
-    # Keras 2 writes None for its defaults.
-    kwargs = {k: v for k, v in kwargs.items() if v is not None or k not in _NONE_IS_DEFAULT}
-    for key in kwargs.keys() & _WITHOUT_EFFECT.keys():
-        value = kwargs.pop(key)
-        if value != _WITHOUT_EFFECT[key]:
-            raise ValueError(
-                f"{_OWNER}: argument `{key}`={value!r} belongs to the inner optimizer. Give "
-                f"it to that one: {_OWNER}(Adam({key}={value!r}))."
-            )
-    values = Arguments._bound(args, kwargs, _OWNER)
-    name = values.pop("name")
-    values = Arguments._checked(values, _OWNER)
-    _check_bounds(values)
-    return values | {"name": name}
-
-
-def _check_bounds(values: dict[str, Any]) -> None:
-    scales = [values[key] for key in ("min_scale", "initial_scale", "max_scale")]
-    if scales != sorted(scales):
-        raise ValueError(
-            f"{_OWNER}: arguments must satisfy min_scale <= initial_scale <= max_scale. "
-            f"Received: min_scale={scales[0]}, initial_scale={scales[1]}, "
-            f"max_scale={scales[2]}."
-        )
 
 
 class LossScaling(naming.Described, Arguments):
@@ -182,7 +67,7 @@ class LossScaling(naming.Described, Arguments):
     def __setattr__(self, name: str, value: Any) -> None:
         if self._set_up and name == "initial_scale":
             raise AttributeError(
-                f"{_OWNER}: `initial_scale` is where the scale started. Set the scale by "
+                f"{OWNER}: `initial_scale` is where the scale started. Set the scale by "
                 "`optimizer.dynamic_scale.assign(...)`."
             )
         if self._set_up and self._is_inner(name):
@@ -205,7 +90,7 @@ class LossScaling(naming.Described, Arguments):
 
     def _check_change(self) -> None:
         """Refuses arguments that exclude one another."""
-        _check_bounds(self.arguments)
+        check_bounds(self.arguments)
 
     def _hyperparameter_changed(self, name: str) -> None:
         """Takes a changed argument over into the steps that are traced from here on."""

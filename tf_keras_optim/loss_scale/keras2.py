@@ -10,6 +10,7 @@ import tf_keras_optim.loss_scale.common as common
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.received import Received
 from tf_keras_optim.faces import described, keras_private, naming
+from tf_keras_optim.loss_scale.arguments import checked, documented
 from tf_keras_optim.optimizers.base import Optimizer
 
 _CONTRACT = """As in Keras 2, `apply_gradients` takes gradients that went through
@@ -30,7 +31,7 @@ class LossScaleOptimizer(common.LossScaling, _Base):
 
     @tracking.without_tracking
     def __init__(self, inner_optimizer: Any, *args: Any, **kwargs: Any):
-        arguments = common.checked(args, kwargs)
+        arguments = checked(args, kwargs)
         name = arguments.pop("name")
         if getattr(getattr(inner_optimizer, "_guard", None), "scale", None) is not None:
             raise ValueError(
@@ -139,4 +140,4 @@ class LossScaleOptimizer(common.LossScaling, _Base):
         return cls(inner, **config)
 
 
-LossScaleOptimizer.__doc__ = common.DOCUMENTATION.replace("{contract}", _CONTRACT)
+LossScaleOptimizer.__doc__ = documented(_CONTRACT)

@@ -16,6 +16,7 @@ from tf_keras_optim.engine.received import Received
 from tf_keras_optim.faces import described, naming
 from tf_keras_optim.faces.keras3 import automatic_name
 from tf_keras_optim.faces.keras_private_variables import opened
+from tf_keras_optim.loss_scale.arguments import checked, documented
 from tf_keras_optim.loss_scale.origins import Origins
 from tf_keras_optim.optimizers.base import Optimizer
 
@@ -38,7 +39,7 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
     _learning_rate = common.forwarded("_learning_rate")
 
     def __init__(self, inner_optimizer: Any, *args: Any, **kwargs: Any):
-        arguments = common.checked(args, kwargs)
+        arguments = checked(args, kwargs)
         name = arguments.pop("name")
         self._wrap_optimizer(inner_optimizer, arguments)
         self.name = name or automatic_name(type(self).__name__)
@@ -205,4 +206,4 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         return cls(inner, **config)
 
 
-LossScaleOptimizer.__doc__ = common.DOCUMENTATION.replace("{contract}", _CONTRACT)
+LossScaleOptimizer.__doc__ = documented(_CONTRACT)

@@ -70,8 +70,9 @@ _RECORDS: dict[str, Record] = {}
 
 def documented(cls: Any) -> Any:
     """Writes the arguments into a docstring, where it says `{{arguments}}`."""
-    name = "name of the optimizer. By name only."
-    cls.__doc__ = documentation.filled(cls.__doc__, cls._parameters, name)
+    described = documentation.descriptions(cls._parameters)
+    described["name"] = "name of the optimizer. By name only."
+    cls.__doc__ = documentation.filled(cls.__doc__, described)
     return cls
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import hyperparameters
+from tf_keras_optim.engine import documentation, hyperparameters
 from tf_keras_optim.engine.declarations import Declared
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.faces import described
@@ -20,8 +20,8 @@ KerasSchedule: Any = keras.optimizers.schedules.LearningRateSchedule
 class Numbers(Hyperparameter):
     """An argument that is a list of finite numbers."""
 
-    def __init__(self, increasing: bool = False):
-        super().__init__(hyperparameters.REQUIRED, kind=list)
+    def __init__(self, increasing: bool = False, doc: str = ""):
+        super().__init__(hyperparameters.REQUIRED, kind=list, doc=doc)
         self.increasing = increasing
 
     def check(self, value: Any, owner: str) -> list[int | float]:
@@ -47,10 +47,11 @@ class Inner(Hyperparameter):
 
     Args:
       several: whether it is a list of such.
+      doc: as for any hyperparameter.
     """
 
-    def __init__(self, several: bool = False):
-        super().__init__(hyperparameters.REQUIRED, kind=KerasSchedule)
+    def __init__(self, several: bool = False, doc: str = ""):
+        super().__init__(hyperparameters.REQUIRED, kind=KerasSchedule, doc=doc)
         self.several = several
 
     def check(self, value: Any, owner: str) -> Any:
@@ -255,6 +256,7 @@ def deserialize(config: Any, custom_objects: Any = None) -> Any:
     return described.schedule(keras, config, custom_objects)
 
 
-def registered(cls: type) -> type:
-    """Registers a schedule with Keras as "tf_keras_optim>Name"."""
+def registered(cls: Any) -> Any:
+    """Registers a schedule with Keras as "tf_keras_optim>Name", and documents its arguments."""
+    cls.__doc__ = documentation.filled(cls.__doc__, documentation.descriptions(cls._parameters))
     return keras.saving.register_keras_serializable(package=PACKAGE)(cls)

@@ -10,11 +10,7 @@ from tf_keras_optim.schedules.base import Inner, Numbers, Schedule, registered, 
 class Warmup(Schedule):
     """Rises in a straight line to where a schedule starts, then follows it from its step 0.
 
-    Args:
-      schedule: what comes after the warmup: a schedule, or a number.
-      steps: steps of the warmup, at least 1.
-      initial_learning_rate: the rate at step 0.
-      name: kept in the configuration.
+    {{arguments}}
 
     Source: Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1
     Hour", 2017.
@@ -26,10 +22,10 @@ class Warmup(Schedule):
     """
 
     step_dtype = None
-    schedule = Inner()
-    steps = Hyperparameter(REQUIRED, kind=int, minimum=1)
-    initial_learning_rate = Hyperparameter(0.0)
-    name = Hyperparameter("Warmup", optional=True)
+    schedule = Inner(doc="what comes after the warmup: a schedule, or a number")
+    steps = Hyperparameter(REQUIRED, kind=int, minimum=1, doc="steps of the warmup")
+    initial_learning_rate = Hyperparameter(0.0, doc="the rate at step 0")
+    name = Hyperparameter("Warmup", optional=True, doc="kept in the configuration")
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""
@@ -44,12 +40,7 @@ class Warmup(Schedule):
 class Join(Schedule):
     """One schedule after another; each counts its steps from where it begins.
 
-    Args:
-      schedules: the schedules, or numbers for constant pieces; one more than
-        `boundaries`.
-      boundaries: rising step numbers; `schedules[i + 1]` begins at step
-        `boundaries[i]`.
-      name: kept in the configuration.
+    {{arguments}}
 
     Raises:
       ValueError: the lengths do not go together, or the boundaries do not rise.
@@ -61,9 +52,15 @@ class Join(Schedule):
     """
 
     step_dtype = None
-    schedules = Inner(several=True)
-    boundaries = Numbers(increasing=True)
-    name = Hyperparameter("Join", optional=True)
+    schedules = Inner(
+        several=True,
+        doc="the schedules, or numbers for constant pieces; one more than `boundaries`",
+    )
+    boundaries = Numbers(
+        increasing=True,
+        doc="rising step numbers; `schedules[i + 1]` begins at step `boundaries[i]`",
+    )
+    name = Hyperparameter("Join", optional=True, doc="kept in the configuration")
 
     def check(self) -> None:
         """Refuses lists whose lengths do not go together."""

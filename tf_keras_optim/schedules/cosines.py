@@ -26,13 +26,7 @@ class CosineDecay(Schedule):
                           fraction = min(step - warmup_steps, decay_steps) / decay_steps
     ```
 
-    Args:
-      initial_learning_rate: the rate at step 0.
-      decay_steps: steps of the decay, the warmup not counted.
-      alpha: the last rate, as a fraction of the top.
-      name: kept in the configuration.
-      warmup_target: the top of the warmup, or `None` for no warmup.
-      warmup_steps: its steps, at least 0. Without a target it is not used.
+    {{arguments}}
 
     Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm
     Restarts", ICLR 2017.
@@ -44,12 +38,18 @@ class CosineDecay(Schedule):
     """
 
     step_dtype = tf.float64
-    initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
-    decay_steps = Hyperparameter(REQUIRED, kind=float, above=0.0)
-    alpha = Hyperparameter(0.0)
-    name = Hyperparameter("CosineDecay", optional=True)
-    warmup_target = Hyperparameter(None, kind=float)
-    warmup_steps = Hyperparameter(0.0, minimum=0.0)
+    initial_learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the rate at step 0")
+    decay_steps = Hyperparameter(
+        REQUIRED, kind=float, above=0.0, doc="steps of the decay, the warmup not counted."
+    )
+    alpha = Hyperparameter(0.0, doc="the last rate, as a fraction of the top")
+    name = Hyperparameter("CosineDecay", optional=True, doc="kept in the configuration")
+    warmup_target = Hyperparameter(
+        None, kind=float, doc="the top of the warmup, or `None` for no warmup"
+    )
+    warmup_steps = Hyperparameter(
+        0.0, minimum=0.0, doc="its steps, at least 0. Without a target it is not used."
+    )
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""
@@ -79,13 +79,7 @@ class CosineDecayRestarts(Schedule):
     A restart is not missed by rounding: a logarithm can give the end of one piece for the
     start of the next.
 
-    Args:
-      initial_learning_rate: the rate at step 0.
-      first_decay_steps: steps of the first piece.
-      t_mul: factor on the length from piece to piece, at least 1.
-      m_mul: factor on the height from piece to piece, at least 0.
-      alpha: the lowest rate, as a fraction of the initial one.
-      name: kept in the configuration.
+    {{arguments}}
 
     Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm
     Restarts", ICLR 2017.
@@ -97,12 +91,14 @@ class CosineDecayRestarts(Schedule):
     """
 
     step_dtype = tf.float64
-    initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
-    first_decay_steps = Hyperparameter(REQUIRED, kind=float, above=0.0)
-    t_mul = Hyperparameter(2.0, minimum=1.0)
-    m_mul = Hyperparameter(1.0, minimum=0.0)
-    alpha = Hyperparameter(0.0)
-    name = Hyperparameter("SGDRDecay", optional=True)
+    initial_learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the rate at step 0")
+    first_decay_steps = Hyperparameter(
+        REQUIRED, kind=float, above=0.0, doc="steps of the first piece."
+    )
+    t_mul = Hyperparameter(2.0, minimum=1.0, doc="factor on the length from piece to piece")
+    m_mul = Hyperparameter(1.0, minimum=0.0, doc="factor on the height from piece to piece")
+    alpha = Hyperparameter(0.0, doc="the lowest rate, as a fraction of the initial one")
+    name = Hyperparameter("SGDRDecay", optional=True, doc="kept in the configuration")
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""

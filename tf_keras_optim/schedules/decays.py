@@ -15,12 +15,7 @@ def _progress(step: tf.Tensor, decay_steps: float, staircase: bool) -> tf.Tensor
 class ExponentialDecay(Schedule):
     """`initial_learning_rate * decay_rate ** (step / decay_steps)`.
 
-    Args:
-      initial_learning_rate: the rate at step 0.
-      decay_steps: steps over which the rate is multiplied by `decay_rate` once.
-      decay_rate: that factor, at least 0.
-      staircase: round `step / decay_steps` down.
-      name: kept in the configuration.
+    {{arguments}}
 
     Example:
       >>> schedule = ExponentialDecay(0.1, decay_steps=100, decay_rate=0.5)
@@ -29,11 +24,16 @@ class ExponentialDecay(Schedule):
     """
 
     step_dtype = tf.float64
-    initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
-    decay_steps = Hyperparameter(REQUIRED, kind=float, above=0.0)
-    decay_rate = Hyperparameter(REQUIRED, kind=float, minimum=0.0)
-    staircase = Hyperparameter(False)
-    name = Hyperparameter("ExponentialDecay", optional=True)
+    initial_learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the rate at step 0")
+    decay_steps = Hyperparameter(
+        REQUIRED,
+        kind=float,
+        above=0.0,
+        doc="steps over which the rate is multiplied by `decay_rate` once.",
+    )
+    decay_rate = Hyperparameter(REQUIRED, kind=float, minimum=0.0, doc="that factor")
+    staircase = Hyperparameter(False, doc="round `step / decay_steps` down")
+    name = Hyperparameter("ExponentialDecay", optional=True, doc="kept in the configuration")
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""
@@ -45,12 +45,7 @@ class ExponentialDecay(Schedule):
 class InverseTimeDecay(Schedule):
     """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`.
 
-    Args:
-      initial_learning_rate: the rate at step 0.
-      decay_steps: steps over which the denominator grows by `decay_rate`.
-      decay_rate: that growth, at least 0.
-      staircase: round `step / decay_steps` down.
-      name: kept in the configuration.
+    {{arguments}}
 
     Example:
       >>> schedule = InverseTimeDecay(0.1, decay_steps=100, decay_rate=0.5)
@@ -59,11 +54,16 @@ class InverseTimeDecay(Schedule):
     """
 
     step_dtype = tf.float64
-    initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
-    decay_steps = Hyperparameter(REQUIRED, kind=float, above=0.0)
-    decay_rate = Hyperparameter(REQUIRED, kind=float, minimum=0.0)
-    staircase = Hyperparameter(False)
-    name = Hyperparameter("InverseTimeDecay", optional=True)
+    initial_learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the rate at step 0")
+    decay_steps = Hyperparameter(
+        REQUIRED,
+        kind=float,
+        above=0.0,
+        doc="steps over which the denominator grows by `decay_rate`.",
+    )
+    decay_rate = Hyperparameter(REQUIRED, kind=float, minimum=0.0, doc="that growth")
+    staircase = Hyperparameter(False, doc="round `step / decay_steps` down")
+    name = Hyperparameter("InverseTimeDecay", optional=True, doc="kept in the configuration")
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""
@@ -80,14 +80,7 @@ class PolynomialDecay(Schedule):
     rate = end_learning_rate + (initial_learning_rate - end_learning_rate) * left^power
     ```
 
-    Args:
-      initial_learning_rate: the rate at step 0.
-      decay_steps: steps until the end is reached.
-      end_learning_rate: the rate from then on.
-      power: the exponent, at least 0; 1 is a straight line.
-      cycle: instead of staying at the end, start over each time with the next
-        multiple of `decay_steps` as the length.
-      name: kept in the configuration.
+    {{arguments}}
 
     Example:
       >>> schedule = PolynomialDecay(0.1, decay_steps=100, end_learning_rate=0.0)
@@ -96,12 +89,20 @@ class PolynomialDecay(Schedule):
     """
 
     step_dtype = tf.float64
-    initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
-    decay_steps = Hyperparameter(REQUIRED, kind=float, above=0.0)
-    end_learning_rate = Hyperparameter(0.0001)
-    power = Hyperparameter(1.0, minimum=0.0)
-    cycle = Hyperparameter(False)
-    name = Hyperparameter("PolynomialDecay", optional=True)
+    initial_learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the rate at step 0")
+    decay_steps = Hyperparameter(
+        REQUIRED, kind=float, above=0.0, doc="steps until the end is reached."
+    )
+    end_learning_rate = Hyperparameter(0.0001, doc="the rate from then on")
+    power = Hyperparameter(
+        1.0, minimum=0.0, doc="the exponent, at least 0; 1 is a straight line."
+    )
+    cycle = Hyperparameter(
+        False,
+        doc="instead of staying at the end, start over each time with the next multiple of "
+        "`decay_steps` as the length",
+    )
+    name = Hyperparameter("PolynomialDecay", optional=True, doc="kept in the configuration")
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""
@@ -118,10 +119,7 @@ class PolynomialDecay(Schedule):
 class PiecewiseConstantDecay(Schedule):
     """Constant pieces: `values[0]` up to and including step `boundaries[0]`, and so on.
 
-    Args:
-      boundaries: rising step numbers, one fewer than `values`.
-      values: the rate of each piece.
-      name: kept in the configuration.
+    {{arguments}}
 
     Raises:
       ValueError: the lengths do not go together, or the boundaries do not rise.
@@ -133,9 +131,9 @@ class PiecewiseConstantDecay(Schedule):
     """
 
     step_dtype = tf.float64
-    boundaries = Numbers(increasing=True)
-    values = Numbers()
-    name = Hyperparameter("PiecewiseConstant", optional=True)
+    boundaries = Numbers(increasing=True, doc="rising step numbers, one fewer than `values`")
+    values = Numbers(doc="the rate of each piece")
+    name = Hyperparameter("PiecewiseConstant", optional=True, doc="kept in the configuration")
 
     def check(self) -> None:
         """Refuses lists whose lengths do not go together."""

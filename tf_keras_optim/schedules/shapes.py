@@ -22,13 +22,7 @@ class OneCycle(Schedule):
     then up to total_steps:              max_learning_rate to end; later it stays
     ```
 
-    Args:
-      max_learning_rate: the top.
-      total_steps: steps of the whole cycle, at least 2.
-      warmup_fraction: part of them that goes up, strictly between 0 and 1.
-      initial_divisor: the top over the rate at step 0.
-      final_divisor: the rate at step 0 over the last one.
-      name: kept in the configuration.
+    {{arguments}}
 
     Source: Smith & Topin, "Super-Convergence: Very Fast Training of Neural Networks
     Using Large Learning Rates", 2018.
@@ -40,12 +34,14 @@ class OneCycle(Schedule):
     """
 
     step_dtype = tf.float64
-    max_learning_rate = Hyperparameter(REQUIRED, kind=float)
-    total_steps = Hyperparameter(REQUIRED, kind=int, minimum=2)
-    warmup_fraction = Hyperparameter(0.3, above=0.0, below=1.0)
-    initial_divisor = Hyperparameter(25.0, above=0.0)
-    final_divisor = Hyperparameter(1e4, above=0.0)
-    name = Hyperparameter("OneCycle", optional=True)
+    max_learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the top")
+    total_steps = Hyperparameter(REQUIRED, kind=int, minimum=2, doc="steps of the whole cycle")
+    warmup_fraction = Hyperparameter(
+        0.3, above=0.0, below=1.0, doc="part of them that goes up, strictly between 0 and 1."
+    )
+    initial_divisor = Hyperparameter(25.0, above=0.0, doc="the top over the rate at step 0.")
+    final_divisor = Hyperparameter(1e4, above=0.0, doc="the rate at step 0 over the last one.")
+    name = Hyperparameter("OneCycle", optional=True, doc="kept in the configuration")
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""
@@ -68,16 +64,7 @@ class WarmupStableDecay(Schedule):
     The level part can be prolonged at will: only the decay depends on where the run
     ends.
 
-    Args:
-      learning_rate: the level.
-      warmup_steps: steps up to it, at least 0.
-      stable_steps: steps on it, at least 0.
-      decay_steps: steps from it to `end_learning_rate`, at least 1.
-      initial_learning_rate: the rate at step 0, where there is a warmup.
-      end_learning_rate: the rate after the decay.
-      decay: its form: "linear", "cosine" or "sqrt" (one minus the square root of the
-        fraction done).
-      name: kept in the configuration.
+    {{arguments}}
 
     Source: Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models",
     2024; Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed
@@ -90,14 +77,23 @@ class WarmupStableDecay(Schedule):
     """
 
     step_dtype = tf.float64
-    learning_rate = Hyperparameter(REQUIRED, kind=float)
-    warmup_steps = Hyperparameter(REQUIRED, kind=int, minimum=0)
-    stable_steps = Hyperparameter(REQUIRED, kind=int, minimum=0)
-    decay_steps = Hyperparameter(REQUIRED, kind=int, minimum=1)
-    initial_learning_rate = Hyperparameter(0.0)
-    end_learning_rate = Hyperparameter(0.0)
-    decay = Hyperparameter("linear", choices=("linear", "cosine", "sqrt"))
-    name = Hyperparameter("WarmupStableDecay", optional=True)
+    learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the level")
+    warmup_steps = Hyperparameter(REQUIRED, kind=int, minimum=0, doc="steps up to it")
+    stable_steps = Hyperparameter(REQUIRED, kind=int, minimum=0, doc="steps on it")
+    decay_steps = Hyperparameter(
+        REQUIRED, kind=int, minimum=1, doc="steps from it to `end_learning_rate`"
+    )
+    initial_learning_rate = Hyperparameter(
+        0.0, doc="the rate at step 0, where there is a warmup"
+    )
+    end_learning_rate = Hyperparameter(0.0, doc="the rate after the decay")
+    decay = Hyperparameter(
+        "linear",
+        choices=("linear", "cosine", "sqrt"),
+        doc='its form: "linear", "cosine" or "sqrt" (one minus the square root of '
+        "the fraction done)",
+    )
+    name = Hyperparameter("WarmupStableDecay", optional=True, doc="kept in the configuration")
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""
@@ -122,11 +118,7 @@ class InverseSqrt(Schedule):
     afterwards:           learning_rate * sqrt(warmup_steps / step)
     ```
 
-    Args:
-      learning_rate: the top, reached at step `warmup_steps`.
-      warmup_steps: at least 1.
-      initial_learning_rate: the rate at step 0.
-      name: kept in the configuration.
+    {{arguments}}
 
     Source: Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 5.3.
 
@@ -137,10 +129,12 @@ class InverseSqrt(Schedule):
     """
 
     step_dtype = tf.float64
-    learning_rate = Hyperparameter(REQUIRED, kind=float)
-    warmup_steps = Hyperparameter(REQUIRED, kind=int, minimum=1)
-    initial_learning_rate = Hyperparameter(0.0)
-    name = Hyperparameter("InverseSqrt", optional=True)
+    learning_rate = Hyperparameter(
+        REQUIRED, kind=float, doc="the top, reached at step `warmup_steps`"
+    )
+    warmup_steps = Hyperparameter(REQUIRED, kind=int, minimum=1, doc="at least 1.")
+    initial_learning_rate = Hyperparameter(0.0, doc="the rate at step 0")
+    name = Hyperparameter("InverseSqrt", optional=True, doc="kept in the configuration")
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""
@@ -154,15 +148,7 @@ class InverseSqrt(Schedule):
 class Cyclical(Schedule):
     """Up and down between two rates in straight lines, again and again.
 
-    Args:
-      initial_learning_rate: the lower rate, at step 0.
-      maximal_learning_rate: the upper rate, at step `step_size`.
-      step_size: steps of half a cycle, at least 1.
-      mode: "triangular" (every cycle alike), "triangular2" (the height is halved
-        with each cycle) or "exponential" (the height is multiplied by `gamma` with
-        each step).
-      gamma: factor of the mode "exponential", in (0, 1].
-      name: kept in the configuration.
+    {{arguments}}
 
     Source: Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017.
 
@@ -173,12 +159,24 @@ class Cyclical(Schedule):
     """
 
     step_dtype = tf.float64
-    initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
-    maximal_learning_rate = Hyperparameter(REQUIRED, kind=float)
-    step_size = Hyperparameter(REQUIRED, kind=int, minimum=1)
-    mode = Hyperparameter("triangular", choices=("triangular", "triangular2", "exponential"))
-    gamma = Hyperparameter(1.0, above=0.0, maximum=1.0)
-    name = Hyperparameter("Cyclical", optional=True)
+    initial_learning_rate = Hyperparameter(
+        REQUIRED, kind=float, doc="the lower rate, at step 0"
+    )
+    maximal_learning_rate = Hyperparameter(
+        REQUIRED, kind=float, doc="the upper rate, at step `step_size`"
+    )
+    step_size = Hyperparameter(REQUIRED, kind=int, minimum=1, doc="steps of half a cycle")
+    mode = Hyperparameter(
+        "triangular",
+        choices=("triangular", "triangular2", "exponential"),
+        doc='"triangular" (every cycle alike), "triangular2" (the height is halved '
+        'with each cycle) or "exponential" (the height is multiplied by `gamma` with '
+        "each step)",
+    )
+    gamma = Hyperparameter(
+        1.0, above=0.0, maximum=1.0, doc='factor of the mode "exponential", in (0, 1].'
+    )
+    name = Hyperparameter("Cyclical", optional=True, doc="kept in the configuration")
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""
@@ -201,10 +199,7 @@ class Rex(Schedule):
     rate = initial_learning_rate * left / (1/2 + left / 2)
     ```
 
-    Args:
-      initial_learning_rate: the rate at step 0.
-      decay_steps: steps until the rate is 0, at least 1.
-      name: kept in the configuration.
+    {{arguments}}
 
     Source: Chen, Wolfe & Kyrillidis, "REX: Revisiting Budgeted Training with an
     Improved Schedule", MLSys 2022.
@@ -216,9 +211,9 @@ class Rex(Schedule):
     """
 
     step_dtype = tf.float64
-    initial_learning_rate = Hyperparameter(REQUIRED, kind=float)
-    decay_steps = Hyperparameter(REQUIRED, kind=int, minimum=1)
-    name = Hyperparameter("Rex", optional=True)
+    initial_learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the rate at step 0")
+    decay_steps = Hyperparameter(REQUIRED, kind=int, minimum=1, doc="steps until the rate is 0")
+    name = Hyperparameter("Rex", optional=True, doc="kept in the configuration")
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """See the class."""
