@@ -65,4 +65,4 @@ def test_everything_public_is_documented():
     for cls, names in arguments.items():
         assert "{{" not in cls.__doc__
         for name in names:
-            assert re.search(rf"^ +{name}: \S", cls.__doc__, re.M), (cls, name)
+            assert re.search(rf"^ +{name}: [^\s.,]", cls.__doc__, re.M), (cls, name)

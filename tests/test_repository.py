@@ -120,7 +120,7 @@ def test_an_optimizers_docstring_says_all_it_must(cls):
     places = [cls.__doc__.find(part) for part in parts]
     assert min(places) >= 0, parts[places.index(min(places))]
     section = cls.__doc__[places[0] : places[1]]
-    arguments = re.findall(r"^  (\w+): \S", section, re.M)
+    arguments = re.findall(r"^  (\w+): [^\s.,]", section, re.M)
     assert set(arguments) == set(inspect.signature(cls).parameters)
     assert arguments[:2] == ["learning_rate", list(inspect.signature(cls).parameters)[1]]
     assert max(map(len, section.splitlines())) <= 90
