@@ -78,6 +78,78 @@ def test_the_engine_knows_no_keras_and_no_algorithm():
             assert not re.search(rf"\b{algorithm}\b", code), f"{name(path)}: {algorithm}"
 
 
+PRIVATE_MODULES = sorted(PACKAGE.rglob("*_private*.py"))
+
+
+def private(text):
+    return text.startswith("_") and not text.startswith("__")
+
+
+def mentioned(path):
+    """Names that a file asks objects for, other than those a class asks itself for."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute):
+            base = node.value
+            if not (isinstance(base, ast.Name) and base.id in ("self", "cls")):
+                yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def defined(path):
+    """Names that a file gives to functions, classes, variables and attributes."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+            yield node.id if isinstance(node, ast.Name) else node.attr
+
+
+def private_names():
+    """Names of TensorFlow and Keras that the modules of private API use, and nothing else."""
+    found, of_modules = set(), re.compile(r"[A-Z]\w+")
+    for path in PRIVATE_MODULES:
+        found |= {text for text in mentioned(path) if private(text) and text.isidentifier()}
+        for node in ast.walk(tree(path)):  # what they take from modules
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                found |= {node.attr} if private(node.value.id) else set()
+            if isinstance(node, ast.Call) and len(node.args) > 1:
+                second = node.args[1]
+                given = second.value if isinstance(second, ast.Constant) else None
+                if isinstance(given, str) and of_modules.fullmatch(given):
+                    found.add(given)
+    others = [path for path in PACKAGE.rglob("*.py") if path not in PRIVATE_MODULES]
+    top = {node.name for path in PRIVATE_MODULES for node in tree(path).body
+           if isinstance(node, ast.FunctionDef)}  # fmt: skip
+    return found - top - {text for path in others for text in defined(path)}
+
+
+def test_private_api_is_used_in_its_modules_only():
+    names = private_names()
+    for known in (
+        "GraphOrParentsInXlaContext",
+        "should_invoke_op_callbacks",
+        "AggregatingVariable",
+        "ALL_OBJECTS_DICT",
+        "_call_flat",
+        "_handle_name",
+        "_distributed_container",
+        "_symbolic_build",
+        "_h5_entry_group",
+        "_index_dict",
+    ):
+        assert known in names
+    root = re.compile(r"(tensorflow\.python|(tf_)?keras\.src)\b")
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path in PRIVATE_MODULES:
+            continue
+        assert not any(root.match(module) for module in imported(path)), name(path)
+        used = set(mentioned(path))
+        assert not any(root.match(text) for text in used), name(path)
+        assert "__internal__" not in used, name(path)
+        assert not used & names, f"{name(path)}: {used & names}"
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_sizes(path):
     limit = 150 if path.parent.name == "optimizers" else 400

@@ -6,6 +6,13 @@ from typing import Any
 TESTED = "TensorFlow 2.21, Keras 3.15 and tf_keras 2.21"
 
 
+class PrivateApiError(RuntimeError):
+    """Something cannot be done, as a library has changed where it promises nothing."""
+
+    # AutoGraph raises errors as what they are only if they are made as `Exception` is.
+    __init__ = Exception.__init__
+
+
 def error(library: str, version: str, name: str, consequence: str) -> RuntimeError:
     """Returns the error to raise where no public way gives the same.
 
@@ -15,7 +22,7 @@ def error(library: str, version: str, name: str, consequence: str) -> RuntimeErr
       name: what is missing.
       consequence: what cannot be done, and what the user can do instead; a sentence.
     """
-    return RuntimeError(text(library, version, name, consequence))
+    return PrivateApiError(text(library, version, name, consequence))
 
 
 def error_of(owner: Any, name: str, consequence: str) -> RuntimeError:

@@ -74,8 +74,8 @@ def is_watched() -> bool:
 def in_save_context() -> bool:
     """Says whether functions are traced for a SavedModel that is written now.
 
-    Needs `save_context.in_save_context`. Without it the answer is no: TensorFlow itself puts
-    the default in the place of what a function captures at its calls.
+    Needs `save_context.in_save_context`. Without it the answer is no, and nothing is given to
+    functions at their calls (`function_graph`), which a function that is saved could not take.
     """
     try:
         ask = _save_context.in_save_context
@@ -245,7 +245,8 @@ def flat_call(traced: Any) -> tuple[Callable[[list, Any], Any], Any]:
 def function_graph() -> Any:
     """Returns the graph of the function that is traced now, around loops and conditions.
 
-    Needs `FuncGraph.capture_call_time_value` and `FuncGraph.function_captures` with its fields.
+    Needs `FuncGraph.capture_call_time_value`, `FuncGraph.function_captures` with its fields,
+    and what `in_save_context` needs.
 
     Returns:
       `None` in a graph of TensorFlow 1, and where something of that is missing; then
@@ -258,6 +259,7 @@ def function_graph() -> Any:
     needed = ("by_ref_internal", "by_ref_external", "by_ref_tracetype", "add_or_replace")
     complete = all(hasattr(captures, name) for name in needed)
     complete = complete and hasattr(graph, "is_control_flow_graph")
+    complete = complete and hasattr(_save_context, "in_save_context")
     return graph if complete and hasattr(graph, "capture_call_time_value") else None
 
 
@@ -271,7 +273,10 @@ def lacks_call_time_values() -> bool:
 
 def call_time_error(consequence: str) -> RuntimeError:
     """Returns the error about a function that is given nothing at its calls."""
-    return error("FuncGraph.capture_call_time_value", consequence)
+    name = "FuncGraph.capture_call_time_value"
+    if not hasattr(_save_context, "in_save_context"):
+        name = "save_context.in_save_context"
+    return error(name, consequence)
 
 
 def captured_in(graph: Any, key: tuple, value: Callable[[], tf.Tensor], default: Any) -> Any:

@@ -11,7 +11,7 @@ import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
 import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.signature as signature
-from tf_keras_optim.engine import kernels, late_rates, placement
+from tf_keras_optim.engine import kernels, late_rates, missing, placement
 from tf_keras_optim.engine.store import by_path
 from tf_keras_optim.engine.tensorflow_private_tracking import keep_untracked
 from tf_keras_optim.faces import keras_private
@@ -210,6 +210,8 @@ def _explained(model: Any, specs: signature.Specs) -> Iterator[None]:
     """Says which inputs a model was traced with if that fails, and what can be done."""
     try:
         yield
+    except missing.PrivateApiError:
+        raise
     except Exception as error:
         if str(error).startswith("`export_training`"):
             raise
@@ -238,6 +240,8 @@ def _build_metrics(model: Any, specs: signature.Specs) -> None:
             )
     try:
         keras_private.build_metrics(model, specs.batch)
+    except missing.PrivateApiError:
+        raise
     except RuntimeError:
         # Keras tries dense tensors, and one argument; the model's own step may give others.
         kinds = (tf.TensorSpec, type(None))
