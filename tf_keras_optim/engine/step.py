@@ -57,6 +57,7 @@ class Step:
         self.plan = StepPlan()
         self._function = tf.function(self._body, autograph=False, reduce_retracing=True)
         self._traced: dict[tuple, Any] = {}
+        self._shape_of = tensorflow_private.shape_getter()
 
     def run(self, gradients: list[Any], bad_elsewhere: tf.Tensor | None = None) -> None:
         """Applies gradients, already summed over replicas, one for each entry.
@@ -101,7 +102,7 @@ class Step:
         tensors = [*gradients, *(asked[name] for name in sorted(asked))]
         if bad_elsewhere is not None:
             tensors.append(bad_elsewhere)
-        key = (*asked, *tensorflow_private.signature(tensors))
+        key = (*asked, *[(self._shape_of(tensor), tensor.dtype) for tensor in tensors])
         found = self._traced.get(key)
         if found is None:
             traced = self._function.get_concrete_function(gradients, asked, bad_elsewhere)

@@ -7,6 +7,7 @@ function looks for what it needs when it is called, and says what happens withou
 
 import importlib
 import inspect
+import operator
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -201,15 +202,16 @@ def rename(variable: tf.Variable, name: str) -> bool:
 # Calls of functions.
 
 
-def signature(tensors: Sequence[Any]) -> list[tuple]:
-    """Returns shape and dtype of eager tensors.
+def shape_getter() -> Callable[[Any], tuple]:
+    """Returns what gives an eager tensor's shape, which a step asks of each gradient.
 
-    Needs `EagerTensor._shape_tuple`. Without it the shapes are asked for, which takes longer.
+    Needs `EagerTensor._shape_tuple`. Without it the shape becomes a tuple, which takes longer.
     """
-    try:
-        return [(tensor._shape_tuple(), tensor.dtype) for tensor in tensors]
-    except AttributeError:
-        return [(tuple(tensor.shape), tensor.dtype) for tensor in tensors]
+    with tf.init_scope():
+        tensor = tf.zeros([])
+    if hasattr(tensor, "_shape_tuple"):
+        return operator.methodcaller("_shape_tuple")
+    return lambda tensor: tuple(tensor.shape)
 
 
 def flat_call(traced: Any) -> tuple[Callable[[list, Any], Any], Any]:
