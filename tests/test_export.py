@@ -22,6 +22,8 @@ CASES = resume.cases()
 # of start: no slots, zeros, other numbers, a number for all variables, slots that follow the
 # shape, a wrapper.
 FRESH = ["SGD", "Adam", "Adagrad", "Nadam", "Adafactor", "LossScale"]
+if not harness.IS_KERAS_3:  # the algorithms know no Keras: there these kinds alone
+    CASES = {name: CASES[name] for name in FRESH}
 KINDS = [(name, "trained") for name in CASES] + [(name, "fresh") for name in FRESH]
 
 

@@ -55,14 +55,8 @@ def reports(optimizer: Any) -> list[VariableReport]:
 
 
 def _report(optimizer: Any, entry: Any, groups: dict[Any, int]) -> VariableReport:
-    kept = dict(entry.slots)
-    kept |= {f"{name}_scale": scale for name, scale in entry.scales.items()}
-    others = {
-        "average": entry.average,
-        "gradient_accumulator": entry.accumulator,
-        "master": entry.master,
-    }
-    kept |= {name: variable for name, variable in others.items() if variable is not None}
+    late = entry.late()
+    kept = {name: v for name, v in entry.kept().items() if name not in late}
     shape, decays = tuple(entry.variable.shape), bool(optimizer.weight_decay) and entry.decays
     step = optimizer._step_plan(Received())
     source = plans.GIVEN if step.calls == 1 else plans.ACCUMULATED

@@ -49,13 +49,11 @@ def collect(optimizer: Any) -> dict[Key, tf.Variable]:
     found |= {("scalars", name): v for name, v in store.guard.items()}
     names = {id(variable): name for name, variable in store.named.items()}
     for entry in store.tracked:
-        slots = [*entry.slots.values(), *entry.scales.values()]
-        kept = [*slots, entry.average, entry.accumulator, entry.master]
-        for variable in kept:
-            if variable is not None:
-                slot = names[id(variable)].removeprefix(f"{entry.path}/")
-                found["variables", entry.path, slot] = variable
-        found |= {("variables", entry.path, n): v for n, v in entry.late().items()}
+        late = entry.late()
+        for name, variable in entry.kept().items():
+            # A name that a subclass took for a variable of its own has a number here.
+            slot = name if name in late else names[id(variable)].removeprefix(f"{entry.path}/")
+            found["variables", entry.path, slot] = variable
     for variable in store.extra:
         owner, slot = store.owners.get(id(variable), (None, ""))
         entry = None if owner is None else store.find(owner)

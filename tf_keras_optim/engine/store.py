@@ -187,6 +187,17 @@ class Tracked:
     is_fresh: bool = False
     unused: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
 
+    def kept(self) -> dict[str, tf.Variable]:
+        """Returns everything that is kept for the variable, by name; what is out of use not."""
+        scales = {f"{name}_scale": scale for name, scale in self.scales.items()}
+        others = {
+            "average": self.average,
+            "gradient_accumulator": self.accumulator,
+            "master": self.master,
+        }
+        present = {name: v for name, v in others.items() if v is not None}
+        return self.slots | scales | present | self.late()
+
     def late(self) -> dict[str, tf.Variable]:
         """Returns what is kept because some variable's slots came late, by name."""
         if self.begun is None:
