@@ -8,7 +8,6 @@ from test_own_optimizers import Lion, OursKerasStyle
 import tf_keras_optim as tko
 from tf_keras_optim import testing
 
-
 # The algorithms know no Keras: under Keras 2 one of each kind of state.
 KINDS = [tko.SGD, tko.Adam, tko.Nadam, tko.Adafactor, Lion]
 

@@ -282,6 +282,14 @@ _OTHER_READERS = [
     ),
     (
         lambda life: (
+            life.strategy == "central"
+            and "mixed_float16" in (life.policy, life.load_policy)
+            and life.wrapper != "scale"
+        ),
+        "Keras' own loss scale writes its counters in a replica, which shared ones refuse",
+    ),
+    (
+        lambda life: (
             life.load_policy == "mixed_float16" and life.wrapper == "none" and life.loop in _OWN
         ),
         "an own loop without a scale is not one for mixed_float16",
