@@ -179,3 +179,30 @@ def test_checkpoints_with_and_without_a_wrapper(there, here, tmp_path):
     assert float(np.asarray(target.learning_rate)) == 0.25
     if IS_KERAS_3 and here != "plain":
         assert float(np.asarray(reader.dynamic_scale)) == 8.0
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_keras_own_loss_scale_goes_together_with_accumulation(replicas, strategies):
+    """What `compile` wraps by itself: a batch that overflows counts for no mean."""
+    good = [X[:4], 0.5 * X[4:], X[2:6], 0.25 * X[:4]]
+    bad = np.full_like(X[:4], 1e5)  # infinite in float16
+
+    def trained(batches):
+        strategy = strategies[2] if replicas == 2 else tf.distribute.get_strategy()
+        with policy("mixed_float16"), strategy.scope():
+            keras.utils.set_random_seed(0)
+            model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])
+            optimizer = tko.SGD(0.5, gradient_accumulation_steps=2)
+            model.compile(optimizer, "mse", jit_compile=False)
+            assert not isinstance(model.optimizer, (tko.SGD, tko.LossScaleOptimizer))
+            x = np.concatenate(batches)
+            model.fit(x, x[:, :2], batch_size=4, shuffle=False, verbose=0)
+        return model.get_weights(), int(optimizer.iterations)
+
+    expected, updates = trained(good)
+    found, with_the_bad_one = trained([*good[:1], bad, *good[1:]])
+    assert updates == 2
+    # Keras 2 counts a step that it leaves out.
+    assert with_the_bad_one == (2 if IS_KERAS_3 else 3)
+    for value, other in zip(found, expected):
+        np.testing.assert_allclose(value, other, rtol=2e-3, atol=1e-4)

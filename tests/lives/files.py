@@ -281,7 +281,9 @@ def is_partly(life):
     unknown = life.save in ("checkpoint", "tf_weights") and not sum(life.epochs[:2])
     # Slots of layers that became trainable are made by the next step.
     new = life.event in ("unfreeze", "lora") and not life.epochs[1]
-    return unknown or new or life.event in ("freeze", "lora", *models.UNCOMPILED)
+    # Nor has it sums of gradients, where the optimizer that loads it accumulates alone.
+    sums = life.event == "accumulation_loaded" and life.save in ("checkpoint", "tf_weights")
+    return unknown or new or sums or life.event in ("freeze", "lora", *models.UNCOMPILED)
 
 
 def load(life, directory, kept, make):

@@ -105,9 +105,20 @@ class Keras2Optimizer(naming.Described, Engine, tf_keras.optimizers.Optimizer):
         """Number of updates so far: a `tf.Variable`; under accumulation a tensor."""
         count = super().iterations
         if not isinstance(count, tf.Variable):
-            # The TensorBoard callback reads it as it would read a variable.
+            # The TensorBoard callback reads it as it would read a variable, and tf_keras' own
+            # LossScaleOptimizer counts a step that it leaves out.
             count.read_value = functools.partial(tf.identity, count)
+            count.assign_add = self._count_updates
         return count
+
+    def _count_updates(self, number: Any, read_value: bool = True) -> Any:
+        """Counts updates under accumulation; what has been gathered for the next one stays."""
+        counter = self._store.iterations
+        if not tf.distribute.in_cross_replica_context():
+            counter = distribution.local(counter)
+        calls = tf.cast(number, counter.dtype) * self._store.counted_by
+        counter.assign_add(calls, read_value=False)
+        return self.iterations if read_value else None
 
     @iterations.setter
     def iterations(self, variable: tf.Variable) -> None:
