@@ -111,15 +111,6 @@ class Keras2Optimizer(naming.Described, Engine, tf_keras.optimizers.Optimizer):
             count.assign_add = self._count_updates
         return count
 
-    def _count_updates(self, number: Any, read_value: bool = True) -> Any:
-        """Counts updates under accumulation; what has been gathered for the next one stays."""
-        counter = self._store.iterations
-        if not tf.distribute.in_cross_replica_context():
-            counter = distribution.local(counter)
-        calls = tf.cast(number, counter.dtype) * self._store.counted_by
-        counter.assign_add(calls, read_value=False)
-        return self.iterations if read_value else None
-
     @iterations.setter
     def iterations(self, variable: tf.Variable) -> None:
         if self.built:
@@ -130,6 +121,15 @@ class Keras2Optimizer(naming.Described, Engine, tf_keras.optimizers.Optimizer):
         self._retire(self._store.iterations, "_iterations")
         self._store.iterations = variable
         self._publish("_iterations", variable)
+
+    def _count_updates(self, number: Any, read_value: bool = True) -> Any:
+        """Counts updates under accumulation; what has been gathered for the next one stays."""
+        counter = self._store.iterations
+        if not tf.distribute.in_cross_replica_context():
+            counter = distribution.local(counter)
+        calls = tf.cast(number, counter.dtype) * self._store.counted_by
+        counter.assign_add(calls, read_value=False)
+        return self.iterations if read_value else None
 
     @tf.autograph.experimental.do_not_convert
     def apply_gradients(
