@@ -434,7 +434,6 @@ ALL = """
 import warnings
 
 import hiding
-import numpy as np
 import tensorflow as tf
 
 keras = tf.keras
@@ -488,11 +487,6 @@ scaled = tko.LossScaleOptimizer(tko.SGD(0.5), initial_scale=8.0)
 weight = tf.Variable(1.0)
 scaled.minimize(lambda: 1.0 * weight, [weight])
 print("scaled", float(weight.numpy()))
-model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-model.layers[0].set_weights([np.ones([1, 1])])
-model.compile(tko.SGD(0.25), "mse")
-model.fit(np.ones([1, 1]), np.zeros([1, 1]), verbose=0)
-print("fitted", model.get_weights()[0].item())
 """
 
 
@@ -510,4 +504,4 @@ def test_the_package_works_without_any_of_it(plain_moves):
     lines = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
     found = np.array(lines["moved"].split(), np.float32)
     np.testing.assert_array_equal(found, plain_moves)
-    assert (lines["scaled"], lines["fitted"]) == ("0.5", "0.5")
+    assert lines["scaled"] == "0.5"
