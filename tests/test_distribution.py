@@ -122,7 +122,7 @@ def check_replicas(case, replicas, scaled, jit, strategies):
         np.testing.assert_allclose(value.numpy(), other, rtol=0, atol=1e-6)
         local = [v.numpy() for v in strategy.experimental_local_results(value)]
         assert all(np.array_equal(local[0], v) for v in local)
-    assert int(optimizer.iterations.numpy()) == 10
+    assert int(optimizer.iterations.numpy()) == STEPS // 2
 
 
 @pytest.mark.parametrize(("case", "scaled", "jit"), WAYS)
