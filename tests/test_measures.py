@@ -221,4 +221,32 @@ def test_what_cannot_have_an_effect_or_is_no_number_is_refused():
         Wrong().apply_gradients(zip(gradients, variables))
     with pytest.raises(ValueError, match=r"`Uneven.measure` must return the same names"):
         Uneven().apply_gradients(zip(gradients, variables))
+    with pytest.raises(TypeError, match="`update_step` updates one variable"):
+        Largest().update_step(gradients[0], variables[0], 0.1)
     assert flat(variables).tolist() == [1.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_model_that_fit_builds_goes_on_from_its_file(tmp_path, scaled):
+    """Compiled without an input shape, saved, loaded under other automatic names."""
+    keras = tf.keras
+    x = np.random.default_rng(0).normal(size=(16, 4)).astype("f")
+
+    def fit(model):
+        model.fit(x, x[:, :2], batch_size=8, epochs=2, shuffle=False, verbose=0)
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(2)])
+    optimizer = Largest(0.1)
+    model.compile(tko.LossScaleOptimizer(optimizer) if scaled else optimizer, "mse")
+    fit(model)
+    start = model.get_weights()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(
+        tmp_path / "model.keras", custom_objects={"Largest": Largest}
+    )
+    fit(model)
+    fit(loaded)
+    for value, other, before in zip(loaded.get_weights(), model.get_weights(), start):
+        np.testing.assert_array_equal(value, other)
+        assert np.any(value != before)

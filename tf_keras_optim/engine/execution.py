@@ -36,7 +36,7 @@ class Execution:
     ):
         self._algorithm = algorithm
         self._static = static
-        self._has_measure = has_measure
+        self.has_measure = has_measure
         self.kernels = Kernels(algorithm, static)
         self._rows = Rows(algorithm, static)
         self._update_steps = UpdateSteps(algorithm, static, jit_compile)
@@ -66,7 +66,7 @@ class Execution:
           gathered: by the ids of their entries, whether variables take part.
           scalars_of: returns the optimizer's own scalars in a dtype.
         """
-        if not (jobs and self._has_measure):
+        if not (jobs and self.has_measure):
             return {}
         parts = []
         for entry, plan, inputs in jobs:

@@ -60,7 +60,7 @@ def _report(optimizer: Any, entry: Any, groups: dict[Any, int]) -> VariableRepor
     shape, decays = tuple(entry.variable.shape), bool(optimizer.weight_decay) and entry.decays
     step = optimizer._step_plan(Received())
     source = plans.GIVEN if step.calls == 1 else plans.ACCUMULATED
-    plan = optimizer._update_plan(entry, step, source)
+    plan = optimizer._update_plan(entry, optimizer._rule(), step, source)
     dtypes = {name: variable.dtype.name for name, variable in kept.items()}
     shared = plan.kernel in choices.KERNELS
     alike = (plan, shape, entry.variable.dtype, *dtypes.items()) if shared else entry.path

@@ -60,7 +60,7 @@ class Scalars:
         raise AttributeError(
             f"The scalars of this step have no {name!r}. They have: "
             f"{', '.join(sorted(self.__dict__))}. Declare it as a `tko.Hyperparameter`, "
-            "or return it from `prepare`."
+            "or return it from `prepare` or `conclude`."
         )
 
 

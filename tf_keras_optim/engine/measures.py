@@ -6,13 +6,12 @@ from typing import Any
 import tensorflow as tf
 
 
-def checked(result: Any, title: str, *, scalar: bool = True) -> dict[str, tf.Tensor]:
+def checked(result: Any, title: str) -> dict[str, tf.Tensor]:
     """Returns what a method gave, as 0-d tensors by name.
 
     Args:
       result: what it returned.
       title: the method, for messages.
-      scalar: whether the shapes are known and must be ().
 
     Raises:
       TypeError: it is no mapping from names to numbers.
@@ -29,7 +28,7 @@ def checked(result: Any, title: str, *, scalar: bool = True) -> dict[str, tf.Ten
                 f"`{title}` must return floating-point numbers. Received: {name!r} of dtype "
                 f"{tensor.dtype.name}. Convert it by `tf.cast`."
             )
-        if scalar and not tensor.shape.is_compatible_with([]):
+        if not tensor.shape.is_compatible_with([]):
             raise ValueError(
                 f"`{title}` must return 0-d tensors. Received: {name!r} with shape "
                 f"{tensor.shape}. Sum its elements up."

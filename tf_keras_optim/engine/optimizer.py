@@ -130,7 +130,15 @@ class Engine(Algorithm, Applying, Configuration):
           gradient: tensor of the variable's shape.
           variable: a variable that the optimizer was built with.
           learning_rate: 0-d tensor or number.
+
+        Raises:
+          TypeError: the algorithm uses numbers over all variables.
         """
+        if self._execution.has_measure:
+            raise TypeError(
+                f"{self._title()}: `update_step` updates one variable, and `measure` of this "
+                "algorithm needs all of them. Call `apply_gradients` with all variables."
+            )
         entry = self._entry(variable)
         updates = self._updates()
         scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates, None, entry)
@@ -182,12 +190,14 @@ class Engine(Algorithm, Applying, Configuration):
         unscales = examines and given.scaled and guard.scale is not None
         return plans.plan_step(self, examines=examines, unscales=unscales)
 
-    def _update_plan(self, entry: Tracked, step: StepPlan, gradient: str) -> UpdatePlan:
-        """Returns what an update of a variable does, whose gradient comes from there."""
+    def _update_plan(
+        self, entry: Tracked, rule: Rule, step: StepPlan, gradient: str
+    ) -> UpdatePlan:
+        """Returns what an update of a variable does; arguments as for `plan_update`."""
         decays = bool(self.weight_decay) and entry.decays
         return plans.plan_update(
             entry,
-            self._rule(),
+            rule,
             step,
             gradient,
             decays=decays,

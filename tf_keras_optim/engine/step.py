@@ -235,8 +235,9 @@ class Step:
         begun = late.note_trace(optimizer)
         scalars: dict[late.Kind, Mapping[str, tf.Tensor]] = {}
         jobs: list[Job] = []
+        rule = optimizer._rule()
         for (entry, gradient), scale in zip(learned, scales):
-            plan = optimizer._update_plan(entry, self.plan, _source(gradient))
+            plan = optimizer._update_plan(entry, rule, self.plan, _source(gradient))
             kind = (entry.dtype, optimizer._rate_factor(entry), begun.get(id(entry)))
             if kind not in scalars:
                 own = rate if kind[1] == 1.0 else rate * tf.cast(kind[1], rate.dtype)

@@ -6,6 +6,7 @@ from typing import Any
 from tf_keras_optim.engine import documentation
 from tf_keras_optim.engine.declarations import Declared
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
+from tf_keras_optim.engine.options import CommonOptions
 
 _TEXT = """Scales the loss, so that small float16 gradients do not become zero.
 
@@ -71,15 +72,7 @@ class Arguments(Declared):
     hysteresis = Hyperparameter(
         1, minimum=1, keyword_only=True, doc="skipped steps in a row that make it back off."
     )
-    max_consecutive_skips = Hyperparameter(
-        None,
-        kind=int,
-        minimum=1,
-        keyword_only=True,
-        doc="raise after so many skipped steps in a row, naming the variables, or `None`. "
-        "XLA drops such checks: a step inside a function with `jit_compile=True` only "
-        "counts.",
-    )
+    max_consecutive_skips = CommonOptions.max_consecutive_skips
     dynamic = Hyperparameter(
         True, keyword_only=True, doc="False keeps the scale as it is; steps are still skipped"
     )
