@@ -195,7 +195,7 @@ def test_every_argument_survives_a_config(cls):
     others = {"clipvalue", "global_clipnorm", "decoupled_weight_decay"}
     assert set(known) - set(given) == others | {"gradient_reducer"}
     config = cls(**given).get_config()
-    assert {name: config[name] for name in given} == given
+    assert {name: config[name] for name in given} == given  # no default is among them
     assert cls.from_config(config).get_config() == config
     alone = {"clipvalue": 3.0, "global_clipnorm": 3.0, "decoupled_weight_decay": False}
     for name, value in alone.items():

@@ -1,12 +1,12 @@
 """The arguments of an optimizer as a configuration, with its exclusions from weight decay."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, hyperparameters
+from tf_keras_optim.engine import declarations, distribution, hyperparameters
 from tf_keras_optim.engine.declarations import Declared
-from tf_keras_optim.engine.options import Reducer
+from tf_keras_optim.engine.options import CommonOptions, Reducer
 from tf_keras_optim.engine.patterns import problem_of
 from tf_keras_optim.engine.rates import Rates
 from tf_keras_optim.engine.store import path_of
@@ -16,6 +16,9 @@ class Configuration(Declared, Rates):
     """The part of an optimizer that describes it, and makes one from a description."""
 
     # What a face overrides.
+
+    _known_to_keras: ClassVar[frozenset[str]] = frozenset()
+    """Arguments that the optimizers of this Keras have, too."""
 
     def _serialize(self, value: Any) -> Any:
         """Returns a schedule or callable as this Keras writes it into a config."""
@@ -68,7 +71,11 @@ class Configuration(Declared, Rates):
         self._exclusions.set(pairs, names)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns every argument by name; `from_config` makes an equal optimizer."""
+        """Returns the arguments by name; `from_config` makes an equal optimizer.
+
+        Options that Keras' optimizers do not have are left out where they are as by default:
+        a class whose `__init__` names Keras' arguments alone can be made from it.
+        """
         config: dict[str, Any] = {"name": self.name}
         source = self._store.rate_source
         if self._store.rate is None:
@@ -78,7 +85,12 @@ class Configuration(Declared, Rates):
         factor = self._store.multiplier
         if factor is not None and float(factor.numpy()) != 1.0:
             config["learning_rate_multiplier"] = float(factor.numpy())
+        common = declarations.collected(CommonOptions)
         for name, value in self._values().items():
+            if name in common and name not in self._known_to_keras:
+                default = self._parameters[name].default
+                if type(value) is type(default) and value == default:
+                    continue
             needs_keras = self._is_schedule(value) or callable(value)
             plain = hyperparameters.plain_copy(value)
             config[name] = self._serialize(value) if needs_keras else plain

@@ -1,7 +1,7 @@
 """What the Keras 3 contract offers to an optimizer that writes its own `build`."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -12,6 +12,8 @@ from tf_keras_optim.engine.store import path_of
 
 class Contract(Building):
     """The part of an optimizer that makes and assigns variables on request."""
+
+    _takes_rate: ClassVar[bool] = True  # whether `update_step` is given the learning rate
 
     def add_variable(
         self,
@@ -58,12 +60,20 @@ class Contract(Building):
         Returns:
           The variable; in a repeated `build` the one from before.
         """
+        return self._requested_beside(reference_variable, name, initializer)
+
+    def _requested_beside(
+        self, reference_variable: Any, name: str | None, initializer: Any, shape: Any = None
+    ) -> Any:
+        """Makes a state variable beside a model variable, of its shape or of another."""
         native = distribution.container(self._unwrap(reference_variable))
         entry = self._store.find(native)
         name, path = name or "var", path_of(reference_variable) if entry is None else entry.path
+        own = () if shape is None else (tuple(shape),)
         return self._requested(
-            ("beside", id(native), name), f"{path}/{name}", initializer,
-            native.shape, native.dtype, beside=native,
+            ("beside", id(native), name, *own), f"{path}/{name}", initializer,
+            native.shape if shape is None else tf.TensorShape(shape), native.dtype,
+            beside=native,
         )  # fmt: skip
 
     def _requested(

@@ -210,6 +210,16 @@ class Hyperparameter:
         Raises:
           ValueError: the value is of another kind or out of range.
         """
+        if hasattr(value, "assign"):
+            raise ValueError(
+                f"{owner}: argument `{self.name}` takes the value that a variable has now, and "
+                f"would not follow it. Received: {value!r}. Give a number, "
+                + (
+                    "or a schedule that returns the variable."
+                    if self.schedulable
+                    else "and assign it again when it changes."
+                )
+            )
         given, value = value, plain_number(value)
         if value is None and self.optional:
             return None

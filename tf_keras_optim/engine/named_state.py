@@ -41,6 +41,7 @@ def collect(optimizer: Any) -> dict[Key, tf.Variable]:
     A variable of a subclass' own that was asked for beside a model variable is listed
     with the slots of that one.
     """
+    optimizer._find_own_variables()
     store = optimizer._store
     found: dict[Key, tf.Variable] = {("scalars", "iterations"): store.iterations}
     rates = zip(RATES, (store.rate, store.multiplier))

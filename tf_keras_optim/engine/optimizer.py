@@ -1,6 +1,5 @@
 """The engine: what every optimizer does, whatever its algorithm and its Keras."""
 
-import dataclasses
 import inspect
 import warnings
 import zlib
@@ -23,7 +22,7 @@ from tf_keras_optim.engine import (
     plans,
     products,
     purity,
-    rows,
+    single,
 )
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.algorithm import RATE_FACTOR, Algorithm
@@ -33,7 +32,7 @@ from tf_keras_optim.engine.execution import Execution
 from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.patterns import DecayExclusions
-from tf_keras_optim.engine.plans import Rule, StepPlan, UpdateInputs, UpdatePlan
+from tf_keras_optim.engine.plans import Rule, StepPlan, UpdatePlan
 from tf_keras_optim.engine.received import Received
 from tf_keras_optim.engine.recent import Recent
 from tf_keras_optim.engine.store import Store, Tracked
@@ -105,7 +104,7 @@ class Engine(Algorithm, Applying, Configuration):
             "iteration", lambda: tf.zeros([], tf.int64), aggregated=True
         )
         self._publish("_iterations", self._store.iterations)
-        self.learning_rate = rate
+        self._set_learning_rate(rate)  # not by its name, which a class may give a property
         if self.skip_nonfinite:
             self._guard_steps()
 
@@ -121,35 +120,20 @@ class Engine(Algorithm, Applying, Configuration):
             ) from None
 
     @tf.autograph.experimental.do_not_convert
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any = None) -> None:
         """Updates one variable in place, without clipping, decay or averaging.
 
         Override it instead of `update` to write an optimizer the Keras 3 way.
 
         Args:
-          gradient: tensor of the variable's shape.
+          gradient: tensor of the variable's shape, or `tf.IndexedSlices`.
           variable: a variable that the optimizer was built with.
-          learning_rate: 0-d tensor or number.
+          learning_rate: 0-d tensor or number; by default the optimizer's own.
 
         Raises:
           TypeError: the algorithm uses numbers over all variables.
         """
-        if self._execution.has_measure:
-            raise TypeError(
-                f"{self._title()}: `update_step` updates one variable, and `measure` of this "
-                "algorithm needs all of them. Call `apply_gradients` with all variables."
-            )
-        entry = self._entry(variable)
-        updates = self._updates()
-        scalars = self._dynamic_scalars(entry.dtype, learning_rate, updates, None, entry)
-        gradient = tf.convert_to_tensor(rows.tensors(gradient))
-        traits, _ = self._traits(entry, False)
-        rule = dataclasses.replace(self._rule(), is_pure=True)
-        plan = plans.plan_update(
-            entry, rule, StepPlan(), traits=traits, compiles=kernels.compiles()
-        )
-        seed = self._rounding(entry, updates) if plan.rounds else None
-        self._execution.kernels.run(entry, plan, UpdateInputs(gradient, scalars, seed=seed))
+        single.update(self, gradient, variable, learning_rate)
 
     # What a face overrides.
 

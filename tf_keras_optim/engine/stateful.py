@@ -67,7 +67,8 @@ class UpdateSteps:
 
     def _update_step(self, variable: tf.Variable, compiled: bool) -> Callable[..., None]:
         def update(gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
-            self._optimizer.update_step(gradient, variable, learning_rate)
+            further = (learning_rate,) if self._optimizer._takes_rate else ()
+            self._optimizer.update_step(gradient, variable, *further)
 
         if not compiled:
             return update

@@ -67,6 +67,16 @@ def keep_untracked(owner: Any, name: str, value: Any) -> None:
     object.__setattr__(owner, name, value)
 
 
+def attributes(owner: Any) -> dict[str, Any]:
+    """Returns what is set on an object, by name; needs nothing private.
+
+    Not by `vars`: a class that was made from the `__dict__` of another one has that one's
+    descriptor under this name, which knows no objects of other classes.
+    """
+    found = (vars(cls).get("__dict__") for cls in reversed(type(owner).__mro__))
+    return next(one for one in found if one is not None).__get__(owner)
+
+
 def children(owner: Any, save_type: str, **kwargs: Any) -> dict[str, Any]:
     """Returns what hangs on an object by its attributes, by name.
 

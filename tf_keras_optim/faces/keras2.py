@@ -1,6 +1,7 @@
 """What Keras 2 (the package tf_keras) expects of an optimizer."""
 
 import functools
+import inspect
 from typing import Any
 
 import tensorflow as tf
@@ -10,9 +11,20 @@ from tf_keras_optim.engine import distribution, rows
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.faces import described, naming
+from tf_keras_optim.faces.keras2_requests import RequestsInKeras2
+from tf_keras_optim.faces.keras_private_members import MembersInKeras2
 from tf_keras_optim.faces.keras_private_variables import inside_autocast
+from tf_keras_optim.faces.own_variables import OwnVariables
 
 schedules = tf_keras.optimizers.schedules
+_POSITIONS = [
+    name
+    for name, parameter in inspect.signature(
+        tf_keras.optimizers.Optimizer.__init__
+    ).parameters.items()
+    if name != "self" and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+]
+_WITHOUT_EFFECT = ("is_legacy_optimizer",)  # there for serialization only
 
 
 class VariableList(list):
@@ -23,7 +35,14 @@ class VariableList(list):
         return self
 
 
-class Keras2Optimizer(naming.Described, Engine, tf_keras.optimizers.Optimizer):
+class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of both Kerases
+    naming.Described,
+    MembersInKeras2,
+    RequestsInKeras2,
+    OwnVariables,
+    Engine,
+    tf_keras.optimizers.Optimizer,
+):
     """The engine, as an instance of `tf_keras.optimizers.Optimizer`.
 
     The learning rate and the counter are `tf.Variable`s, and the learning rate is
@@ -32,13 +51,27 @@ class Keras2Optimizer(naming.Described, Engine, tf_keras.optimizers.Optimizer):
 
     _other_keras = "keras"
     _how_to_change = naming.HOW_TO_BIND_TO_KERAS_3
+    _known_to_keras = naming.arguments_of(tf_keras.optimizers.Optimizer)
     _rate_is_state = False
+    _built_by_class = False  # whether a class has said so in its own `build`
 
     # What tf_keras' own LossScaleOptimizer asks of the optimizer inside.
     _mesh = None
     _run_with_dtensor = False
 
     _listed: Any = None  # the state as a tracked list, for SavedModel directories
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._takes_rate = _takes(cls.update_step, 4)
+
+    def _check_update_step(self) -> None:
+        if self._takes_rate or _takes(type(self).update_step, 3):
+            return
+        raise TypeError(
+            f"{type(self).__name__}.update_step must take two arguments, (gradient, variable), "
+            "as in Keras 2, or three, (gradient, variable, learning_rate), as in Keras 3."
+        )
 
     def _unwrap(self, variable: Any) -> tf.Variable:
         variable = inside_autocast(variable)
@@ -94,11 +127,49 @@ class Keras2Optimizer(naming.Described, Engine, tf_keras.optimizers.Optimizer):
 
     @property
     def _built(self) -> bool:
-        return self.built
+        """Whether the slots are made; a class' own `build` says so of its own slots."""
+        return self._built_by_class if self._marks_built() else self.built
 
     @_built.setter
     def _built(self, value: bool) -> None:
-        self.built = value
+        if self._marks_built():
+            tracking.keep_untracked(self, "_built_by_class", bool(value))
+        else:
+            self.built = value
+
+    def _marks_built(self) -> bool:
+        """Whether the class makes its slots after `super().build`, unless `_built` is set.
+
+        In Keras 2 the base class leaves that to it; an optimizer with an `update` has made
+        its slots by then.
+        """
+        return type(self).update is Engine.update and type(self).build is not Engine.build
+
+    @tf.autograph.experimental.do_not_convert
+    def _extend(self, variables: list[Any], natives: list[tf.Variable]) -> None:
+        tracking.keep_untracked(self, "_built_by_class", False)  # there are slots to be made
+        super()._extend(variables, natives)
+
+    @classmethod
+    def _bound(cls, args: Any, kwargs: Any, owner: str | None = None) -> dict[str, Any]:
+        """Returns every argument of a call; a name at first stands for Keras 2's order."""
+        kwargs = {k: v for k, v in kwargs.items() if k not in _WITHOUT_EFFECT}
+        if args and isinstance(args[0], str):
+            named = dict(zip(_POSITIONS, args))
+            args, kwargs = args[len(named) :], named | kwargs
+        return super()._bound(args, kwargs, owner)
+
+    def _build_learning_rate(self, learning_rate: Any) -> Any:
+        """Returns what is to be kept as `_learning_rate`: a schedule, or a variable."""
+        if self._is_schedule(learning_rate):
+            return learning_rate
+        with tf.init_scope():
+            return tf.Variable(
+                learning_rate,
+                name="learning_rate",
+                dtype=self._float_type(),
+                trainable=False,
+            )
 
     @property
     def iterations(self) -> Any:
@@ -118,9 +189,7 @@ class Keras2Optimizer(naming.Described, Engine, tf_keras.optimizers.Optimizer):
                 f"{self._title()}: `iterations` can only be replaced before the slots are "
                 "made. Set it right after creating the optimizer."
             )
-        self._retire(self._store.iterations, "_iterations")
-        self._store.iterations = variable
-        self._publish("_iterations", variable)
+        self._iterations = variable
 
     def _count_updates(self, number: Any, read_value: bool = True) -> Any:
         """Counts updates under accumulation; what has been gathered for the next one stays."""
@@ -176,3 +245,12 @@ class Keras2Optimizer(naming.Described, Engine, tf_keras.optimizers.Optimizer):
     def get_config(self) -> dict[str, Any]:
         """Returns every argument by name; `from_config` makes an equal optimizer."""
         return super().get_config() | {"is_legacy_optimizer": False}
+
+
+def _takes(method: Any, number: int) -> bool:
+    """Says whether a function takes so many arguments by position."""
+    try:
+        inspect.signature(method).bind(*range(number))
+    except TypeError:
+        return False
+    return True

@@ -7,8 +7,11 @@ import tensorflow as tf
 
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.optimizer import Engine
+from tf_keras_optim.engine.views import Shown
 from tf_keras_optim.faces import described, naming
+from tf_keras_optim.faces.keras_private_members import MembersInKeras3, VariableTracker
 from tf_keras_optim.faces.keras_private_variables import opened
+from tf_keras_optim.faces.own_variables import OwnVariables, within
 
 
 def automatic_name(class_name: str) -> str:
@@ -18,7 +21,9 @@ def automatic_name(class_name: str) -> str:
     return f"{name}_{number - 1}" if number > 1 else name
 
 
-class Keras3Optimizer(naming.Described, Engine, keras.optimizers.Optimizer):
+class Keras3Optimizer(
+    naming.Described, MembersInKeras3, OwnVariables, Engine, keras.optimizers.Optimizer
+):
     """The engine, as an instance of `keras.optimizers.Optimizer`.
 
     State variables are TensorFlow's; what is public of them are `keras.Variable`s
@@ -28,10 +33,26 @@ class Keras3Optimizer(naming.Described, Engine, keras.optimizers.Optimizer):
 
     _other_keras = "tf_keras"
     _how_to_change = naming.HOW_TO_BIND_TO_KERAS_2
-
-    # Keras asks these two on every attribute that is set.
+    _known_to_keras = naming.arguments_of(keras.optimizers.Optimizer)
     _lock = False
-    __setattr__ = tracking.AutoTrackable.__setattr__
+    _tracker = Shown(lambda optimizer: VariableTracker(optimizer, keras.Variable))
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not naming.is_ours(cls) and isinstance(cls.lr, property):
+            # Keras 3 has no `lr`: what such a class sets under that name is its own.
+            cls.lr = Shown(lambda optimizer: optimizer.learning_rate)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        tracking.AutoTrackable.__setattr__(self, name, value)
+        if isinstance(value, keras.Variable):
+            self._adopt(value, name)
+
+    def _find_own_variables(self) -> None:
+        for name, value in list(tracking.attributes(self).items()):
+            if not name.startswith(("_self_", "_tko_")) and name != "_public":
+                for path, variable in within(value, name, keras.Variable):
+                    self._adopt(variable, path)
 
     def _unwrap(self, variable: Any) -> tf.Variable:
         if isinstance(variable, keras.Variable):

@@ -1,5 +1,6 @@
 """Names and sentences that both faces use."""
 
+import inspect
 import re
 import sys
 from typing import Any
@@ -17,6 +18,23 @@ HOW_TO_BIND_TO_KERAS_3 = (
 def snake_case(name: str) -> str:
     """Returns "loss_scale_optimizer" for "LossScaleOptimizer", "sgd" for "SGD"."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def arguments_of(cls: type) -> frozenset[str]:
+    """Returns the names of the arguments that a class' and its bases' `__init__` take."""
+    inits = [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]
+    return frozenset(
+        name
+        for init in inits
+        if inspect.isfunction(init)
+        for name, parameter in inspect.signature(init).parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ) - {"self"}
+
+
+def is_ours(cls: type) -> bool:
+    """Says whether a class is one of this package's, and not of a user's."""
+    return cls.__module__.split(".")[0] == __name__.split(".")[0]
 
 
 class Described:

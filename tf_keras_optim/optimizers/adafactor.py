@@ -34,11 +34,11 @@ def _listed_by_keras(optimizer: "Adafactor", shape: tuple[int, ...], keras: int)
 
 
 _FIXED, _ONLY = {"relative_step": True}, {"scale_parameter": True}  # Keras is so in any case
+_LISTS = {"_r": "row", "_c": "column", "_v": "velocity"}
+_IN_KERAS = InKeras("Adafactor", _FIXED, _ONLY, listed=_listed_by_keras, lists=_LISTS)
 
 
-@registered(
-    {"learning_rate": 0.2}, InKeras("Adafactor", _FIXED, _ONLY, listed=_listed_by_keras)
-)
+@registered({"learning_rate": 0.2}, _IN_KERAS)
 class Adafactor(Optimizer):
     """Adafactor.
 

@@ -12,7 +12,10 @@ from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import InKeras, registered
 
 
-@registered({"learning_rate": 0.01}, InKeras("Adamax", only={"epsilon_in_norm": False}))
+@registered(
+    {"learning_rate": 0.01},
+    InKeras("Adamax", only={"epsilon_in_norm": False}, lists={"_m": "momentum", "_u": "norm"}),
+)
 class Adamax(Optimizer):
     """Adamax.
 

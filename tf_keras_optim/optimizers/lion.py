@@ -12,7 +12,7 @@ from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import InKeras, registered
 
 
-@registered({"learning_rate": 0.01}, InKeras("Lion"))
+@registered({"learning_rate": 0.01}, InKeras("Lion", lists={"momentums": "momentum"}))
 class Lion(Optimizer):
     """Lion.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tf_keras_optim.engine import documentation
+from tf_keras_optim.engine.views import SlotList
 from tf_keras_optim.faces.running import keras
 
 PACKAGE = "tf_keras_optim"
@@ -29,6 +30,8 @@ class InKeras:
         our slots: a function from the optimizer, the variable's shape and the generation of
         Keras (3 or 2). `None` from it: our slots.
       may_be_empty: whether there are options under which Keras keeps nothing of a variable.
+      lists: names that Keras gives to lists of slots, and the slots' names, beside the
+        plurals (`_momentums` of "momentum"), which every optimizer has.
     """
 
     name: str | None = None
@@ -40,6 +43,7 @@ class InKeras:
     )
     listed: Callable[[Any, tuple[int, ...], int], Listed | None] | None = None
     may_be_empty: bool = False
+    lists: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +106,16 @@ def registered(
             )
         _RECORDS[name.lower()] = Record(cls, dict(example), in_keras, oracle or name.lower())
         keras.saving.register_keras_serializable(package=PACKAGE)(cls)
+        plurals = {f"_{_plural(slot)}": slot for slot in cls.slot_meanings}
+        for listed, slot in (plurals | dict(in_keras.lists)).items():
+            setattr(cls, listed, SlotList(slot))
         return documented(cls)
 
     return register
+
+
+def _plural(name: str) -> str:
+    return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
 
 
 def records() -> dict[str, Record]:

@@ -20,7 +20,7 @@ def _listed_by_keras(optimizer: Any, shape: tuple[int, ...], generation: int) ->
 
 @registered(
     {"learning_rate": 0.05, "momentum": 0.9},
-    InKeras("SGD", listed=_listed_by_keras, may_be_empty=True),
+    InKeras("SGD", listed=_listed_by_keras, may_be_empty=True, lists={"momentums": "momentum"}),
 )
 class SGD(Optimizer):
     """Gradient descent, optionally with (Nesterov) momentum.

@@ -1,0 +1,85 @@
+"""Members that `__init__` of Keras' optimizers makes, which classes above it use.
+
+Keras' own `__init__` is not run. What is here is read and called by classes that people write;
+nothing of this package needs it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from tf_keras_optim.engine.tensorflow_private_tracking import keep_untracked
+from tf_keras_optim.engine.views import Shown
+from tf_keras_optim.faces import own_variables
+
+
+def _places(optimizer: Any) -> dict[Any, int]:
+    """Returns the places of the model variables, by the keys that Keras gives them."""
+    given = optimizer._store.given
+    version = tuple(map(id, given))
+    known = getattr(optimizer, "_tko_places", None)
+    if known is None or known[0] != version:
+        known = version, {optimizer._var_key(v): place for place, v in enumerate(given)}
+        keep_untracked(optimizer, "_tko_places", known)
+    return known[1]
+
+
+class VariableTracker:
+    """What `_tracker` is in Keras 3: it adds variables to the state, and takes them away.
+
+    Args:
+      optimizer: whose state it is.
+      kind: the class of the variables that are found in attributes.
+    """
+
+    def __init__(self, optimizer: Any, kind: type):
+        self._optimizer, self._kind = optimizer, kind
+        self.locked = False
+
+    def lock(self, msg: str | None = None) -> None:
+        """Does nothing: variables can be added at any time."""
+
+    def unlock(self) -> None:
+        """Does nothing: variables can be added at any time."""
+
+    def add_to_store(self, store_name: str, value: Any) -> None:
+        """Adds a variable to the state."""
+        self._optimizer._track_variable(value)
+
+    def is_in_store(self, store_name: str, value: Any) -> bool:
+        """Says whether a variable is part of the state."""
+        return id(self._optimizer._unwrap(value)) in self._optimizer._public
+
+    def track(self, attr: Any) -> Any:
+        """Adds the variables in what is to become an attribute, and returns that."""
+        for name, variable in own_variables.within(attr, "variable", self._kind):
+            self._optimizer._adopt(variable, name)
+        return attr
+
+    def untrack(self, value: Any) -> None:
+        """Takes a variable out of the state."""
+        self._optimizer._disown(value)
+
+
+class MembersInKeras3:
+    """The members in Keras 3."""
+
+    _adopt: Callable[..., None]
+    _disown: Callable[[Any], None]
+    _trainable_variables_indices = Shown(_places, "Places of the model variables, by key.")
+
+    def _track_variable(self, variable: Any) -> None:
+        """Adds a variable that a class has made by itself to the state."""
+        self._adopt(variable)
+
+    def _untrack_variable(self, variable: Any) -> None:
+        """Takes such a variable out of the state."""
+        self._disown(variable)
+
+
+class MembersInKeras2:
+    """The members in Keras 2."""
+
+    _index_dict = Shown(_places, "Places of the model variables, by key.")
+
+    def _build_index_dict(self, var_list: Any) -> None:
+        """Does nothing: `_index_dict` knows the variables that `build` was given."""
