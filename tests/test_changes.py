@@ -261,15 +261,15 @@ def test_slots_must_be_a_tuple_of_names():
 class Scaled(tko.AdamW):
     """Another learning rate for one variable."""
 
-    def traits_of(self, path, decays):
-        return {"learning_rate_factor": 0.25 if path == "low" else 1.0}
+    def options_for(self, variable):
+        return {"learning_rate_factor": 0.25 if variable.path == "low" else 1.0}
 
 
 class ScaledStep(tko.Optimizer):
     """The same, written the Keras 3 way."""
 
-    def traits_of(self, path, decays):
-        return {"learning_rate_factor": 0.25 if path == "low" else 1.0}
+    def options_for(self, variable):
+        return {"learning_rate_factor": 0.25 if variable.path == "low" else 1.0}
 
     def update_step(self, gradient, variable, learning_rate):
         self.assign_sub(variable, learning_rate * gradient)
@@ -299,10 +299,10 @@ def test_a_factor_scales_the_update_and_the_decay(cls, peer, way):
 
 def test_a_factor_must_be_a_number():
     class Wrong(tko.SGD):
-        def traits_of(self, path, decays):
+        def options_for(self, variable):
             return {"learning_rate_factor": "half"}
 
-    with pytest.raises(ValueError, match=r"Wrong.traits_of.*`learning_rate_factor` must be"):
+    with pytest.raises(ValueError, match=r"Wrong.options_for.*`learning_rate_factor` must be"):
         Wrong().apply_gradients([(tf.constant([1.0]), tf.Variable([1.0]))])
 
 

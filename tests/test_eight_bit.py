@@ -11,7 +11,7 @@ from test_state import assert_equal
 
 import tf_keras_optim as tko
 from tf_keras_optim.engine import quantization
-from tf_keras_optim.engine.store import slot_declarations
+from tf_keras_optim.engine.variable_hooks import of_shape, slots_for
 
 JIT = [True, False]
 KINDS = {tf.int8: np.arange(-127, 128), tf.uint8: np.arange(256)}
@@ -28,7 +28,7 @@ WAYS = {
 
 
 def slots_of(record):
-    return slot_declarations(record.cls(**record.example).slots_of((8, 8)))
+    return slots_for(record.cls(**record.example), of_shape((8, 8)))
 
 
 BEARING = {r.cls for r in harness.RECORDS if any(slot.eight_bit for slot in slots_of(r))}

@@ -15,7 +15,8 @@ from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.named_state import LoadReport
-from tf_keras_optim.engine.store import Slot
+from tf_keras_optim.engine.slots import Slot
+from tf_keras_optim.engine.variable_hooks import VariableInfo
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers import (
     SGD,
@@ -77,6 +78,7 @@ __all__ = [
     "RMSprop",
     "Scalars",
     "Slot",
+    "VariableInfo",
     "VariableReport",
     "convert",
     "deserialize",

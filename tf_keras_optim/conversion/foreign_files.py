@@ -20,7 +20,7 @@ import tf_keras_optim.saving.reading as reading
 from tf_keras_optim.conversion.source import Source
 from tf_keras_optim.engine import accumulation, layout
 from tf_keras_optim.engine.meanings import of_class
-from tf_keras_optim.engine.store import slot_declarations
+from tf_keras_optim.engine.variable_hooks import of_shape, slots_for
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.records import keras_form, known_to_keras
 
@@ -166,8 +166,8 @@ def _check_class(described: Any, source: Source) -> None:
     name = str(described.get("class_name")).removeprefix("Custom>")
     if name not in known_to_keras():
         return
-    theirs, slots = configs.class_of(name, source.title), source.template.slots_of((2, 2))
-    names = [slot.name for slot in slot_declarations(slots)]
+    theirs = configs.class_of(name, source.title)
+    names = [slot.name for slot in slots_for(source.template, of_shape((2, 2)))]
     other = [n for n in names if of_class(theirs, n) != of_class(source.cls, n)]
     if other:
         raise ValueError(

@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.variable_hooks import VariableHooks
 
 _COMPUTING = ("update", "prepare", "measure", "conclude")
-RATE_FACTOR = "learning_rate_factor"  # the trait that multiplies a variable's learning rate
 
 
-class Algorithm:
+class Algorithm(VariableHooks):
     """The pure update of an algorithm, and what is known about it."""
 
     elementwise: ClassVar[bool] = False
@@ -135,21 +135,6 @@ class Algorithm:
     def fusible(self) -> bool:
         """Whether `update_in_place` does what `update` does with the options as they are."""
         return True
-
-    def traits_of(self, path: str, decays: bool) -> Mapping[str, Any]:
-        """Says in what the update of one variable differs from that of others.
-
-        Args:
-          path: the variable's path, e.g. "dense/kernel".
-          decays: whether weight decay is on and the variable not excluded from it.
-
-        Returns:
-          Mapping from name to a Python value that can be hashed; `update` finds them in
-          its `scalars`. Variables with equal ones share a compiled kernel. The name
-          "learning_rate_factor" has a meaning: the learning rate of that variable, in
-          `prepare`, in `update` and in decoupled weight decay, is multiplied by it.
-        """
-        return {}
 
     @property
     def _is_elementwise(self) -> bool:

@@ -1,7 +1,8 @@
 """Making an optimizer's variables: the engine's slots and those a subclass asks for."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -19,21 +20,29 @@ from tf_keras_optim.engine import (
     unused,
 )
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
-from tf_keras_optim.engine.options import EIGHT_BIT, CommonOptions
+from tf_keras_optim.engine.options import CommonOptions
 from tf_keras_optim.engine.recent import Recent
+from tf_keras_optim.engine.slot_dtypes import check_eight_bit, slot_dtypes
+from tf_keras_optim.engine.slots import (
+    STARTED,
+    VALUE,
+    Slot,
+    check_starts,
+    first_value,
+    scalar_declarations,
+)
 from tf_keras_optim.engine.state import State
 from tf_keras_optim.engine.store import (
-    Slot,
     Store,
     Tracked,
     can_learn,
     compute_dtype,
     listed,
     path_of,
-    slot_declarations,
 )
 from tf_keras_optim.engine.tensorflow_private import has_variable_creators, rename
 from tf_keras_optim.engine.tracking import Tracking
+from tf_keras_optim.engine.variable_hooks import VariableInfo, of_shape, slots_for
 from tf_keras_optim.engine.views import Views
 
 
@@ -49,27 +58,6 @@ class Building(CommonOptions, Views, State, Tracking):
     _lookups: Recent
     _is_built: bool
     _distribution_strategy: tf.distribute.Strategy
-
-    @property
-    def slots(self) -> Sequence[Slot | str]:
-        """The slots of the algorithm: declarations, or names of slots that start at 0.
-
-        Overridden by a class attribute, or by a property where options decide.
-        """
-        return ()
-
-    def slots_of(self, shape: tuple[int, ...]) -> Sequence[Slot | str]:
-        """The slots of a variable of a shape; by default the same for every shape."""
-        return self.slots
-
-    @property
-    def step_slots(self) -> Sequence[Slot]:
-        """Scalars that the algorithm carries from step to step, kept with the state.
-
-        `prepare` finds each as a scalar of that name and returns its new value under the
-        same name; `update` sees the new value.
-        """
-        return ()
 
     # What a face overrides.
 
@@ -119,9 +107,13 @@ class Building(CommonOptions, Views, State, Tracking):
             is_new = self._store.find(native) is None and id(native) not in fresh
             if is_new and can_learn(native):
                 fresh[id(native)] = self._new_entry(variable, native)
+        natives = [self._unwrap(variable) for variable in variables]
+        self._store.prepare(list(fresh.values()), natives)
+        for entry in fresh.values():
+            self._slot_dtypes(entry, self._declared(entry))
         self._store.new_build()
         self._store.add(fresh.values())
-        self._store.arrange(variables, [self._unwrap(variable) for variable in variables])
+        self._store.arrange(variables, natives)
         self._make_step_slots()
         for entry in self._store.tracked:
             self._make_slots(entry)
@@ -142,9 +134,7 @@ class Building(CommonOptions, Views, State, Tracking):
         distribution.check_variable_scope(self._distribution_strategy, native, path, self.name)
         overwrite = bool(getattr(variable, "overwrite_with_gradient", False))
         decays = not self._exclusions.excludes(native, path)
-        entry = Tracked(variable, native, path, dtype, decays, overwrite)
-        self._slot_dtypes(entry)
-        return entry
+        return Tracked(variable, native, path, dtype, decays, overwrite)
 
     def _check_patterns(self, variables: Iterable[Any] = ()) -> None:
         """Refuses patterns of paths that match none of the variables, known and new.
@@ -171,23 +161,49 @@ class Building(CommonOptions, Views, State, Tracking):
         """
         self._check_patterns()
         for entry in self._store.tracked:
-            self._slot_dtypes(entry)
+            self._slot_dtypes(entry, self._declared(entry))
             if entry.master is not None and not masters.are_wanted(self, entry):
                 raise ValueError(
                     f"{self._title()}: variable {entry.path!r} has a master copy already. "
                     "Create a new optimizer for one without."
                 )
 
+    def _info(self, entry: Tracked, decays: bool) -> VariableInfo:
+        """Returns what the algorithm may know of a variable."""
+        shape, dtype = tuple(entry.variable.shape), entry.variable.dtype.name
+        return VariableInfo(entry.path, shape, dtype, decays, entry.place, entry.is_last_kernel)
+
+    def _declared(self, entry: Tracked) -> tuple[Slot, ...]:
+        """Returns the slots that the algorithm declares for a variable.
+
+        Raises:
+          ValueError: one starts from what does not have its shape.
+        """
+        if entry.overwrite:
+            return ()
+        decays = bool(self.weight_decay) and entry.decays
+        declared = slots_for(self, self._info(entry, decays))
+        check_starts(declared, tuple(entry.variable.shape), self._title(), entry.path)
+        return declared
+
+    def _slot_dtypes(self, entry: Tracked, declared: Sequence[Slot]) -> Mapping[str, tf.DType]:
+        wanted = patterns.by_pattern(self.slot_dtype, entry.path)
+        return slot_dtypes(entry, declared, wanted, self._is_lazy(entry), self._title())
+
     def _make_slots(self, entry: Tracked) -> None:
         native, shape = entry.variable, entry.variable.shape
         averages = self.use_ema and not entry.overwrite
         accumulates = accumulation.wanted(self) > 1
-        declared = () if entry.overwrite else slot_declarations(self.slots_of(tuple(shape)))
+        declared = self._declared(entry)
         names = [slot.name for slot in declared]
         unused.put_away(entry, names, average=averages, accumulator=accumulates)
         if averages and entry.average is None:
             entry.average = self._make_for(
-                entry, "average", lambda: tf.cast(native.read_value(), entry.dtype), reads=True
+                entry,
+                "average",
+                lambda: tf.cast(native.read_value(), entry.dtype),
+                reads=True,
+                again=self._calls() > 0,  # weights may be loaded before the next step
             )
             entry.averages_from = self._calls()
         if accumulates and entry.accumulator is None:
@@ -196,7 +212,7 @@ class Building(CommonOptions, Views, State, Tracking):
             )
         if entry.overwrite:
             return
-        dtypes = self._slot_dtypes(entry)
+        dtypes = self._slot_dtypes(entry, declared)
         entry.is_fresh |= bool(declared) and not entry.slots
         for slot in declared:
             if slot.name not in entry.slots:
@@ -205,60 +221,28 @@ class Building(CommonOptions, Views, State, Tracking):
         self._make_master(entry)
 
     def _check_eight_bit(self) -> None:
-        declared = slot_declarations(self.slots_of(quantization.SMALLEST_SQUARE))
-        if not any(slot.eight_bit for slot in declared):
-            names = ", ".join(slot.name for slot in declared) or "none"
-            raise ValueError(
-                f"{type(self).__name__}: argument `slot_dtype`={self.slot_dtype!r} is not "
-                "possible: with these options this algorithm declares no slot that can be "
-                f"kept in 8 bits (its slots: {names}). An algorithm that does says so by "
-                "`tko.Slot(name, eight_bit='signed')`, or 'unsigned' for a slot that is "
-                "never negative. Use 'bfloat16' or leave `slot_dtype` out."
-            )
+        declared = slots_for(self, of_shape(quantization.SMALLEST_SQUARE))
+        check_eight_bit(declared, type(self).__name__, self.slot_dtype)
 
     def _make_slot(self, entry: Tracked, slot: Slot, dtype: tf.DType) -> None:
-        """Makes a slot, and the scales of its blocks if it is kept in 8 bits."""
-        shape = entry.variable.shape if slot.shape is None else tf.TensorShape(slot.shape)
-        start = 0 if dtype.is_integer else slot.initial_value
+        """Makes a slot, and what stands beside it.
+
+        That is the scales of its blocks, if it is kept in 8 bits, and whether it has
+        started, if it starts from the variable's value.
+        """
+        shape = slot.shape_for(tuple(entry.variable.shape))
         entry.slots[slot.name] = self._make_for(
-            entry, slot.name, lambda: _filled(shape, start, dtype)
+            entry, slot.name, first_value(slot, shape, dtype)
         )
         if dtype.is_integer:
-            blocks = quantization.number_of_blocks(shape.num_elements())
+            blocks = quantization.number_of_blocks(math.prod(shape))
             entry.scales[slot.name] = self._make_for(
                 entry, f"{slot.name}_scale", lambda: tf.zeros([blocks], tf.float32)
             )
-
-    def _slot_dtypes(self, entry: Tracked) -> dict[str, tf.DType]:
-        """Returns the dtypes of a variable's slots; those that exist must have them.
-
-        Raises:
-          ValueError: a slot has another dtype already, or 8 bits are asked for where rows
-            are updated one by one.
-        """
-        wanted = patterns.by_pattern(self.slot_dtype, entry.path)
-        narrow = wanted == EIGHT_BIT
-        wide = entry.dtype if narrow or wanted is None else tf.as_dtype(wanted)
-        shape, dtypes = tuple(entry.variable.shape), {}
-        for slot in slot_declarations(self.slots_of(shape)) if not entry.overwrite else ():
-            fits = narrow and quantization.applies(slot.shape or shape)
-            kind = slot.eight_bit if fits else None
-            dtypes[slot.name] = quantization.CODES[kind] if kind else wide
-        for name, slot in (entry.unused | entry.slots).items():
-            if slot.dtype != dtypes.get(name, slot.dtype):
-                raise ValueError(
-                    f"{self._title()}: slot {name!r} of variable {entry.path!r} is "
-                    f"{slot.dtype.name} and cannot become {dtypes[name].name}. Create a new "
-                    "optimizer for another `slot_dtype`."
-                )
-        if self._is_lazy(entry) and any(dtype.is_integer for dtype in dtypes.values()):
-            raise ValueError(
-                f"{self._title()}: the slots of variable {entry.path!r} cannot be kept in 8 "
-                "bits, as sparse='lazy' updates single rows, while a scale belongs to a block "
-                "of elements. Use sparse='exact' for it, or keep its slots whole: "
-                f"slot_dtype={{'^{entry.path}$': 'float32', '': 'int8'}}."
+        if slot.first == VALUE:
+            entry.started[slot.name] = self._make_for(
+                entry, slot.name + STARTED, lambda: tf.zeros([], tf.int64)
             )
-        return dtypes
 
     def _make_master(self, entry: Tracked) -> None:
         """Makes the master copy of a narrow variable, and says what is rounded by chance."""
@@ -270,7 +254,7 @@ class Building(CommonOptions, Views, State, Tracking):
         entry.rounds = slots_round or (narrow and self.stochastic_rounding)
 
     def _make_step_slots(self) -> None:
-        for slot in (*self.step_slots, *products.slots(self)):
+        for slot in scalar_declarations((*self.step_slots, *products.slots(self))):
             self._make_step_slot(slot)
 
     def _make_step_slot(self, slot: Slot) -> None:
@@ -279,7 +263,7 @@ class Building(CommonOptions, Views, State, Tracking):
             wide = any(entry.dtype == tf.float64 for entry in self._store.tracked)
             dtype = tf.float64 if wide else tf.float32
             variable = self._make(
-                slot.name, lambda: tf.constant(slot.initial_value, dtype), aggregated=True
+                slot.name, lambda: tf.constant(slot.first, dtype), aggregated=True
             )
             self._store.step_slots[slot.name] = variable
             self._publish(slot.name, variable)
@@ -290,6 +274,7 @@ class Building(CommonOptions, Views, State, Tracking):
         name: str,
         start: Callable,
         reads: bool = False,
+        again: bool = False,
         known: tf.Variable | None = None,
     ) -> tf.Variable:
         """Makes and publishes a state variable that belongs to a model variable.
@@ -299,6 +284,7 @@ class Building(CommonOptions, Views, State, Tracking):
           name: what the quantity is called.
           start: gives its first value.
           reads: whether that is the model variable's value.
+          again: whether it is taken again when the next step is prepared.
           known: the variable itself, where another optimizer has made it.
         """
         flat = f"{entry.path.replace('/', '_')}_{name}"
@@ -309,8 +295,8 @@ class Building(CommonOptions, Views, State, Tracking):
         if variable is None:
             variable = self._make(flat, first, beside=entry.variable, kind=name)
         self._store.starts[id(variable)] = start
-        if waits:
-            self._await(variable, entry.variable, start, required=False)
+        if waits or again:
+            self._await(variable, entry.variable, start, required=False, is_empty=waits)
         if tensorflow_private_tracking.waiting(self).get(f"{entry.path}/{name}"):
             entry.is_fresh = False  # an earlier version's checkpoint has its value
         self._publish(f"{entry.path}/{name}", variable, flat, is_slot=True)
@@ -368,11 +354,17 @@ class Building(CommonOptions, Views, State, Tracking):
         return variable
 
     def _await(
-        self, variable: tf.Variable, beside: tf.Variable, start: Callable, required: bool
+        self,
+        variable: tf.Variable,
+        beside: tf.Variable,
+        start: Callable,
+        *,
+        required: bool,
+        is_empty: bool = True,
     ) -> None:
-        """Lets a state variable wait for a first value that cannot be read yet."""
+        """Lets a state variable take its first value when the next step is prepared."""
         self._store.starts[id(variable)] = start
-        self._store.awaited.add(variable, beside, start, self._calls(), required)
+        self._store.awaited.add(variable, beside, start, self._calls(), required, is_empty)
 
     def _calls(self) -> int:
         """Returns the number of steps so far, read outside functions."""
@@ -391,10 +383,3 @@ class Building(CommonOptions, Views, State, Tracking):
                 "others first; the state of those already known is kept."
             )
         return entry
-
-
-def _filled(shape: tf.TensorShape, value: float, dtype: tf.DType) -> tf.Tensor:
-    """Returns a tensor of one number; in a graph not as a constant, which would be kept."""
-    if tf.executing_eagerly():
-        return tf.constant(value, dtype, shape)
-    return tf.fill(shape, tf.constant(value, dtype))

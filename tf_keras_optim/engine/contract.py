@@ -162,4 +162,4 @@ class Contract(Building):
     def _get_variable_index(self, variable: Any) -> int:
         """Returns a model variable's place in the list given to `build`."""
         place = self._store.place(self._unwrap(variable))
-        return self._store.index(self._entry(variable)) if place is None else place
+        return self._entry(variable).place if place is None else place

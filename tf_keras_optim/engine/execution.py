@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import measures, plans, purity
+from tf_keras_optim.engine import first_updates, measures, plans, purity
 from tf_keras_optim.engine.kernels import Kernels, Scalars
 from tf_keras_optim.engine.plans import Executor, UpdateInputs, UpdatePlan
 from tf_keras_optim.engine.rows import Rows
@@ -53,19 +53,27 @@ class Execution:
             executor = self._update_steps
         executor.run(entry, plan, inputs)
 
-    def concluded(
+    def prepare(
         self,
         jobs: Sequence[Job],
         gathered: Mapping[int, tf.Tensor],
         scalars_of: ScalarsOf,
     ) -> dict[str, tf.Tensor]:
-        """Returns what the algorithm concludes from all variables, before any of them moves.
+        """Does what comes before any variable moves.
+
+        Slots that start from their variables take their first values.
 
         Args:
           jobs: the updates that are to come.
           gathered: by the ids of their entries, whether variables take part.
           scalars_of: returns the optimizer's own scalars in a dtype.
+
+        Returns:
+          What the algorithm concludes from all variables, by name.
         """
+        entries = [entry for entry, _, _ in jobs if entry.started]
+        if entries:
+            first_updates.begin(entries, gathered)
         if not (jobs and self.has_measure):
             return {}
         parts = []

@@ -23,8 +23,8 @@ class VariableReport:
       kernel: what updates it outside a compiled function: "fused" (a training operation of
         TensorFlow), "xla" (a kernel that XLA compiles), "graph" (operations one by one),
         "update_step" (written by the user) or "overwritten" by its gradient.
-      state: dtype of each state variable by name: slots, scales of 8-bit slots, "average",
-        "gradient_accumulator", "master".
+      state: dtype of each state variable by name: slots, scales of 8-bit slots, whether slots
+        have started from the variable's value, "average", "gradient_accumulator", "master".
       state_bytes: bytes of all of these.
       sparse: "exact" or "lazy".
       decays: whether weight decay applies.

@@ -5,14 +5,16 @@ last step in another. So a slot has a meaning, a text that its algorithm declare
 that another class has saved is taken over where the texts are equal.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from tf_keras_optim.engine.algorithm import Algorithm
+from tf_keras_optim.engine.slots import STARTED
 from tf_keras_optim.engine.store import BEGUN
 
 _OF_EVERY_CLASS = frozenset({"average", "gradient_accumulator", "master"})
-_SCALE = "_scale"  # ends the name of what belongs to a slot in 8 bits
+_BESIDE = ("_scale", STARTED)  # end the names of what belongs to a slot
 
 
 def of_class(cls: type[Algorithm], slot: str) -> str:
@@ -33,15 +35,16 @@ def of(optimizer: Any) -> dict[str, str]:
     """Returns what an optimizer's slots mean, by their names in its state."""
     store = optimizer._store
     names = {slot.name for slot in optimizer.step_slots}
-    scales: set[str] = set()
+    beside: set[tuple[str, str]] = set()
     for entry in store.tracked:
         names |= entry.slots.keys()
-        scales |= entry.scales.keys()
+        beside |= {*itertools.product(entry.scales, _BESIDE[:1])}
+        beside |= {*itertools.product(entry.started, _BESIDE[1:])}
     own = {id(variable) for variable in store.extra}
     names |= {name for name, variable in store.named.items() if id(variable) in own}
     names |= {slot for _, slot in store.owners.values()}
     found = {name: of_class(type(optimizer), name) for name in sorted(names)}
-    return found | {name + _SCALE: found[name] for name in sorted(scales)}
+    return found | {name + kind: found[name] for name, kind in sorted(beside)}
 
 
 def refused(optimizer: Any, state: Mapping[str, Any], kept: Set[str]) -> dict[str, str]:
@@ -100,9 +103,9 @@ def _of_state(
 
 
 def _base(name: str, names: Set[str]) -> str:
-    """Returns the name of the slot that the scales of its blocks belong to."""
-    base = name.removesuffix(_SCALE)
-    return base if base in names else name
+    """Returns the name of the slot that something beside it belongs to; else its own."""
+    bases = (name.removesuffix(kind) for kind in _BESIDE if name.endswith(kind))
+    return next((base for base in bases if base in names), name)
 
 
 def _declared(cls: type[Algorithm]) -> set[str]:

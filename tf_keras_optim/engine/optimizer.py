@@ -23,9 +23,10 @@ from tf_keras_optim.engine import (
     products,
     purity,
     single,
+    variable_hooks,
 )
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
-from tf_keras_optim.engine.algorithm import RATE_FACTOR, Algorithm
+from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.applying import Applying
 from tf_keras_optim.engine.configuration import Configuration
 from tf_keras_optim.engine.execution import Execution
@@ -190,12 +191,8 @@ class Engine(Algorithm, Applying, Configuration):
         )
 
     def _traits(self, entry: Tracked, decay: bool) -> tuple[dict[str, Any], float]:
-        """Returns a variable's traits, and the factor on its learning rate."""
-        traits = dict(self.traits_of(entry.path, decay))
-        factor = traits.pop(RATE_FACTOR, 1.0)
-        checked = hyperparameters.Hyperparameter(1.0, minimum=0.0)
-        checked.name = RATE_FACTOR
-        return traits, checked.check(factor, f"{type(self).__name__}.traits_of")
+        """Returns a variable's own options, and the factor on its learning rate."""
+        return variable_hooks.options_for(self, self._info(entry, decay))
 
     def _rate_factor(self, entry: Tracked) -> float:
         return self._traits(entry, bool(self.weight_decay) and entry.decays)[1]
@@ -217,7 +214,7 @@ class Engine(Algorithm, Applying, Configuration):
     def _rounding(self, entry: Tracked, updates: tf.Tensor) -> tf.Tensor:
         """Returns the seed of one update of one variable, int32 of shape [2]."""
         # By place, not by path: Keras gives a loaded model's variables other paths.
-        place = zlib.crc32(str(self._store.index(entry)).encode())
+        place = zlib.crc32(str(entry.place).encode())
         own = (place ^ self.rounding_seed) & 0x3FFFFFFF
         return tf.stack([tf.constant(own, tf.int32), tf.cast(updates, tf.int32)])
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine.store import Slot
+from tf_keras_optim.engine.slots import Slot
 
 _SUFFIX = "_log_product"
 

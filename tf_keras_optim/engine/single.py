@@ -5,8 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.engine import first_updates, kernels, patterns, plans, rows
 from tf_keras_optim.engine import gradients as incoming
-from tf_keras_optim.engine import kernels, patterns, plans, rows
 from tf_keras_optim.engine.plans import StepPlan, UpdateInputs
 
 
@@ -49,4 +49,5 @@ def update(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> 
     compiles = kernels.compiles()
     plan = plans.plan_update(entry, rule, StepPlan(), source, traits=traits, compiles=compiles)
     seed = optimizer._rounding(entry, updates) if plan.rounds else None
+    first_updates.begin([entry], {})
     optimizer._execution.run(entry, plan, UpdateInputs(gradient, scalars, seed=seed))

@@ -1,9 +1,13 @@
-"""First values that are taken from a model variable which may have no value yet.
+"""First values that are taken from a model variable when the next step is prepared.
 
 A layer that is built while a function is traced makes variables without values. TensorFlow
 gives them their values when that trace is done, and then traces the function again before
 it runs. A state variable that starts from such a value is made with zeros, and takes its
-start when the function is traced again; no step has an operation for it.
+start when the function is traced again; no step has an operation for it. So do averages that
+are made after steps, as weights may be loaded between `build` and the next one; the first
+averages of all equal the weights after the first update. A master copy counts only where it
+rounds to the weight, whatever it started from. What has to start at the first update of its
+own variable is in `first_updates`.
 """
 
 import dataclasses
@@ -36,6 +40,7 @@ class _Start:
       start: returns its first value.
       calls: how many steps there had been when it was made.
       required: whether zeros can stand for its first value in no step at all.
+      is_empty: whether it was made with zeros.
     """
 
     variable: tf.Variable
@@ -43,6 +48,7 @@ class _Start:
     start: Callable[[], tf.Tensor]
     calls: int
     required: bool
+    is_empty: bool
 
 
 class Starts:
@@ -58,9 +64,11 @@ class Starts:
         start: Callable[[], tf.Tensor],
         calls: int,
         required: bool,
+        is_empty: bool,
     ) -> None:
-        """Remembers a state variable, which has been made with zeros; see `_Start`."""
-        self._waiting[id(variable)] = _Start(variable, beside, start, calls, required)
+        """Remembers a state variable; see `_Start`."""
+        waiting = _Start(variable, beside, start, calls, required, is_empty)
+        self._waiting[id(variable)] = waiting
 
     def drop(self, variable: tf.Variable) -> None:
         """Forgets a state variable that was given a value in another way."""
@@ -82,7 +90,7 @@ class Starts:
             for waiting in list(self._waiting.values()):
                 if has_value(waiting.beside):
                     self.drop(waiting.variable)
-                    untouched = not np.any(waiting.variable.numpy())
+                    untouched = not (waiting.is_empty and np.any(waiting.variable.numpy()))
                     if waiting.calls == calls and untouched:
                         distribution.set_everywhere(waiting.variable, waiting.start())
 

@@ -256,7 +256,7 @@ class Step:
         def compute(dtype: tf.DType, first: Tracked | None) -> Mapping[str, tf.Tensor]:
             return optimizer._dynamic_scalars(dtype, rate, updates, asked, first)
 
-        concluded = optimizer._execution.concluded(jobs, gathered, compute)
+        concluded = optimizer._execution.prepare(jobs, gathered, compute)
         for entry, plan, inputs in jobs:
             inputs = inputs.with_scalars(concluded)
             _if_so(

@@ -3,12 +3,13 @@
 import collections
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, quantization
+from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine.slots import STARTED, Slot
 from tf_keras_optim.engine.starts import Starts
 
 BEGUN = "begun_at_update"  # beside the slots, where those of some variable came late
@@ -18,56 +19,6 @@ _COMPUTE_DTYPES = {
     tf.float32: tf.float32,
     tf.float64: tf.float64,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Slot:
-    """One state variable that an algorithm keeps for every model variable.
-
-    Attributes:
-      name: what the quantity is called, e.g. "momentum".
-      initial_value: number that every element starts from.
-      group: slots of one group are laid out side by side for each variable;
-        groups follow one another. This is the order of `optimizer.variables`.
-      shape: its shape, where that is not the variable's.
-      eight_bit: "signed" or, where no element is ever negative, "unsigned", if the slot
-        bears to be kept in 8 bits (a running mean does); it then starts from 0.
-    """
-
-    name: str
-    initial_value: float = 0.0
-    group: int = 0
-    shape: tuple[int, ...] | None = None
-    eight_bit: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.eight_bit not in (None, *quantization.CODES):
-            raise ValueError(
-                f"Slot {self.name!r}: `eight_bit` must be 'signed', 'unsigned' or None. "
-                f"Received: {self.eight_bit!r}."
-            )
-        if self.eight_bit and self.initial_value != 0.0:
-            raise ValueError(
-                f"Slot {self.name!r}: a slot with `eight_bit` must start from 0. Received: "
-                f"initial_value={self.initial_value!r}."
-            )
-
-
-def slot_declarations(slots: Iterable[Any]) -> tuple[Slot, ...]:
-    """Returns declarations where plain names stand for slots that start at zero.
-
-    Raises:
-      TypeError: it is no list of names and declarations.
-    """
-    valid = isinstance(slots, Iterable) and not isinstance(slots, (str, Mapping))
-    listed = list(slots) if valid else []
-    if not valid or not all(isinstance(slot, (str, Slot)) for slot in listed):
-        hint = f" For one slot write `slots = ({slots!r},)`." if isinstance(slots, str) else ""
-        raise TypeError(
-            "`slots` must be a tuple of names and of `tko.Slot` objects. Received: "
-            f"{slots!r} (of type {type(slots).__name__}).{hint}"
-        )
-    return tuple(slot if isinstance(slot, Slot) else Slot(slot) for slot in listed)
 
 
 def listed(variables: Any, title: str) -> list[Any]:
@@ -153,9 +104,13 @@ class Tracked:
       dtype: dtype of slots and arithmetic.
       decays: whether weight decay applies.
       overwrite: whether its "gradient" is its new value (float8 scales).
+      place: its place among all entries, in model order.
+      is_last_kernel: whether it was the last one with two or more dimensions when it came.
       declared: the slots that the algorithm keeps for it.
       slots: state variables by slot name.
       scales: scales of the blocks of those slots that are kept in 8 bits, by slot name.
+      started: by the name of each slot that starts from the variable's value, 1 where it has
+        done so, else 0.
       average: moving average of its values, or `None`.
       averages_from: the number of steps before the average was made.
       accumulator: sum of gradients since the last update, or `None`.
@@ -174,9 +129,12 @@ class Tracked:
     dtype: tf.DType
     decays: bool = True
     overwrite: bool = False
+    place: int = 0
+    is_last_kernel: bool = False
     declared: tuple[Slot, ...] = ()
     slots: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
     scales: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
+    started: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
     average: tf.Variable | None = None
     averages_from: int = 0
     accumulator: tf.Variable | None = None
@@ -190,13 +148,14 @@ class Tracked:
     def kept(self) -> dict[str, tf.Variable]:
         """Returns everything that is kept for the variable, by name; what is out of use not."""
         scales = {f"{name}_scale": scale for name, scale in self.scales.items()}
+        started = {name + STARTED: variable for name, variable in self.started.items()}
         others = {
             "average": self.average,
             "gradient_accumulator": self.accumulator,
             "master": self.master,
         }
         present = {name: v for name, v in others.items() if v is not None}
-        return self.slots | scales | present | self.late()
+        return self.slots | scales | started | present | self.late()
 
     def late(self) -> dict[str, tf.Variable]:
         """Returns what is kept because some variable's slots came late, by name."""
@@ -250,7 +209,6 @@ class Store:
         self._by_id: dict[int, Tracked] = {}
         self._given: dict[int, Any] = {}  # as `build` was given them, some without an entry
         self._places: dict[int, int] = {}
-        self._index: dict[int, int] = {}
         self._made: dict[tuple, tf.Variable] = {}
         self._requests: collections.Counter[tuple] = collections.Counter()
 
@@ -259,20 +217,41 @@ class Store:
         entry = self._by_id.get(id(variable))
         return entry or self._by_id.get(id(distribution.container(variable)))
 
-    def add(self, entries: Iterable[Tracked]) -> None:
-        """Adds model variables; a path is numbered if it is taken already."""
-        entries = list(entries)
-        taken = (entry.path for entry in self.tracked)
-        paths = unique_paths((entry.path for entry in entries), taken)
+    def prepare(self, entries: Sequence[Tracked], natives: Sequence[tf.Variable]) -> None:
+        """Gives new model variables the paths and places that they will have; adds none.
+
+        A path is numbered if it is taken already.
+
+        Args:
+          entries: the new variables.
+          natives: all variables that `build` was given, in their order.
+        """
+        paths = unique_paths((e.path for e in entries), (e.path for e in self.tracked))
+        new = {id(entry.variable): entry for entry in entries}
+        order = self._ordered(natives, new)
+        kernels = [e for e in order if e.variable.shape.rank >= 2 and not e.overwrite]
+        places = {id(entry): place for place, entry in enumerate(order)}
         for entry, path in zip(entries, paths):
-            entry.path = path
+            entry.path, entry.place = path, places[id(entry)]
+            entry.is_last_kernel = entry is kernels[-1] if kernels else False
+
+    def add(self, entries: Iterable[Tracked]) -> None:
+        """Adds model variables that have been prepared; `arrange` must follow."""
+        for entry in entries:
             self.tracked.append(entry)
             self._by_id[id(entry.variable)] = entry
-            self._index[id(entry)] = len(self.tracked) - 1
 
-    def index(self, entry: Tracked) -> int:
-        """Returns an entry's place in model order."""
-        return self._index[id(entry)]
+    def _ordered(
+        self, natives: Iterable[tf.Variable], new: Mapping[int, Tracked]
+    ) -> list[Tracked]:
+        """Returns all entries, with new ones, in the given order if that names every one."""
+        found = [
+            self.find(native) or new.get(id(distribution.container(native)))
+            for native in natives
+        ]
+        order = list(dict.fromkeys(entry for entry in found if entry is not None))
+        known = [*self.tracked, *new.values()]
+        return order if len(order) == len(known) else known
 
     def place(self, variable: tf.Variable) -> int | None:
         """Returns a variable's place among all that `build` was given, `None` if unknown."""
@@ -296,17 +275,16 @@ class Store:
           given: the variables as `build` was given them.
           natives: the TensorFlow variables behind them.
         """
-        found = [self.find(variable) for variable in natives]
-        order = list(dict.fromkeys(entry for entry in found if entry is not None))
         keys = [id(distribution.container(native)) for native in natives]
         listed = dict(zip(keys, given))
-        if len(order) == len(self.tracked):
-            self.tracked = order
-            self._index = {id(entry): i for i, entry in enumerate(self.tracked)}
+        if not {*self.tracked} - {self.find(native) for native in natives}:
+            self.tracked = self._ordered(natives, {})
             self._given = listed | {k: v for k, v in self._given.items() if k not in listed}
         else:
             self._given = self._given | listed
         self._places = {key: place for place, key in enumerate(self._given)}
+        for place, entry in enumerate(self.tracked):
+            entry.place = place
 
     def new_build(self) -> None:
         """Starts another build: requests are counted from the beginning again."""
@@ -349,10 +327,18 @@ class Store:
 
     def was_set(self, variables: Iterable[tf.Variable]) -> None:
         """Takes note that state variables have been given values from elsewhere."""
-        for variable in variables:
+        known = {id(variable): variable for variable in variables}
+        for variable in known.values():
             self.awaited.drop(variable)
         for entry in self.tracked:
             entry.averages_from = 0
+            for name, started in entry.started.items():
+                # A slot that was set has started, unless its state says that it has not; one
+                # that was not does not start because the state of another one had.
+                slot_is_set = id(entry.slots[name]) in known
+                if slot_is_set != (id(started) in known):
+                    with tf.init_scope():
+                        distribution.set_everywhere(started, tf.cast(slot_is_set, tf.int64))
 
     def unique_name(self, name: str) -> str:
         """Returns the name, numbered if a state variable has it already."""
@@ -381,8 +367,8 @@ class Store:
         """Yields state variables in the layout that Keras uses.
 
         Averages, then accumulators, then the slots, interleaved per variable within a
-        group, each with its scales; master copies; then what a subclass asked for itself,
-        what skipping steps takes, and last where slots began.
+        group, each with its scales and with whether it has started; master copies; then what
+        a subclass asked for itself, what skipping steps takes, and last where slots began.
         """
         yield from (e.average for e in self.tracked if e.average is not None)
         yield from (e.accumulator for e in self.tracked if e.accumulator is not None)
@@ -393,6 +379,8 @@ class Store:
                     yield entry.slots[slot.name]
                     if slot.name in entry.scales:
                         yield entry.scales[slot.name]
+                    if slot.name in entry.started:
+                        yield entry.started[slot.name]
         yield from (e.master for e in self.tracked if e.master is not None)
         yield from self.step_slots.values()
         yield from self.extra

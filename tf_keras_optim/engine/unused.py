@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 import tensorflow as tf
 
+from tf_keras_optim.engine.slots import STARTED
 from tf_keras_optim.engine.store import Tracked
 
 
@@ -21,14 +22,17 @@ def put_away(
       average: whether a moving average is.
       accumulator: whether accumulated gradients are.
     """
+    beside = (("_scale", entry.scales), (STARTED, entry.started))
     for name in set(entry.slots) - set(slots):
         entry.unused[name] = entry.slots.pop(name)
-        if name in entry.scales:
-            entry.unused[f"{name}_scale"] = entry.scales.pop(name)
+        for kind, kept in beside:
+            if name in kept:
+                entry.unused[name + kind] = kept.pop(name)
     for name in set(entry.unused) & set(slots):
         entry.slots[name] = entry.unused.pop(name)
-        if f"{name}_scale" in entry.unused:
-            entry.scales[name] = entry.unused.pop(f"{name}_scale")
+        for kind, kept in beside:
+            if name + kind in entry.unused:
+                kept[name] = entry.unused.pop(name + kind)
     for kind, wanted in (("average", average), ("accumulator", accumulator)):
         kept = getattr(entry, kind)
         if kept is not None and not wanted:

@@ -8,7 +8,8 @@ import tensorflow as tf
 from tf_keras_optim.engine import formulas, norms
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
-from tf_keras_optim.engine.store import Slot
+from tf_keras_optim.engine.slots import Slot
+from tf_keras_optim.engine.variable_hooks import VariableInfo, of_shape, slots_for
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import InKeras, Listed, registered
 
@@ -21,16 +22,18 @@ def _inverse_root(x: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.ones_like(x), tf.sqrt(x))
 
 
-def _largest_counted(shape: tf.TensorShape, dtype: tf.DType) -> float:
-    """Returns how large a gradient can be for sums of squares to be in range."""
-    return math.sqrt(dtype.max / max(4 * max(shape[-2:], default=1), 1))
+def _counted(x: tf.Tensor) -> tf.Tensor:
+    """Returns a gradient with elements of which sums of squares are in range."""
+    largest = math.sqrt(x.dtype.max / max(4 * max(x.shape[-2:], default=1), 1))
+    return tf.clip_by_value(x, -largest, largest)
 
 
 def _listed_by_keras(optimizer: "Adafactor", shape: tuple[int, ...], keras: int) -> Listed:
     """A full second moment too where rows and columns stand for it; never used places."""
-    if len(shape) >= 2:
-        return [*((slot.name, slot.shape) for slot in optimizer.slots_of(shape)), (None, shape)]
-    return [(None, None)] * 2 * (keras == 3) + [("velocity", shape)]
+    if len(shape) < 2:
+        return [(None, None)] * 2 * (keras == 3) + [("velocity", shape)]
+    row, column = slots_for(optimizer, of_shape(shape))
+    return [("row", row.shape), ("column", column.shape), (None, shape)]
 
 
 _FIXED, _ONLY = {"relative_step": True}, {"scale_parameter": True}  # Keras is so in any case
@@ -66,8 +69,7 @@ class Adafactor(Optimizer):
     State: for rank 2 and above slots `row` and `column`, a 1000x1000 matrix keeps
     2,000 numbers; else one slot `velocity` (4 bytes a parameter).
 
-    Sparse gradients: duplicate rows are summed; every row counts in the statistics,
-    as with the dense gradient.
+    Sparse gradients: duplicate rows are summed; every row counts, as with the dense gradient.
 
     Raises:
       ValueError: an argument is out of range.
@@ -106,11 +108,12 @@ class Adafactor(Optimizer):
         True, keyword_only=True, doc="scale the step to the root mean square of the variable"
     )
 
-    def slots_of(self, shape: tuple[int, ...]) -> tuple[Slot, ...]:
+    def slots_for(self, variable: VariableInfo) -> tuple[Slot, ...]:
         """Row and column statistics of matrices; the second moment of vectors."""
-        if len(shape) < 2:
+        if variable.rank < 2:
             return (Slot("velocity"),)
-        return (Slot("row", shape=shape[:-1]), Slot("column", shape=(*shape[:-2], shape[-1])))
+        *leading, rows, columns = variable.shape
+        return (Slot("row", shape=(*leading, rows)), Slot("column", shape=(*leading, columns)))
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """The rate before scaling, and how much the new gradient counts."""
@@ -127,17 +130,14 @@ class Adafactor(Optimizer):
         scalars: Scalars,
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """See the class."""
-        largest = _largest_counted(value.shape, value.dtype)
-        counted = tf.clip_by_value(gradient, -largest, largest)
-        square, share = tf.square(counted) + scalars.epsilon_1, scalars.share
+        square, share = tf.square(_counted(gradient)) + scalars.epsilon_1, scalars.share
         if "velocity" in slots:
             v = slots["velocity"] + (square - slots["velocity"]) * share
             after = {"velocity": v}
             direction = formulas.ratio(gradient, tf.sqrt(v), scalars.epsilon_1)
         else:
-            row, column = slots["row"], slots["column"]
-            row = row + (tf.reduce_mean(square, -1) - row) * share
-            column = column + (tf.reduce_mean(square, -2) - column) * share
+            row = slots["row"] + (tf.reduce_mean(square, -1) - slots["row"]) * share
+            column = slots["column"] + (tf.reduce_mean(square, -2) - slots["column"]) * share
             after = {"row": row, "column": column}
             # One factor after the other: their product can be out of the range of the dtype.
             scaled = tf.math.divide_no_nan(row, tf.reduce_mean(row, -1, keepdims=True))

@@ -9,7 +9,8 @@ from tf_keras_optim.engine import formulas, norms
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
 from tf_keras_optim.engine.patterns import Patterns
-from tf_keras_optim.engine.store import Slot
+from tf_keras_optim.engine.slots import Slot
+from tf_keras_optim.engine.variable_hooks import VariableInfo
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import InKeras, registered
 
@@ -89,10 +90,13 @@ class Lamb(Optimizer):
         """Whether the decay is inside the trust ratio."""
         return self.decay_in_trust_ratio
 
-    def traits_of(self, path: str, decays: bool) -> dict[str, bool]:
+    def options_for(self, variable: VariableInfo) -> dict[str, bool]:
         """Whether the ratio and the decay inside it apply to a variable."""
-        excluded = any(re.search(p, path) for p in self.exclude_from_layer_adaptation)
-        return {"adapts": not excluded, "decays": decays and self.decay_in_trust_ratio}
+        patterns = self.exclude_from_layer_adaptation
+        return {
+            "adapts": not any(re.search(pattern, variable.path) for pattern in patterns),
+            "decays": variable.decays and self.decay_in_trust_ratio,
+        }
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """The two bias corrections."""

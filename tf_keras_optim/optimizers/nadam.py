@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import formulas
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.kernels import Scalars
-from tf_keras_optim.engine.store import Slot
+from tf_keras_optim.engine.slots import Slot
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import InKeras, registered
 

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim as tko
-from tf_keras_optim.engine.store import slot_declarations
+from tf_keras_optim.engine.variable_hooks import of_shape, slots_for
 from tf_keras_optim.optimizers.records import records
 
 _COPIES = 5
@@ -92,8 +92,8 @@ def slots(name: str) -> float:
     A step reads and writes them, beside the weight.
     """
     shape = (512, 512)
-    kept = slot_declarations(records()[name].cls().slots_of(shape))
-    return sum(math.prod(slot.shape or shape) for slot in kept) / math.prod(shape)
+    kept = slots_for(records()[name].cls(), of_shape(shape))
+    return sum(math.prod(slot.shape_for(shape)) for slot in kept) / math.prod(shape)
 
 
 def moved_bytes(name: str, parameters: int) -> int:
