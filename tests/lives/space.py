@@ -290,6 +290,23 @@ _OTHER_READERS = [
     ),
     (
         lambda life: (
+            life.strategy == "central"
+            and "mixed_float16" in (life.policy, life.load_policy)
+            and not settings.IS_KERAS_3
+        ),
+        "Keras 2 refuses mixed_float16 there",
+    ),
+    (
+        lambda life: (
+            life.wrapper == "keras"
+            and life.bad
+            and files.FORMATS[life.save].hdf5
+            and not settings.IS_KERAS_3
+        ),
+        "Keras 2's own wrapper does not write its scale into HDF5 files",
+    ),
+    (
+        lambda life: (
             life.load_policy == "mixed_float16" and life.wrapper == "none" and life.loop in _OWN
         ),
         "an own loop without a scale is not one for mixed_float16",

@@ -68,10 +68,10 @@ def to_legacy(optimizer: Any) -> Any:
 
 def _rate(optimizer: Any) -> Any:
     """Returns the learning rate: a number, a schedule or a callable."""
-    rate = optimizer._learning_rate
+    rate = optimizer.tko.rate.source
     if not callable(rate) or hasattr(rate, "numpy"):
         return float(rate.numpy())
-    factor = optimizer._store.multiplier
+    factor = optimizer.tko.store.multiplier
     if factor is not None and float(factor.numpy()) != 1.0:
         raise ValueError(
             f"{type(optimizer).__name__} {optimizer.name!r} has `learning_rate_multiplier`="

@@ -60,6 +60,17 @@ class Declared:
         return {name: getattr(self, name) for name in self._parameters}
 
 
+def parameters_of(cls: Any) -> dict[str, Hyperparameter]:
+    """Returns what a class declares, in the order of its arguments."""
+    return cls._parameters
+
+
+def values_of(instance: Any) -> dict[str, Any]:
+    """Returns every argument as it is now, but the learning rate, which is in a variable."""
+    names = [name for name in type(instance)._parameters if name != "learning_rate"]
+    return {name: getattr(instance, name) for name in names}
+
+
 def collected(cls: type, apart_from: type = object) -> dict[str, Hyperparameter]:
     """Returns what a class and those above it declare, the topmost ones' first.
 

@@ -67,7 +67,7 @@ class UpdateSteps:
 
     def _update_step(self, variable: tf.Variable, compiled: bool) -> Callable[..., None]:
         def update(gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
-            further = (learning_rate,) if self._optimizer._takes_rate else ()
+            further = (learning_rate,) if self._optimizer.tko.keras.gives_rate else ()
             self._optimizer.update_step(gradient, variable, *further)
 
         if not compiled:
