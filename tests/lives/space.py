@@ -264,6 +264,14 @@ _OTHER_READERS = [
     ),
     (
         lambda life: (
+            life.event == "freeze_model_uncompiled"
+            and life.policy == "float64"
+            and (life.optimizer == "Nadam" or life.variant == "scheduled")
+        ),
+        "what is carried from step to step is float32 where there is no variable to train",
+    ),
+    (
+        lambda life: (
             life.load_policy != "same"
             and (life.policy == life.load_policy or life.policy not in _MIXED)
         ),
