@@ -44,6 +44,10 @@ class Composed(Algorithm, CommonOptions, Declared, tracking.AutoTrackable):
         """Updates variables by their gradients."""
         raise NotImplementedError
 
+    def update_step(self, gradient: Any, variable: Any, *rate: Any) -> None:
+        """Updates one variable."""
+        raise NotImplementedError
+
     def _compose(self, name: str | None) -> None:
         """Makes the parts, before any of them has a variable.
 

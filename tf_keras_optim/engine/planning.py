@@ -1,7 +1,7 @@
 """What a step is to do, and the numbers that it does it with."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -34,14 +34,22 @@ class Planning:
     Args:
       context: what the optimizer's parts share.
       scaling: its loss scale.
+      update_step: the optimizer's, where it is written so; called with gradient, variable and
+        learning rate.
 
     Attributes:
       execution: what runs the algorithm, with its hyperparameters as they are.
     """
 
-    def __init__(self, context: Context, scaling: Scaling):
+    def __init__(
+        self,
+        context: Context,
+        scaling: Scaling,
+        update_step: Callable[[Any, Any, Any], None],
+    ):
         self._context = context
         self._scaling = scaling
+        self._update_step = update_step
         self.execution: Execution
 
     def renew(self) -> None:
@@ -53,7 +61,8 @@ class Planning:
         is_pure = nature.is_pure(algorithm)
         has = measures.check_hooks(type(algorithm), Algorithm, is_pure=is_pure)
         jit_compile = self._context.options.jit_compile
-        return Execution(algorithm, self.static_scalars, jit_compile, has_measure=has)
+        arguments = (algorithm, self._update_step, self.static_scalars, jit_compile)
+        return Execution(*arguments, has_measure=has)
 
     # Plans.
 

@@ -25,15 +25,18 @@ class UpdateSteps:
     for each variable.
 
     Args:
-      optimizer: the optimizer whose `update_step` is run.
+      update_step: called with gradient, variable and learning rate.
       static: gives the declared hyperparameters by name.
       jit_compile: "auto", True or False.
     """
 
     def __init__(
-        self, optimizer: Any, static: Callable[[], dict[str, Any]], jit_compile: str | bool
+        self,
+        update_step: Callable[[Any, Any, Any], None],
+        static: Callable[[], dict[str, Any]],
+        jit_compile: str | bool,
     ):
-        self._optimizer = optimizer
+        self._step = update_step
         self._static = static
         self._compiled = jit_compile is True
         self._functions: dict[int, Any] = {}
@@ -67,8 +70,7 @@ class UpdateSteps:
 
     def _update_step(self, variable: tf.Variable, compiled: bool) -> Callable[..., None]:
         def update(gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
-            further = (learning_rate,) if self._optimizer.tko.keras.gives_rate else ()
-            self._optimizer.update_step(gradient, variable, *further)
+            self._step(gradient, variable, learning_rate)
 
         if not compiled:
             return update

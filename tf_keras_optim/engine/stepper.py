@@ -29,6 +29,9 @@ class Overridable(Protocol):
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Updates variables by their gradients."""
 
+    def update_step(self, gradient: Any, variable: Any, *rate: Any) -> None:
+        """Updates one variable."""
+
 
 class Stepper:
     """Takes the steps of an optimizer.
@@ -60,7 +63,7 @@ class Stepper:
         self._state = state
         self._summing = Summing(context)
         self.admission = Admission(context, lambda variables: owner.build(variables))
-        self.planning = Planning(context, scaling)
+        self.planning = Planning(context, scaling, self._update_step)
 
     def apply_pairs(self, pairs: Iterable[tuple[Any, Any]], aggregate: bool) -> None:
         """Gives pairs of gradient and variable to the optimizer's `apply`, in each replica.
@@ -158,6 +161,10 @@ class Stepper:
         if self._summing.updates_here():
             with ordering.update(summed):
                 loops.choose(finite, proceed, skip)
+
+    def _update_step(self, gradient: Any, variable: Any, rate: Any) -> None:
+        further = (rate,) if self._context.keras.gives_rate else ()
+        self._owner.update_step(gradient, variable, *further)
 
     def _prepare_for(self, gradients: list[Any], variables: list[Any]) -> None:
         """Makes the slots if there are none, and loads state that waits for them."""

@@ -41,8 +41,8 @@ class SlotList(Shown):
         super().__init__(self._read, f"Slots {slot!r}, in the order of the variables.")
         self._slot = slot
 
-    def _read(self, optimizer: Any) -> list[Any]:
-        if not optimizer.built:
+    def _read(self, optimizer: Composed) -> list[Any]:
+        if not optimizer.tko.store.is_built:
             raise AttributeError(
                 f"{optimizer.tko.title} has no slots yet. Call `optimizer.build(variables)` "
                 "first."
@@ -78,14 +78,14 @@ class StateList(list):
         return self
 
 
-def _averages(optimizer: Any) -> list[Any]:
-    if not (optimizer.use_ema and optimizer.built):
+def _averages(optimizer: Composed) -> list[Any]:
+    if not (optimizer.use_ema and optimizer.tko.store.is_built):
         raise AttributeError("There are no averages: `use_ema` is off, or `build` not done.")
     return _by_place(optimizer.tko, "average", lambda entry: entry.average)
 
 
-def _accumulators(optimizer: Any) -> list[Any]:
-    if calls_per_update(optimizer) == 1 or not optimizer.built:
+def _accumulators(optimizer: Composed) -> list[Any]:
+    if calls_per_update(optimizer) == 1 or not optimizer.tko.store.is_built:
         raise AttributeError("There are no accumulators.")
     return _by_place(optimizer.tko, "accumulator", lambda entry: entry.accumulator)
 

@@ -96,6 +96,10 @@ class LossScaling(naming.Described, Arguments):
 
     # The scale.
 
+    def _counter(self) -> Any:
+        """Returns the variable that counts calls."""
+        return self._public_of(self._inner.tko.store.iterations)
+
     def _public_of(self, variable: tf.Variable) -> Any:
         return self._inner.tko.variables.form_of(variable)
 

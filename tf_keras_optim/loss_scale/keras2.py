@@ -79,7 +79,7 @@ class LossScaleOptimizer(common.LossScaling, _Base):
     def _apply_pairs(self, pairs: list[tuple], given: Received) -> Any:
         gradients, variables = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         self._hand_on(gradients, variables, given)
-        return self._inner._iterations
+        return self._counter()
 
     @tf.autograph.experimental.do_not_convert
     def compute_gradients(self, loss: Any, var_list: Any, tape: Any = None) -> list[tuple]:

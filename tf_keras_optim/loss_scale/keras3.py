@@ -105,7 +105,7 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         given = Received(aggregate=not skip_gradients_aggregation, scaled=scaled)
         with received.known(self, given):
             self.apply(gradients, variables)
-        return self._inner._iterations
+        return self._counter()
 
     @tf.autograph.experimental.do_not_convert
     def apply(
