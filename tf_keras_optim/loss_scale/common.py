@@ -53,7 +53,8 @@ class LossScaling(naming.Described, Arguments):
         for name, value in arguments.items():
             setattr(self, name, value)
         check_reducer(inner, skips=True)
-        object.__setattr__(self, "_scaler", scaling.begin(self._policy()))  # not tracked here
+        tracking.keep_untracked(self, "_scaler", scaling.begin(self._policy()))
+        tracking.keep_untracked(self, "_inner", inner)
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -25,9 +25,11 @@ _PUBLIC = (
     "assign_sub",
     # What the algorithm says of itself.
     "slots",
+    "slots_for",
     "slots_of",
     "slot_meanings",
     "step_slots",
+    "options_for",
     "traits_of",
     "elementwise",
     "corrected",

@@ -39,7 +39,6 @@ class LossScaleOptimizer(common.LossScaling, _Base):
         self._wrap_optimizer(inner_optimizer, arguments)
         # In a checkpoint this is the inner optimizer, whose state has the scale.
         tracking.stand_for(self, inner_optimizer)
-        self._inner = inner_optimizer
         self._name = name or "LossScaleOptimizer"
         self._set_up = True
 

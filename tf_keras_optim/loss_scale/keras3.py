@@ -39,7 +39,6 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         name = arguments.pop("name")
         self._wrap_optimizer(inner_optimizer, arguments)
         self.name = name or automatic_name(type(self).__name__)
-        tracking.keep_untracked(self, "_inner", inner_optimizer)
         tracking.keep_untracked(self, "_origins", Origins())
         tracking.track(self, "inner_optimizer", inner_optimizer)  # its name in checkpoints
         self._set_up = True
