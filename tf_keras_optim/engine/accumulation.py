@@ -130,6 +130,7 @@ def restored(context: Context, steps: int | None) -> None:
     """
     store = context.store
     store.counted_by = steps or calls_per_update(context.options)
+    context.traces.forget_lookups()
     if store.counted_by == calls_per_update(context.options):
         return
     for entry in store.tracked:

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_keras_optim.engine import received
 from tf_keras_optim.engine.delegates import Delegates
+from tf_keras_optim.engine.stepper import OF_PACKAGE
 
 
 class Applying(Delegates):
@@ -37,7 +38,8 @@ class Applying(Delegates):
             twice, or a gradient of the wrong shape or dtype. Nothing is changed.
         """
         self.tko.stepper.apply_pairs(grads_and_vars, not skip_gradients_aggregation)
-        return self._iterations
+        parts = self.tko
+        return parts.variables.public[id(parts.store.iterations)]
 
     @tf.autograph.experimental.do_not_convert
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
@@ -53,3 +55,6 @@ class Applying(Delegates):
         stepper, gradients = self.tko.stepper, list(grads)
         variables = stepper.admission.variables_for(gradients, trainable_variables)
         stepper.apply(gradients, variables, received.now(self))
+
+
+setattr(Applying.apply, OF_PACKAGE, True)

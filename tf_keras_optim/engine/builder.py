@@ -14,6 +14,7 @@ from tf_keras_optim.engine import (
     quantization,
 )
 from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.own_variables import OwnVariables
 from tf_keras_optim.engine.patterns import DecayExclusions
 from tf_keras_optim.engine.saved_state import SavedState
@@ -142,7 +143,9 @@ class Builder:
             if can_learn(native):
                 known.setdefault(id(native), variable)
         paths = [path_of(variable) for variable in known.values()]
-        for name, value in declarations.values_of(context.options).items():
-            given = declarations.parameters_of(type(context.options))[name].patterns(value)
-            patterns.check_matches(context.title, name, given, paths)
-        self.exclusions.check(context.title, paths)
+        title = context.title
+        for name, parameter in declarations.parameters_of(type(context.options)).items():
+            if type(parameter).patterns is not Hyperparameter.patterns:
+                given = parameter.patterns(getattr(context.options, name))
+                patterns.check_matches(title, name, given, paths)
+        self.exclusions.check(title, paths)

@@ -50,10 +50,17 @@ class Planning:
         self._context = context
         self._scaling = scaling
         self._update_step = update_step
+        self._static: dict[str, Any] = {}
+        self._scheduled: dict[str, Any] = {}
         self.execution: Execution
 
     def renew(self) -> None:
         """Makes what runs the algorithm anew, as hyperparameters have changed."""
+        values, is_schedule = declarations.values_of(self._context.options), {}
+        for name, value in values.items():
+            is_schedule[name] = callable(value) and self._context.keras.is_schedule(value)
+        self._static = {name: v for name, v in values.items() if not is_schedule[name]}
+        self._scheduled = {name: v for name, v in values.items() if is_schedule[name]}
         self.execution = self._made()
 
     def _made(self) -> Execution:
@@ -124,9 +131,8 @@ class Planning:
         return tf.stack([tf.constant(own, tf.int32), tf.cast(updates, tf.int32)])
 
     def static_scalars(self) -> dict[str, Any]:
-        """Returns the hyperparameters that are numbers, by name."""
-        values = declarations.values_of(self._context.options)
-        return {k: v for k, v in values.items() if not self._context.keras.is_schedule(v)}
+        """Returns the hyperparameters that follow no schedule, by name."""
+        return self._static
 
     def scalars(
         self,
@@ -151,11 +157,7 @@ class Planning:
         if begun is not None and begun.begun is not None:
             before = distribution.local(begun.begun).read_value()
             scalars["step"], carried = tf.cast(updates + 1 - before, dtype), begun.carried
-        static = {}
-        for name, value in declarations.values_of(context.options).items():
-            if not context.keras.is_schedule(value):
-                static[name] = value
-                continue
+        for name, value in self._scheduled.items():
             if name not in asked:
                 # Our schedules have more digits than Keras expects of one.
                 source = getattr(value, "precise", value) if dtype.size > 4 else value
@@ -165,6 +167,6 @@ class Planning:
             scalars[name] = tf.cast(distribution.local(variable).read_value(), dtype)
         scalars |= products.advanced(context, scalars)
         with purity.watched(context.algorithm, "prepare"):
-            seen = Scalars(static, scalars | {"total_step": total})
+            seen = Scalars(self._static, scalars | {"total_step": total})
             further = context.algorithm.prepare(seen)
         return scalars | {name: tf.cast(value, dtype) for name, value in further.items()}

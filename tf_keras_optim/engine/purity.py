@@ -14,6 +14,7 @@ _WRITES = (
     "ResourceScatter",
     "ResourceStrided",
 )
+_PLAIN = (bool, int, float, str, type(None))  # hyperparameters, as a rule
 
 
 @contextlib.contextmanager
@@ -43,7 +44,7 @@ def watched(algorithm: Any, method: str) -> Iterator[None]:
                 "which may assign."
             )
     for name, value in attributes(algorithm).items():
-        if any(map(_is_symbolic, _parts(value))):
+        if not isinstance(value, _PLAIN) and any(map(_is_symbolic, _parts(value))):
             raise TypeError(
                 f"`{title}` must be pure, but the attribute {name!r} holds a tensor of the "
                 "graph that is traced, which has no value outside of it. Keep it in a slot: "

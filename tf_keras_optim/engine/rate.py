@@ -19,6 +19,9 @@ class Rate:
       context: what the parts of the optimizer share.
       parameter: the declaration of the learning rate, which checks values.
       hyperparameter: returns the value of another one by its name.
+
+    Attributes:
+      outside: the hyperparameters that steps cannot compute.
     """
 
     def __init__(
@@ -32,7 +35,7 @@ class Rate:
         self._parameter = parameter
         self._hyperparameter = hyperparameter
         self._supply = late_rates.RateSupply(context, self.at)
-        self._outside: tuple[str, ...] = ()  # hyperparameters that steps cannot compute
+        self.outside: tuple[str, ...] = ()
 
     # What the rate is.
 
@@ -125,7 +128,7 @@ class Rate:
         if is_schedule:
             store.multiplier = self._make(FACTOR, 1.0)
         self._context.traces.forget()
-        self._outside = (NAME,) if callable(value) and not is_schedule else ()
+        self.outside = (NAME,) if callable(value) and not is_schedule else ()
 
     def _make(self, name: str, value: float) -> tf.Variable:
         wide = self._context.keras.float_type() == "float64"
@@ -231,7 +234,7 @@ class Rate:
         That is the value of a callable, and of a schedule that cannot be traced.
         """
         found = {}
-        for name in self._outside:
+        for name in self.outside:
             updates = self._context.counter.updates()
             if name == NAME:
                 found[name] = self.at(updates)
@@ -241,11 +244,11 @@ class Rate:
 
     def ask_from_now_on(self, name: str) -> None:
         """Has a hyperparameter computed outside of functions from the next call on."""
-        self._outside = (*self._outside, name)
+        self.outside = (*self.outside, name)
 
     def was_changed(self, name: str) -> None:
         """Takes note that another hyperparameter has another value; steps may compute it."""
-        self._outside = tuple(known for known in self._outside if known != name)
+        self.outside = tuple(known for known in self.outside if known != name)
 
     def of_step(self, updates: tf.Tensor, asked: Mapping[str, tf.Tensor] | None) -> tf.Tensor:
         """Returns the rate of a step, a 0-d tensor.

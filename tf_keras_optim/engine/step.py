@@ -84,7 +84,8 @@ class Step:
         with tf.init_scope():  # outside any gradient tape
             while True:
                 try:
-                    self._call(gradients, self._rate.asked(), bad_elsewhere)
+                    asked = self._rate.asked() if self._rate.outside else {}
+                    self._call(gradients, asked, bad_elsewhere)
                     return
                 except UntraceableError as error:
                     self._rate.ask_from_now_on(error.name)
@@ -104,7 +105,7 @@ class Step:
 
         With hundreds of variables that takes longer than the step itself.
         """
-        if any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients):
+        if tf.IndexedSlices in set(map(type, gradients)):
             self._function(gradients, asked, bad_elsewhere)
             return
         tensors = [*gradients, *(asked[name] for name in sorted(asked))]

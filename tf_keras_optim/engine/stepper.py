@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import itertools
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -18,6 +20,8 @@ from tf_keras_optim.engine.saved_state import SavedState
 from tf_keras_optim.engine.scaling import Scaling
 from tf_keras_optim.engine.step import Step
 from tf_keras_optim.engine.summing import Summing
+
+OF_PACKAGE = "tko_of_package"  # marks the `apply` that no class has overridden
 
 
 class Overridable(Protocol):
@@ -72,11 +76,15 @@ class Stepper:
           pairs: the pairs.
           aggregate: whether gradients are still to be summed over the replicas.
         """
-        pairs = list(pairs)
-        gradients, variables = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        columns = list(zip(*pairs))
+        gradients, variables = map(list, columns or [(), ()])
         given = received.now(self._owner)
         if not aggregate:
             given = dataclasses.replace(given, aggregate=False)
+        step = self._known(gradients, variables, given)
+        if step is not None:
+            step.run(gradients)
+            return
         if variables and distribution.across_replicas():
             self._prepare_for(gradients, variables)
 
@@ -162,6 +170,31 @@ class Stepper:
             with ordering.update(summed):
                 loops.choose(finite, proceed, skip)
 
+    def _known(
+        self, gradients: list[Any], variables: list[Any], given: Received
+    ) -> Step | None:
+        """Returns the step of an eager call like one before, where it alone has to run.
+
+        That is: all gradients are dense tensors, there is one replica, nothing waits for its
+        slots, and no class has an `apply` of its own.
+        """
+        kinds = set(map(type, gradients))
+        is_dense = len(kinds) == 1 and issubclass(kinds.pop(), tf.Tensor)
+        own = getattr(type(self._owner).apply, OF_PACKAGE, False)
+        waits = self._state.pending.given is not None or self._context.variables.has_new_slots
+        if not (is_dense and own) or waits or not tf.executing_eagerly():
+            return None
+        key = self._key(gradients, variables, given)
+        found = self._context.traces.lookups.get(key)
+        return found[0] if found is not None and found[2] else None
+
+    def _key(self, gradients: list[Any], variables: list[Any], given: Received) -> tuple:
+        """Returns what tells an eager call from others."""
+        missing = tuple(map(operator.is_, gradients, itertools.repeat(None)))
+        watched = distribution.is_watched()
+        kind = (distribution.place(), given.scaled, given.examined, watched)
+        return tuple(map(id, variables)), missing, kind
+
     def _update_step(self, gradient: Any, variable: Any, rate: Any) -> None:
         further = (rate,) if self._context.keras.gives_rate else ()
         self._owner.update_step(gradient, variable, *further)
@@ -179,22 +212,21 @@ class Stepper:
         if not tf.executing_eagerly():
             return self._made(gradients, variables, given)
         traces = self._context.traces
-        missing = tuple(gradient is None for gradient in gradients)
-        watched = distribution.is_watched()
-        kind = (distribution.place(), given.scaled, given.examined, watched)
-        by_identity = (tuple(map(id, variables)), missing, kind)
+        by_identity = self._key(gradients, variables, given)
         found = traces.lookups.get(by_identity) or traces.lookups.recall(by_identity)
         if found is not None:
             return found[0]
         entries = self.admission.entries_of(gradients, variables)
         absent = self.admission.absent(entries)
-        key = (tuple(map(id, entries)), tuple(map(id, absent)), kind)
+        key = (tuple(map(id, entries)), tuple(map(id, absent)), by_identity[2])
         step = traces.steps.recall(key)
         if step is None:
             step = self._step(entries, given, absent)
             traces.steps.keep(key, step)
+        reduces = self._context.options.gradient_reducer is not None
+        runs_alone = distribution.number_of_replicas() == 1 and not reduces
         # Holding the variables keeps their ids valid.
-        traces.lookups.keep(by_identity, (step, variables))
+        traces.lookups.keep(by_identity, (step, variables, runs_alone))
         return step
 
     def _made(self, gradients: list[Any], variables: list[Any], given: Received) -> Step:

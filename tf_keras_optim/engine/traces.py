@@ -21,6 +21,10 @@ class Traces:
         self.in_graph = False
         self.count = 0
 
+    def forget_lookups(self) -> None:
+        """Has the next call prepare for what it is given, and find its step again."""
+        self.lookups.clear()
+
     def forget(self) -> None:
         """Drops the steps that were traced; the next call traces anew."""
         self.steps.clear()
