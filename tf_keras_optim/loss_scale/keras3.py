@@ -27,6 +27,12 @@ _UNUSED = ["unused"]
 _LEADING = 4  # Keras lists a counter and a rate of its own before the counter and the scale
 
 
+def _looked_up_inside(self: Any, name: str, *cached: Any) -> Any:
+    """Returns what hangs on a wrapper: the optimizer inside, or a number of that."""
+    inner = self.inner_optimizer
+    return inner if name == "inner_optimizer" else tracking.looked_up(inner, name, *cached)
+
+
 class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer):
     """Filled below."""
 
@@ -185,7 +191,12 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
 
         self._inner.tko.state.load_layout(arranged(values), arranged(notes))
 
-    _lookup_dependency = crossing.looking_up(tracking.looked_up, crossing.TO_OURS)
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict:
+        # Beside the optimizer inside its numbers, as Keras' own wrapper has some of them.
+        numbers = tracking.children(self._inner, save_type, **kwargs)
+        return numbers | {"inner_optimizer": self._inner}
+
+    _lookup_dependency = crossing.looking_up(_looked_up_inside, crossing.TO_OURS)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument by name; `from_config` makes an equal optimizer."""
