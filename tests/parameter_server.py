@@ -85,7 +85,7 @@ def main():
         coordinator.schedule(step, args=(tf.constant(number),))
         coordinator.join()  # one after another
     found = [np.concatenate([v.numpy() for v in v.variables]) for v in (table, kernel)]
-    slots = [slot for e in optimizer._store.tracked for slot in e.slots.values()]
+    slots = [slot for e in optimizer.tko.store.tracked for slot in e.slots.values()]
     result = {
         "difference": max(float(np.max(np.abs(f - e))) for f, e in zip(found, expected)),
         "moved": float(np.max(np.abs(found[0] - TABLE))),
@@ -93,7 +93,7 @@ def main():
         "servers": sorted({slot.device.split("task:")[1][0] for slot in slots}),
         "beside": all(
             slot.device == e.variable.device
-            for e in optimizer._store.tracked
+            for e in optimizer.tko.store.tracked
             for slot in e.slots.values()
         ),
         "iterations": int(optimizer.iterations.numpy()),

@@ -18,7 +18,7 @@ def train(optimizer, chosen, steps=2):
 
 
 def state_by_name(optimizer):
-    return {name: v.numpy() for name, v in optimizer._store.named.items()}
+    return {name: v.numpy() for name, v in optimizer.tko.store.named.items()}
 
 
 def test_build_is_idempotent():
@@ -212,7 +212,7 @@ def test_each_slot_has_a_name_of_its_own():
     slots = ("momentum", "velocity")
     paths = [path for path in ("outer/a", "outer/a_1", "outer/b") for _ in slots]
     expected = [f"{path}/{slot}" for path, slot in zip(paths, slots * 3)]
-    named = {k: v.name for k, v in optimizer._store.named.items() if k in expected}
+    named = {k: v.name for k, v in optimizer.tko.store.named.items() if k in expected}
     assert named == {key: f"outer/{key.replace('/', '_')}:0" for key in expected}
 
 

@@ -269,7 +269,7 @@ def test_exclusions_and_schedules_come_along(keras):
     variables = trained(keras, source)
     ours = tko.convert(source, variables if keras is keras_2 else None, jit_compile=False)
     assert isinstance(ours._learning_rate, RUNNING.optimizers.schedules.CosineDecay)
-    assert [entry.decays for entry in ours._store.tracked] == [True, False]
+    assert [entry.decays for entry in ours.tko.store.tracked] == [True, False]
     assert_same_steps(ours, source, variables)
 
 
@@ -336,7 +336,7 @@ def test_the_loss_scale_comes_along(keras):
     scale = source.dynamic_scale if keras is keras_3 else source.loss_scale
     assert float(ours.loss_scale) == float(scale.numpy())
     assert int(ours.step_counter.numpy()) == int(counter.numpy())
-    for slot, other in zip(ours.inner_optimizer._store.tracked, range(2)):
+    for slot, other in zip(ours.inner_optimizer.tko.store.tracked, range(2)):
         state = list(inner.variables)[(2 if keras is keras_3 else 1) + 2 * other]
         np.testing.assert_array_equal(slot.slots["momentum"].numpy(), state.numpy())
 
@@ -428,7 +428,7 @@ def test_files_of_models_compiled_with_a_string(tmp_path, name):
     assert int(inner.iterations.numpy()) == FIRST
     expected = model.optimizer.inner_optimizer
     assert float(inner.learning_rate.numpy()) == float(expected.learning_rate.numpy())
-    for entry, i in zip(inner._store.tracked, range(2)):
+    for entry, i in zip(inner.tko.store.tracked, range(2)):
         first = 2 if harness.IS_KERAS_3 else 1
         slot = list(expected.variables)[first + i * len(entry.slots)]
         np.testing.assert_array_equal(entry.slots["momentum"].numpy(), slot.numpy())
@@ -586,7 +586,7 @@ def test_groups_of_pytorch_without_decay():
         {"state": {}, "param_groups": groups}, variables_for(RUNNING), optimizer="AdamW"
     )
     assert ours.weight_decay == 0.5
-    assert [entry.decays for entry in ours._store.tracked] == [True, False]
+    assert [entry.decays for entry in ours.tko.store.tracked] == [True, False]
     groups[1]["lr"] = 0.02
     with pytest.raises(ValueError, match=r"groups differ in 'lr': \[0.01, 0.02\]"):
         tko.convert({"state": {}, "param_groups": groups}, optimizer="AdamW")

@@ -238,11 +238,11 @@ def test_small_variables_and_vectors_stay_whole():
 def test_two_bytes_a_parameter(shape):
     optimizer, variable = adam(), tf.Variable(tf.zeros(shape))
     optimizer.build([variable])
-    kept = sum(v.numpy().nbytes for v in optimizer._store.state())
+    kept = sum(v.numpy().nbytes for v in optimizer.tko.store.state())
     assert 2.0 < kept / np.prod(shape) <= 2.1
     wide = tko.Adam()
     wide.build([variable])
-    assert sum(v.numpy().nbytes for v in wide._store.state()) == 8 * np.prod(shape)
+    assert sum(v.numpy().nbytes for v in wide.tko.store.state()) == 8 * np.prod(shape)
 
 
 def test_a_running_maximum_does_not_drift():
@@ -300,7 +300,7 @@ def test_updates_stay_close_to_those_of_whole_slots_in_every_regime(way):
         optimizer = WAYS[way](slot_dtype="int8", jit_compile=jit)
         (found,) = harness.run(optimizer, gradients, starts, regime)
         # A running maximum stays whole.
-        kept = {name: s.dtype for name, s in optimizer._store.tracked[0].slots.items()}
+        kept = {name: s.dtype for name, s in optimizer.tko.store.tracked[0].slots.items()}
         assert kept.pop("velocity_hat", tf.float32) == tf.float32
         assert kept and set(kept.values()) <= {tf.int8, tf.uint8}
         assert 0.0 < np.mean(np.abs(found - expected)) <= 0.02 * moved
@@ -376,7 +376,7 @@ def test_narrow_variables_keep_their_master_copies(dtype):
         g = tf.cast(g, dtype)
         optimizer.apply_gradients([(g, narrow)])
         other.apply_gradients([(tf.cast(g, tf.float32), wide)])
-    master = optimizer._store.tracked[0].master
+    master = optimizer.tko.store.tracked[0].master
     np.testing.assert_array_equal(master.numpy(), wide.numpy())
     np.testing.assert_array_equal(narrow.numpy(), tf.cast(wide, dtype).numpy())
 
@@ -406,7 +406,7 @@ def test_averages_accumulation_and_skipped_steps():
     optimizer = adam(use_ema=True, ema_momentum=0.5)
     plain, other = train(optimizer, 2), train(adam(), 1)
     first = other[0].numpy()
-    average = optimizer._store.tracked[0].average.numpy()
+    average = optimizer.tko.store.tracked[0].average.numpy()
     np.testing.assert_allclose(average, 0.5 * first + 0.5 * plain[0].numpy(), rtol=1e-6)
     twice = [g for batch in harness.gradient_sequence(4, [SHAPE]) for g in (batch, batch)]
     once = harness.gradient_sequence(4, [SHAPE])
@@ -458,7 +458,7 @@ def test_two_replicas_are_one(strategy):
         other.apply_gradients([(tf.constant(g, tf.float32), alone)])
     for local in strategy.experimental_local_results(weight):
         np.testing.assert_array_equal(local.numpy(), alone.numpy())
-    entry, expected = optimizer._store.tracked[0], other._store.tracked[0]
+    entry, expected = optimizer.tko.store.tracked[0], other.tko.store.tracked[0]
     for kept in ("slots", "scales"):
         for name, variable in getattr(entry, kept).items():
             for local in strategy.experimental_local_results(variable):
@@ -579,7 +579,7 @@ def test_a_model_file_brings_the_codes_back(tmp_path):
     fit(again)
     for one, other in zip(model.get_weights(), again.get_weights()):
         np.testing.assert_array_equal(one, other)
-    kept, expected = (list(m.optimizer._store.state()) for m in (again, model))
+    kept, expected = (list(m.optimizer.tko.store.state()) for m in (again, model))
     assert tf.int8 in {v.dtype for v in kept}
     for one, other in zip(kept, expected):
         np.testing.assert_array_equal(one.numpy(), other.numpy())

@@ -45,7 +45,7 @@ def train(model, begin, end):
 
 
 def result(model):
-    state = model.optimizer._store.named
+    state = model.optimizer.tko.store.named
     weights = {f"weights/{v.path if hasattr(v, 'path') else v.name.split(':')[0]}": v.numpy()
                for v in model.variables}  # fmt: skip
     return weights | {f"state/{name}": v.numpy() for name, v in state.items()}

@@ -47,10 +47,10 @@ def batch(replicas, bad=None, seed=0):
 
 def snapshot(model, optimizer):
     """Every weight and everything the optimizer keeps, but the scale and the counters."""
-    guard = set(optimizer.inner_optimizer._store.guard)
+    guard = set(optimizer.inner_optimizer.tko.store.guard)
     state = {
         name: value
-        for name, value in optimizer.inner_optimizer._store.named.items()
+        for name, value in optimizer.inner_optimizer.tko.store.named.items()
         if name.removeprefix("_") not in guard
     }
     arrays = {name: value.numpy() for name, value in state.items()}

@@ -53,8 +53,8 @@ def test_rounding_by_chance_is_right_on_average(jit, dtype, sign):
     moved = sign * 1000.0 - float64(weight)
     assert abs(np.mean(moved) * sign - 2.0) <= 0.02 * (8 if dtype == tf.bfloat16 else 1)
     assert len(np.unique(float64(weight))) > 1
-    assert len(optimizer._store.tracked[0].slots) == 2
-    assert optimizer._store.tracked[0].master is None
+    assert len(optimizer.tko.store.tracked[0].slots) == 2
+    assert optimizer.tko.store.tracked[0].master is None
 
 
 @pytest.mark.parametrize("jit", JIT)
@@ -168,7 +168,7 @@ def test_weights_that_someone_else_sets_count():
     weight.assign(tf.constant([8.0, 8.0, 8.0, 99.5], tf.bfloat16))
     optimizer.apply_gradients([(tf.fill([4], tf.constant(1.0, tf.bfloat16)), weight)])
     np.testing.assert_array_equal(float64(weight), [7.875, 7.875, 7.875, 99.5])
-    master = optimizer._store.tracked[0].master
+    master = optimizer.tko.store.tracked[0].master
     np.testing.assert_array_equal(master.numpy(), [7.875, 7.875, 7.875, 99.5])
 
 
@@ -193,7 +193,7 @@ def test_narrow_slots_stay_close_to_wide_ones(regime):
     expected = harness.run(tko.Adam(0.01), gradients, starts, "function")
     error = np.mean(np.abs(values[0] - expected[0])) / np.mean(np.abs(expected[0] - starts[0]))
     assert error <= 0.01
-    slots = narrow._store.tracked[0].slots
+    slots = narrow.tko.store.tracked[0].slots
     assert {slot.dtype for slot in slots.values()} == {tf.bfloat16}
     assert abs(np.mean(values[0] - expected[0])) <= 1e-4  # no bias
 

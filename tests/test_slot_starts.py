@@ -220,6 +220,40 @@ def test_narrow_and_wide_variables_start_with_all_digits_that_are_kept(slot_dtyp
         np.testing.assert_allclose(anchor, expected[1][1], rtol=0, atol=2e-6)
 
 
+class Optional(Anchored):
+    """Without an anchor on demand."""
+
+    anchored = tko.Hyperparameter(True)
+
+    @property
+    def slots(self):
+        return Anchored.slots[: 1 + self.anchored]
+
+    def update(self, gradient, value, slots, scalars):
+        known = {"anchor": value, **slots}
+        value, after = super().update(gradient, value, known, scalars)
+        return value, {name: after[name] for name in slots}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_option_takes_a_slot_away_and_brings_it_back(first):
+    """With what it had; one that an option calls for later starts from the weights then."""
+    starts, batches = data(steps=3, shapes=((4,),))
+    gradients, value = column(batches, 0), starts[0].astype("d")
+    variable = tf.Variable(starts[0])
+    optimizer = Optional(anchored=first, jit_compile=False)
+    momentum, anchor = np.zeros(4), None
+    for gradient, anchored in zip(gradients, (first, False, True)):
+        optimizer.anchored = anchored
+        optimizer.apply_gradients([(gradient, variable)])
+        momentum = 0.5 * momentum + gradient
+        anchor = value if anchored and anchor is None else anchor
+        pull = PULL * (anchor - value) if anchored else 0.0
+        value = value - RATE * momentum + pull
+        anchor = 0.5 * (anchor + value) if anchored else anchor
+    assert_as_reference([variable], optimizer, [(value, anchor)])
+
+
 # Saved state.
 
 

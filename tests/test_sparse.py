@@ -157,7 +157,9 @@ def run_sparse(optimizer, id_lists, regime, start=None):
         step = tf.function(step, jit_compile=regime == "xla", autograph=False)
     for seed, ids in enumerate(id_lists):
         step(slices_of(ids, seed))
-    state = {k: v.numpy() for k, v in optimizer._store.named.items() if k.startswith("table/")}
+    state = {
+        k: v.numpy() for k, v in optimizer.tko.store.named.items() if k.startswith("table/")
+    }
     return table.numpy(), state
 
 

@@ -75,6 +75,10 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
 def test_what_is_no_optimizer_and_what_is_no_file(tmp_path):
     with pytest.raises(TypeError, match="takes an optimizer of tf_keras_optim"):
         tko.save_state(tmp_path / "x", tf.keras.optimizers.Adam())
+    wrapped = tf.keras.mixed_precision.LossScaleOptimizer(tko.Adam())
+    if not isinstance(wrapped, tko.LossScaleOptimizer):  # as it is after `tko.install()`
+        with pytest.raises(TypeError, match=r"Keras' own.*give `optimizer.inner_optimizer`"):
+            tko.load_state(tmp_path / "x", wrapped)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         tko.load_state(tmp_path / "nowhere.npz", tko.Adam())
     with pytest.raises(FileNotFoundError):

@@ -103,7 +103,7 @@ def train(
         run([tf.constant(g, tf.float32) for g in dense], *map(tf.constant, (ids, rows, factor)))
         if manager:
             manager.save(checkpoint_number=step + 1)
-    state = [v.numpy() for v in inner._store.state()]
+    state = [v.numpy() for v in inner.tko.store.state()]
     numbers = {"begin": begin, "iterations": int(inner._iterations.numpy())}
     if scaled:
         numbers["scale"] = float(optimizer.loss_scale)

@@ -73,7 +73,7 @@ def _load_checkpoint(make, directory, kept, partly=False):
     status = _checkpoint(model).read(path(directory, "checkpoint"))
     if partly:
         status.expect_partial()
-    elif model.optimizer.built:
+    elif inner(model.optimizer).built:
         status.assert_consumed()
     else:
         status.assert_existing_objects_matched()
@@ -102,8 +102,10 @@ def _load_state(make, directory, kept, partly=False):
     with open(path(directory, "names.pickle"), "rb") as file:
         saved = pickle.load(file)
     names = dict(zip(saved, by_path(model.variables)))
-    file, strict = path(directory, "state.npz"), not partly
-    tko.load_state(file, model.optimizer, model.variables, names=names, strict=strict)
+    file, strict, optimizer = path(directory, "state.npz"), not partly, model.optimizer
+    if not isinstance(optimizer, (tko.Optimizer, tko.LossScaleOptimizer)):
+        optimizer = inner(optimizer)  # Keras' own wrapper, which another policy calls for
+    tko.load_state(file, optimizer, model.variables, names=names, strict=strict)
     return model
 
 

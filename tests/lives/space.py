@@ -264,6 +264,14 @@ _OTHER_READERS = [
     ),
     (
         lambda life: (
+            life.event == "freeze_model_uncompiled"
+            and life.policy == "float64"
+            and (life.optimizer == "Nadam" or life.variant == "scheduled")
+        ),
+        "what is carried from step to step is float32 where there is no variable to train",
+    ),
+    (
+        lambda life: (
             life.load_policy != "same"
             and (life.policy == life.load_policy or life.policy not in _MIXED)
         ),
@@ -287,6 +295,23 @@ _OTHER_READERS = [
             and life.wrapper != "scale"
         ),
         "Keras' own loss scale writes its counters in a replica, which shared ones refuse",
+    ),
+    (
+        lambda life: (
+            life.strategy == "central"
+            and "mixed_float16" in (life.policy, life.load_policy)
+            and not settings.IS_KERAS_3
+        ),
+        "Keras 2 refuses mixed_float16 there",
+    ),
+    (
+        lambda life: (
+            life.wrapper == "keras"
+            and life.bad
+            and files.FORMATS[life.save].hdf5
+            and not settings.IS_KERAS_3
+        ),
+        "Keras 2's own wrapper does not write its scale into HDF5 files",
     ),
     (
         lambda life: (

@@ -59,7 +59,7 @@ def to_keras(optimizer: Any) -> Any:
             "`to_keras` takes one of the optimizers of tf_keras_optim, not a subclass. "
             f"Received: {optimizer!r} (of type {type(optimizer).__name__})."
         )
-    title = optimizer._title()
+    title = optimizer.tko.title
     form = keras_form(type(optimizer))
     cls = getattr(keras.optimizers, form.name or "", None)
     if cls is None:
@@ -68,9 +68,9 @@ def to_keras(optimizer: Any) -> Any:
     if not optimizer.built:
         _carry_patterns(optimizer, made, [], title)
         return made
-    state = {key: v.numpy() for key, v in named_state.collect(optimizer).items()}
+    state = {key: v.numpy() for key, v in named_state.collect(optimizer.tko.context).items()}
     _refuse_lost_state(optimizer, state, title)
-    tracked = optimizer._store.tracked
+    tracked = optimizer.tko.store.tracked
     _carry_patterns(optimizer, made, [e.public for e in tracked if not e.decays], title)
     made.build([entry.public for entry in tracked])
     _assign(made, optimizer, state)
@@ -91,10 +91,10 @@ def _arguments(optimizer: Any, form: InKeras, title: str) -> dict[str, Any]:
                 f"only {value!r} can be converted."
             )
     config.pop("exclude_from_weight_decay", None)  # carried by variable
-    rate = optimizer._store.rate_source
+    rate = optimizer.tko.store.rate_source
     arguments = {k: v for k, v in config.items() if k not in only and k not in _HOW}
     arguments["learning_rate"] = config["learning_rate"] if rate is None else rate
-    if config.get("weight_decay") is not None and not optimizer._is_schedule(
+    if config.get("weight_decay") is not None and not optimizer.tko.keras.is_schedule(
         optimizer.weight_decay
     ):
         arguments["weight_decay"] = optimizer.weight_decay
@@ -108,7 +108,7 @@ def _arguments(optimizer: Any, form: InKeras, title: str) -> dict[str, Any]:
         for name in ("loss_scale_factor", "gradient_accumulation_steps"):
             if arguments.pop(name, None) is not None:
                 raise ValueError(f"{title}: tf_keras has no `{name}`.")
-        if rate is not None and not optimizer._is_schedule(rate):
+        if rate is not None and not optimizer.tko.keras.is_schedule(rate):
             raise ValueError(f"{title}: tf_keras takes no callable as its learning rate.")
     elif arguments.get("gradient_accumulation_steps") == 1:
         arguments["gradient_accumulation_steps"] = None  # Keras wants 2 at least
@@ -117,7 +117,7 @@ def _arguments(optimizer: Any, form: InKeras, title: str) -> dict[str, Any]:
 
 def _carry_patterns(optimizer: Any, made: Any, excluded: list[Any], title: str) -> None:
     """Gives Keras' optimizer the exclusions from weight decay."""
-    exclusions = optimizer._exclusions
+    exclusions = optimizer.tko.builder.exclusions
     if optimizer.built:
         if excluded:
             made.exclude_from_weight_decay(var_list=excluded)
@@ -140,7 +140,7 @@ def _refuse_lost_state(optimizer: Any, state: dict, title: str) -> None:
             f"{title}: the factor `learning_rate_multiplier`={multiplier} on its schedule has "
             "no place in Keras. Set it to 1 and give it a schedule with the factor in it."
         )
-    for entry in optimizer._store.tracked:
+    for entry in optimizer.tko.store.tracked:
         if entry.begun is not None and int(entry.begun.numpy()):
             warnings.warn(
                 f"{title}: the slots of variable {entry.path!r} began at update "
@@ -164,7 +164,7 @@ def _refuse_lost_state(optimizer: Any, state: dict, title: str) -> None:
 
 def _assign(made: Any, optimizer: Any, state: dict) -> None:
     """Sets Keras' state variables."""
-    rate_is_number = optimizer._store.rate is not None
+    rate_is_number = optimizer.tko.store.rate is not None
     with_rate = _GENERATION == 3 and rate_is_number
     layout = positions.layout_of(optimizer, _GENERATION, with_rate)
     listed = made.variables
@@ -204,7 +204,10 @@ def _scaled(optimizer: Any) -> Any:
     inner = optimizer.inner_optimizer
     made = to_keras(inner)
     arguments = {name: given[name] for name in ("initial_scale", "dynamic_growth_steps")}
-    scale, good = (float(inner._guard.scale.numpy()), int(inner._guard.good.numpy()))
+    scale, good = (
+        float(inner.tko.scaling.scaler.scale.numpy()),
+        int(inner.tko.scaling.scaler.good.numpy()),
+    )
     if _GENERATION == 2:
         outer = keras.mixed_precision.LossScaleOptimizer(made, **arguments)
         for variable, value in zip(foreign.scale(outer), (scale, good)):
@@ -212,7 +215,7 @@ def _scaled(optimizer: Any) -> Any:
         return outer
     outer = keras.optimizers.LossScaleOptimizer(made, **arguments)
     if inner.built:
-        outer.build([entry.public for entry in inner._store.tracked])
+        outer.build([entry.public for entry in inner.tko.store.tracked])
         outer.dynamic_scale.assign(scale)
         outer.step_counter.assign(good)
     return outer

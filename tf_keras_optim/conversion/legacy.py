@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from tf_keras_optim.engine.declarations import parameters_of
 from tf_keras_optim.faces import keras_private
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
@@ -36,7 +37,7 @@ def to_legacy(optimizer: Any) -> Any:
     """
     title = f"{type(optimizer).__name__} {optimizer.name!r}"
     config = optimizer.get_config()
-    defaults = {name: p.default for name, p in type(optimizer)._parameters.items()}
+    defaults = {name: p.default for name, p in parameters_of(type(optimizer)).items()}
     if isinstance(optimizer, LossScaleOptimizer):
         cls = keras.mixed_precision.LossScaleOptimizer
         config["inner_optimizer"] = to_legacy(optimizer.inner_optimizer)
@@ -68,10 +69,10 @@ def to_legacy(optimizer: Any) -> Any:
 
 def _rate(optimizer: Any) -> Any:
     """Returns the learning rate: a number, a schedule or a callable."""
-    rate = optimizer._learning_rate
+    rate = optimizer.tko.rate.source
     if not callable(rate) or hasattr(rate, "numpy"):
         return float(rate.numpy())
-    factor = optimizer._store.multiplier
+    factor = optimizer.tko.store.multiplier
     if factor is not None and float(factor.numpy()) != 1.0:
         raise ValueError(
             f"{type(optimizer).__name__} {optimizer.name!r} has `learning_rate_multiplier`="

@@ -74,8 +74,8 @@ def layout_of(optimizer: Any, generation: int, with_rate: bool) -> Layout:
     layout.add(("scalars", "iterations"), ())
     if with_rate:
         layout.add(RATE, ())
-    store = optimizer._store
-    keys = {id(v): key for key, v in named_state.collect(optimizer).items()}
+    store = optimizer.tko.store
+    keys = {id(v): key for key, v in named_state.collect(optimizer.tko.context).items()}
     apart = {id(entry.master) for entry in store.tracked}
     apart |= {id(v) for v in store.late().values()}
     own = {id(v) for entry in store.tracked for v in entry.slots.values()}
@@ -100,7 +100,7 @@ def _listed(optimizer: Any, generation: int) -> list[tuple[str, Listed]] | None:
     if listed is None:
         return None
     found = []
-    for entry in optimizer._store.tracked:
+    for entry in optimizer.tko.store.tracked:
         arrays = listed(optimizer, tuple(entry.variable.shape), generation)
         if arrays is None:
             return None
@@ -145,8 +145,9 @@ def matched(
         more = [f"... and {len(lines) - _MOST_LINES} more"] * (len(lines) > _MOST_LINES)
         listed = "\n  ".join([*lines[:_MOST_LINES], *more])
         raise ValueError(
-            f"{title}: its {len(arrays)} arrays are not the state of {optimizer._title()} for "
-            f"these {len(optimizer._store.tracked)} variables ({nearest.title}):\n  {listed}\n"
+            f"{title}: its {len(arrays)} arrays are not the state of {optimizer.tko.title} for "
+            f"these {len(optimizer.tko.store.tracked)} variables ({nearest.title}):\n"
+            f"  {listed}\n"
             "Give the variables the source was built with, in its order, as `variables`, and "
             "the same options."
         )

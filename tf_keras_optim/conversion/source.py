@@ -123,7 +123,7 @@ def _exclude(source: Source, optimizer: Any, variables: list[Any] | None) -> Non
         pairs = zip(variables, source.decays)
         excluded = [variable for variable, decays in pairs if not decays]
     if source.template is not None:
-        optimizer._exclusions = source.template._exclusions
+        optimizer.tko.builder.exclusions = source.template.tko.builder.exclusions
     elif excluded or source.undecayed:
         optimizer.exclude_from_weight_decay(excluded, source.undecayed)
 
@@ -170,7 +170,7 @@ def _last(name: str) -> str:
 def _by_slot(source: Source, optimizer: Any) -> dict[Key, np.ndarray]:
     """Returns a state that is known by slot, by what our state calls it."""
     found: dict[Key, np.ndarray] = {}
-    for entry, slots in zip(optimizer._store.tracked, source.slots or ()):
+    for entry, slots in zip(optimizer.tko.store.tracked, source.slots or ()):
         for name, value in slots.items():
             found["variables", entry.path, name] = kept(value)
     return found
@@ -182,12 +182,12 @@ def _load(optimizer: Any, found: Mapping[Key, Any], title: str, steps: int) -> N
     Raises:
       ValueError: something is missing, is too much, or has another shape.
     """
-    here = named_state.collect(optimizer)
+    here = named_state.collect(optimizer.tko.context)
     state: dict[str, Any] = {
-        **named_state.header(optimizer),
+        **named_state.header(optimizer.tko.context),
         accumulation.STEPS: steps,
         "scalars": {},
-        "variables": {entry.path: {} for entry in optimizer._store.tracked},
+        "variables": {entry.path: {} for entry in optimizer.tko.store.tracked},
         "extra": {},
     }
     lines = []
@@ -210,7 +210,7 @@ def _load(optimizer: Any, found: Mapping[Key, Any], title: str, steps: int) -> N
     if lines:
         listed = "\n  ".join(lines[:20])
         raise ValueError(
-            f"{title}: its state does not fit {optimizer._title()}:\n  {listed}\nGive the "
+            f"{title}: its state does not fit {optimizer.tko.title}:\n  {listed}\nGive the "
             "variables that belong to it, and the options it was created with."
         )
     for key in here:

@@ -5,14 +5,15 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.scalars import Scalars
 from tf_keras_optim.engine.variable_hooks import VariableHooks
-
-_COMPUTING = ("update", "prepare", "measure", "conclude")
 
 
 class Algorithm(VariableHooks):
     """The pure update of an algorithm, and what is known about it."""
+
+    name: Any
+    """What the optimizer is called."""
 
     elementwise: ClassVar[bool] = False
     """Whether each element of a variable moves by its own gradient and slots alone."""
@@ -26,17 +27,8 @@ class Algorithm(VariableHooks):
     meaning, each may take it over from a state of the other. A slot that is not named here has
     the meaning that it has in the class above; without one there, a meaning of its own."""
 
-    @classmethod
-    def _has_algorithm(cls) -> bool:
-        """Whether the class says how variables are updated."""
-        return cls.update is not Algorithm.update
-
     counts_updates: ClassVar[bool] = True
     """Whether `prepare` or `update` uses `scalars.step`, or what is carried between steps."""
-
-    def _is_pure(self) -> bool:
-        """Whether the algorithm is an `update`, and not a user-written `update_step`."""
-        raise NotImplementedError
 
     def prepare(self, scalars: Scalars) -> Mapping[str, Any]:
         """Computes, once per step, further scalars that `update` needs.
@@ -135,30 +127,3 @@ class Algorithm(VariableHooks):
     def fusible(self) -> bool:
         """Whether `update_in_place` does what `update` does with the options as they are."""
         return True
-
-    @property
-    def _is_elementwise(self) -> bool:
-        """Whether `elementwise` was said of the `update` that is in force."""
-        said = self._said_of_update("elementwise", ("update",))
-        return bool(said and said.elementwise)
-
-    @property
-    def _counts(self) -> bool:
-        """Whether an update depends on how many there were, as far as the algorithm says."""
-        said = self._said_of_update("counts_updates", _COMPUTING)
-        return said is None or said.counts_updates
-
-    @property
-    def _can_fuse(self) -> bool:
-        """Whether `update_in_place` was written for the `update` that is in force."""
-        said = self._said_of_update("update_in_place", _COMPUTING)
-        return said is not None and said is not Algorithm and self.fusible
-
-    def _said_of_update(self, name: str, methods: tuple[str, ...]) -> Any:
-        """Returns the class that has an attribute, if none below it changes the methods."""
-        for cls in type(self).__mro__ if self._is_pure() else ():
-            if name in vars(cls):
-                return cls
-            if any(method in vars(cls) for method in methods):
-                return None
-        return None

@@ -57,9 +57,13 @@ def choose(jit_compile: str | bool, device: str, *, in_xla: bool, fused: bool) -
       in_xla: whether the step becomes part of a compiled function.
       fused: whether a training operation of TensorFlow computes just this update.
     """
-    given = {"jit_compile": jit_compile, "device": device, "in_xla": in_xla, "fused": fused}
     for row in _TABLE:
-        fits = all(getattr(row, key) in (None, value) for key, value in given.items())
+        fits = (
+            row.jit_compile in (None, jit_compile)
+            and row.device in (None, device)
+            and row.in_xla in (None, in_xla)
+            and row.fused in (None, fused)
+        )
         if fits and (row.kernel != XLA or jit_compile is True or tf.test.is_built_with_xla()):
             return row.kernel
     raise AssertionError("The last row fits every case.")

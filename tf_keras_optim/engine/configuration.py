@@ -1,28 +1,20 @@
 """The arguments of an optimizer as a configuration, with its exclusions from weight decay."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import tensorflow as tf
 
 from tf_keras_optim.engine import declarations, distribution, hyperparameters
-from tf_keras_optim.engine.declarations import Declared
+from tf_keras_optim.engine.delegates import Delegates
 from tf_keras_optim.engine.options import CommonOptions, Reducer
 from tf_keras_optim.engine.patterns import problem_of
-from tf_keras_optim.engine.rates import Rates
 from tf_keras_optim.engine.store import path_of
 
 
-class Configuration(Declared, Rates):
+class Configuration(Delegates):
     """The part of an optimizer that describes it, and makes one from a description."""
 
     # What a face overrides.
-
-    _known_to_keras: ClassVar[frozenset[str]] = frozenset()
-    """Arguments that the optimizers of this Keras have, too."""
-
-    def _serialize(self, value: Any) -> Any:
-        """Returns a schedule or callable as this Keras writes it into a config."""
-        raise NotImplementedError
 
     @classmethod
     def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
@@ -50,7 +42,7 @@ class Configuration(Declared, Rates):
         problem = problem_of(names)
         if problem:
             raise ValueError(
-                f"{self._title()}: `exclude_from_weight_decay` takes regular expressions, "
+                f"{self.tko.title}: `exclude_from_weight_decay` takes regular expressions, "
                 f"searched in a variable's path. Received: var_names={var_names!r} ({problem})."
             )
         if var_list is None:
@@ -58,17 +50,19 @@ class Configuration(Declared, Rates):
         else:
             single = isinstance(var_list, tf.Variable) or hasattr(var_list, "path")
             variables = [var_list] if single else list(var_list)
-        natives = [distribution.container(self._unwrap(variable)) for variable in variables]
+        natives = [
+            distribution.container(self.tko.keras.unwrap(variable)) for variable in variables
+        ]
         pairs = list(zip(natives, map(path_of, variables)))
-        if self.built and self._exclusions.are(pairs, names):
+        if self.built and self.tko.builder.exclusions.are(pairs, names):
             return  # as each replica says it, of which the first has taken a step by then
         if self.built:
             raise ValueError(
-                f"{self._title()} is built already, so `exclude_from_weight_decay` would "
+                f"{self.tko.title} is built already, so `exclude_from_weight_decay` would "
                 "have no effect. Call it right after creating the optimizer, before the "
                 "first step and before `build`."
             )
-        self._exclusions.set(pairs, names)
+        self.tko.builder.exclusions.set(pairs, names)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments by name; `from_config` makes an equal optimizer.
@@ -77,26 +71,26 @@ class Configuration(Declared, Rates):
         a class whose `__init__` names Keras' arguments alone can be made from it.
         """
         config: dict[str, Any] = {"name": self.name}
-        source = self._store.rate_source
-        if self._store.rate is None:
-            config["learning_rate"] = self._serialize(source)
+        source = self.tko.store.rate_source
+        if self.tko.store.rate is None:
+            config["learning_rate"] = self.tko.keras.serialize(source)
         else:
-            config["learning_rate"] = float(self._store.rate.numpy())
-        factor = self._store.multiplier
+            config["learning_rate"] = float(self.tko.store.rate.numpy())
+        factor = self.tko.store.multiplier
         if factor is not None and float(factor.numpy()) != 1.0:
             config["learning_rate_multiplier"] = float(factor.numpy())
         common = declarations.collected(CommonOptions)
         for name, value in self._values().items():
-            if name in common and name not in self._known_to_keras:
+            if name in common and name not in self.tko.keras.known_arguments:
                 default = self._parameters[name].default
                 if type(value) is type(default) and value == default:
                     continue
-            needs_keras = self._is_schedule(value) or callable(value)
+            needs_keras = self.tko.keras.is_schedule(value) or callable(value)
             plain = hyperparameters.plain_copy(value)
-            config[name] = self._serialize(value) if needs_keras else plain
-        if self._exclusions:
-            paths = [path_of(entry.public) for entry in self._store.tracked]
-            config["exclude_from_weight_decay"] = self._exclusions.get_config(paths)
+            config[name] = self.tko.keras.serialize(value) if needs_keras else plain
+        if self.tko.builder.exclusions:
+            paths = [path_of(entry.public) for entry in self.tko.store.tracked]
+            config["exclude_from_weight_decay"] = self.tko.builder.exclusions.get_config(paths)
         return config
 
     @classmethod
@@ -122,5 +116,5 @@ class Configuration(Declared, Rates):
         optimizer = cls(**config)
         for name, value in later.items():
             setattr(optimizer, name, value)
-        optimizer._exclusions.load(excluded)
+        optimizer.tko.builder.exclusions.load(excluded)
         return optimizer

@@ -1,7 +1,7 @@
 """What the Keras 3 contract offers to an optimizer that writes its own `build`."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,8 +12,6 @@ from tf_keras_optim.engine.store import path_of
 
 class Contract(Building):
     """The part of an optimizer that makes and assigns variables on request."""
-
-    _takes_rate: ClassVar[bool] = True  # whether `update_step` is given the learning rate
 
     def add_variable(
         self,
@@ -39,7 +37,7 @@ class Contract(Building):
           The variable; in a repeated `build` the one from before.
         """
         if layout is not None:
-            raise ValueError(f"{self._title()}: `layout` is not supported. Leave it out.")
+            raise ValueError(f"{self.tko.title}: `layout` is not supported. Leave it out.")
         shape = tf.TensorShape(shape)
         kind = tf.as_dtype(dtype or tf.float32)
         return self._requested(
@@ -66,8 +64,8 @@ class Contract(Building):
         self, reference_variable: Any, name: str | None, initializer: Any, shape: Any = None
     ) -> Any:
         """Makes a state variable beside a model variable, of its shape or of another."""
-        native = distribution.container(self._unwrap(reference_variable))
-        entry = self._store.find(native)
+        native = distribution.container(self.tko.keras.unwrap(reference_variable))
+        entry = self.tko.store.find(native)
         name, path = name or "var", path_of(reference_variable) if entry is None else entry.path
         own = () if shape is None else (tuple(shape),)
         return self._requested(
@@ -91,21 +89,21 @@ class Contract(Building):
         waits = reads and beside is not None and not starts.has_value(beside)
 
         def start() -> tf.Tensor:
-            return self._initial_value(initializer, shape, dtype)
+            return self.tko.keras.initial_value(initializer, shape, dtype)
 
         def make() -> tf.Variable:
             first = (lambda: tf.zeros(shape, dtype)) if waits else start
-            return self._make(flat, first, **where)
+            return self.tko.variables.make(flat, first, **where)
 
-        variable, is_new = self._store.request(
+        variable, is_new = self.tko.store.request(
             key, make, owner=beside, slot=name.rpartition("/")[2]
         )
         if is_new:
             if waits:
-                self._await(variable, beside, start, required=True)
-            self._publish(name, variable, flat, is_slot=beside is not None)
-            self._load_waiting()
-        return self._public[id(variable)]
+                self.tko.builder.slot_making.await_start(variable, beside, start, required=True)
+            self.tko.variables.publish(name, variable, flat, is_slot=beside is not None)
+            self.tko.state.load_pending()
+        return self.tko.variables.public[id(variable)]
 
     def add_optimizer_variables(
         self, trainable_variables: Iterable[Any], name: Any, initializer: Any = "zeros"
@@ -127,7 +125,7 @@ class Contract(Building):
         starts = starts * len(names) if len(starts) == 1 else starts
         if len(starts) != len(names):
             raise ValueError(
-                f"{self._title()}: `name` has {len(names)} entries, but `initializer` has "
+                f"{self.tko.title}: `name` has {len(names)} entries, but `initializer` has "
                 f"{len(starts)}. Give one initializer for each name, or one for all."
             )
         made: tuple[list, ...] = tuple([] for _ in names)
@@ -154,12 +152,12 @@ class Contract(Building):
         self._assign_by("assign_sub", "scatter_sub", variable, value)
 
     def _assign_by(self, dense: str, sparse: str, variable: Any, value: Any) -> None:
-        target = distribution.local(self._unwrap(variable))
+        target = distribution.local(self.tko.keras.unwrap(variable))
         value = tf.cast(value, target.dtype)
         is_sparse = isinstance(value, tf.IndexedSlices)
         getattr(target, sparse if is_sparse else dense)(value)
 
     def _get_variable_index(self, variable: Any) -> int:
         """Returns a model variable's place in the list given to `build`."""
-        place = self._store.place(self._unwrap(variable))
-        return self._entry(variable).place if place is None else place
+        place = self.tko.store.place(self.tko.keras.unwrap(variable))
+        return self.tko.stepper.admission.entry_of(variable).place if place is None else place

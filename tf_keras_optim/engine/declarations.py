@@ -46,18 +46,41 @@ class Declared:
         """
         return bind(owner or cls.__name__, cls._signature, tuple(args), dict(kwargs))
 
-    @classmethod
-    def _checked(cls, values: Mapping[str, Any], owner: str) -> dict[str, Any]:
-        """Returns arguments as they would be kept.
-
-        Raises:
-          ValueError: one is of another kind or out of range.
-        """
-        return {name: cls._parameters[name].check(v, owner) for name, v in values.items()}
-
     def _values(self) -> dict[str, Any]:
         """Returns every argument as it is now."""
         return {name: getattr(self, name) for name in self._parameters}
+
+
+def bound(
+    cls: type[Declared], args: Sequence[Any], kwargs: Mapping[str, Any], owner: str
+) -> dict[str, Any]:
+    """Returns every argument of a call of a class; see `bind` for what is refused."""
+    return cls._bound(args, kwargs, owner)
+
+
+def checked(cls: type[Declared], values: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Returns arguments as they would be kept.
+
+    Args:
+      cls: the class that declares them.
+      values: the arguments by name.
+      owner: what messages name.
+
+    Raises:
+      ValueError: one is of another kind or out of range.
+    """
+    return {name: cls._parameters[name].check(v, owner) for name, v in values.items()}
+
+
+def parameters_of(cls: Any) -> dict[str, Hyperparameter]:
+    """Returns what a class declares, in the order of its arguments."""
+    return cls._parameters
+
+
+def values_of(instance: Any) -> dict[str, Any]:
+    """Returns every argument as it is now, but the learning rate, which is in a variable."""
+    names = [name for name in type(instance)._parameters if name != "learning_rate"]
+    return {name: getattr(instance, name) for name in names}
 
 
 def collected(cls: type, apart_from: type = object) -> dict[str, Hyperparameter]:

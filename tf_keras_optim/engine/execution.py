@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import first_updates, measures, plans, purity
+from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.kernels import Kernels, Scalars
 from tf_keras_optim.engine.plans import Executor, UpdateInputs, UpdatePlan
 from tf_keras_optim.engine.rows import Rows
@@ -20,7 +21,8 @@ class Execution:
     """Runs the algorithm of one optimizer, with its hyperparameters as they are.
 
     Args:
-      algorithm: the optimizer whose `update` or `update_step` is run.
+      algorithm: whose `update` is run.
+      update_step: what is run where it has none; called with gradient, variable and rate.
       static: gives the declared hyperparameters by name.
       jit_compile: "auto", True or False.
       has_measure: whether the algorithm measures and concludes.
@@ -28,7 +30,8 @@ class Execution:
 
     def __init__(
         self,
-        algorithm: Any,
+        algorithm: Algorithm,
+        update_step: Callable[[Any, Any, Any], None],
         static: Callable[[], dict[str, Any]],
         jit_compile: str | bool,
         *,
@@ -39,7 +42,7 @@ class Execution:
         self.has_measure = has_measure
         self.kernels = Kernels(algorithm, static)
         self._rows = Rows(algorithm, static)
-        self._update_steps = UpdateSteps(algorithm, static, jit_compile)
+        self._update_steps = UpdateSteps(update_step, static, jit_compile)
 
     @property
     def used(self) -> set[bool]:

@@ -7,7 +7,11 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import choices, plans
+from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.options import is_lazy
+from tf_keras_optim.engine.planning import Planning
 from tf_keras_optim.engine.received import Received
+from tf_keras_optim.engine.store import Tracked
 
 _HEADS = ("variable", "shape", "dtype", "kernel", "state", "bytes", "sparse", "decay", "group")
 
@@ -48,19 +52,29 @@ class VariableReport:
         return tf.TensorShape(self.shape).num_elements()
 
 
-def reports(optimizer: Any) -> list[VariableReport]:
-    """Returns a report on each variable of a built optimizer."""
+def reports(context: Context, planning: Planning) -> list[VariableReport]:
+    """Returns a report on each variable of a built optimizer.
+
+    Args:
+      context: what its parts share.
+      planning: plans its updates.
+    """
     groups: dict[Any, int] = {}
-    return [_report(optimizer, entry, groups) for entry in optimizer._store.tracked]
+    return [_report(context, planning, entry, groups) for entry in context.store.tracked]
 
 
-def _report(optimizer: Any, entry: Any, groups: dict[Any, int]) -> VariableReport:
+def _report(
+    context: Context, planning: Planning, entry: Tracked, groups: dict[Any, int]
+) -> VariableReport:
     late = entry.late()
     kept = {name: v for name, v in entry.kept().items() if name not in late}
-    shape, decays = tuple(entry.variable.shape), bool(optimizer.weight_decay) and entry.decays
-    step = optimizer._step_plan(Received())
+    shape, decays = (
+        tuple(entry.variable.shape),
+        bool(context.options.weight_decay) and entry.decays,
+    )
+    step = planning.step_plan(Received())
     source = plans.GIVEN if step.calls == 1 else plans.ACCUMULATED
-    plan = optimizer._update_plan(entry, optimizer._rule(), step, source)
+    plan = planning.update_plan(entry, planning.rule(), step, source)
     dtypes = {name: variable.dtype.name for name, variable in kept.items()}
     shared = plan.kernel in choices.KERNELS
     alike = (plan, shape, entry.variable.dtype, *dtypes.items()) if shared else entry.path
@@ -71,7 +85,7 @@ def _report(optimizer: Any, entry: Any, groups: dict[Any, int]) -> VariableRepor
         plan.kernel,
         dtypes,
         sum(variable.shape.num_elements() * variable.dtype.size for variable in kept.values()),
-        "lazy" if optimizer._is_lazy(entry) else "exact",
+        "lazy" if is_lazy(context.options, entry.path) else "exact",
         decays,
         groups.setdefault(alike, len(groups) + 1),
     )

@@ -10,9 +10,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import loops, norms, products
+from tf_keras_optim.engine import loops, norms
 
 OPERAND = "operand_"  # begins the names of scalars that only a training operation takes
+
+
+def log_product_key(name: str) -> str:
+    """Returns the name of the scalar with the logarithm of the product of a decay's values."""
+    return f"{name}_log_product"
 
 
 def one_minus_power(rate: Any, step: tf.Tensor) -> tf.Tensor:
@@ -43,7 +48,7 @@ def bias_correction(scalars: Any, name: str, rate: Any = None) -> tf.Tensor:
       name: the hyperparameter that is the decay; its class lists it in `corrected`.
       rate: another value for it, where it is constant: a rounded one.
     """
-    product = getattr(scalars, products.key_of(name), None)
+    product = getattr(scalars, log_product_key(name), None)
     if product is not None:
         return -tf.math.expm1(product)
     return one_minus_power(getattr(scalars, name) if rate is None else rate, scalars.step)

@@ -149,7 +149,7 @@ class Hyperparameter:
 
     def __set__(self, instance: Any, value: Any) -> None:
         owner = type(instance).__name__
-        if self.schedulable and instance._is_schedule(value):
+        if self.schedulable and instance.tko.keras.is_schedule(value):
             with tf.init_scope():
                 self.check(value(0), owner)
         else:
@@ -160,12 +160,12 @@ class Hyperparameter:
             return
         accepted = False
         try:
-            instance._check_change()
+            instance.tko_check_change()
             accepted = True
         finally:
             if not accepted:
                 object.__setattr__(instance, self._kept_as, before)
-        instance._hyperparameter_changed(self.name)
+        instance.tko_changed(self.name)
 
     def patterns(self, value: Any) -> Sequence[str]:
         """Returns regular expressions in a value that must each be found in some path."""
@@ -251,10 +251,10 @@ class LearningRate(Hyperparameter):
         super().__init__(default, kind=float, position=0, doc=doc)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else instance._get_learning_rate()
+        return self if instance is None else instance.tko.rate.get()
 
     def __set__(self, instance: Any, value: Any) -> None:
-        instance._set_learning_rate(value)
+        instance.tko.rate.set(value)
 
     def check(self, value: Any, owner: str) -> Any:
         """Returns a float, or what was given: a schedule, a callable, a tensor of a graph."""

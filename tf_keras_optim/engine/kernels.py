@@ -22,7 +22,9 @@ from tf_keras_optim.engine import (
     purity,
     quantization,
 )
+from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.plans import ACCUMULATED, DECOUPLED, L2, UpdateInputs, UpdatePlan
+from tf_keras_optim.engine.scalars import Scalars as Scalars
 from tf_keras_optim.engine.store import Tracked
 
 _uncompiled = contextvars.ContextVar("uncompiled", default=False)
@@ -43,37 +45,16 @@ def compiles() -> bool:
     return not _uncompiled.get() and not distribution.is_watched()
 
 
-class Scalars:
-    """The numbers that a rule sees at one step, by name.
-
-    Always there: `learning_rate` and `step` (counted from 1), 0-d tensors of the
-    variable's compute dtype. Then every declared hyperparameter: as the Python
-    number it was given, so that `1 - scalars.beta_2` is exact. Last, whatever the
-    rule's own `prepare` returned.
-    """
-
-    def __init__(self, static: Mapping[str, Any], dynamic: Mapping[str, tf.Tensor]):
-        self.__dict__.update(static)
-        self.__dict__.update(dynamic)
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(
-            f"The scalars of this step have no {name!r}. They have: "
-            f"{', '.join(sorted(self.__dict__))}. Declare it as a `tko.Hyperparameter`, "
-            "or return it from `prepare` or `conclude`."
-        )
-
-
 class Kernels:
     """The executor of a pure `update`: functions that XLA compiles, graphs, one operation.
 
     Args:
-      optimizer: the optimizer whose `update` is run.
+      algorithm: whose `update` is run.
       static: gives the declared hyperparameters by name.
     """
 
-    def __init__(self, optimizer: Any, static: Callable[[], dict[str, Any]]):
-        self._optimizer = optimizer
+    def __init__(self, algorithm: Algorithm, static: Callable[[], dict[str, Any]]):
+        self._algorithm = algorithm
         self._static = static
         self._functions: dict[tuple[UpdatePlan, str, bool], Any] = {}
         self.used: set[bool] = set()
@@ -87,7 +68,7 @@ class Kernels:
             if plan.kernel == choices.FUSED:
                 scalars = Scalars(self._static(), inputs.scalars)
                 gradient = tf.cast(inputs.gradient, entry.dtype)
-                self._optimizer.update_in_place(gradient, variable, slots, scalars)
+                self._algorithm.update_in_place(gradient, variable, slots, scalars)
                 return
             self._function(plan, self._body)(*_arguments(entry, plan, inputs))
 
@@ -116,7 +97,7 @@ class Kernels:
             scalars = Scalars(static, dynamic)
             inputs = UpdateInputs(_gradient(gradient, beside), dynamic, **options)
             value, before = _read(variable, slots, scales, beside, scalars)
-            return measured(self._optimizer, plan, scalars, inputs, value, before)
+            return measured(self._algorithm, plan, scalars, inputs, value, before)
 
         return kernel
 
@@ -129,7 +110,7 @@ class Kernels:
             inputs = UpdateInputs(_gradient(gradient, beside), dynamic, **options)
             value, before = _read(variable, slots, scales, beside, scalars)
             value, after, new_average = advanced(
-                self._optimizer,
+                self._algorithm,
                 plan,
                 scalars,
                 inputs,
@@ -226,7 +207,7 @@ def kept_values(
 
 
 def advanced(
-    optimizer: Any,
+    algorithm: Algorithm,
     plan: UpdatePlan,
     scalars: Scalars,
     inputs: UpdateInputs,
@@ -237,7 +218,7 @@ def advanced(
     """One update with all that stands around it. Pure; the body of every executor.
 
     Args:
-      optimizer: the optimizer whose pure `update` is run.
+      algorithm: whose pure `update` is run.
       plan: what the update does.
       scalars: the numbers of this step, in the compute dtype.
       inputs: the raw gradient, of any floating dtype, and what the options need.
@@ -251,8 +232,8 @@ def advanced(
       average: the new average, or `None`.
     """
     gradient, value, slots = _conditioned(plan, scalars, inputs, value, slots)
-    with purity.watched(optimizer, "update"):
-        result = optimizer.update(gradient, value, slots, scalars)
+    with purity.watched(algorithm, "update"):
+        result = algorithm.update(gradient, value, slots, scalars)
     value, after = checked(result, value, slots)
     if average is not None:
         value, average = _average(average, value, inputs)
@@ -260,7 +241,7 @@ def advanced(
 
 
 def measured(
-    optimizer: Any,
+    algorithm: Algorithm,
     plan: UpdatePlan,
     scalars: Scalars,
     inputs: UpdateInputs,
@@ -269,9 +250,9 @@ def measured(
 ) -> dict[str, tf.Tensor]:
     """Returns what `measure` gives for what `update` will be given; as for `advanced`."""
     given = _conditioned(plan, scalars, inputs, value, slots)
-    with purity.watched(optimizer, "measure"):
-        result = optimizer.measure(*given, scalars)
-    return measures.checked(result, f"{type(optimizer).__name__}.measure")
+    with purity.watched(algorithm, "measure"):
+        result = algorithm.measure(*given, scalars)
+    return measures.checked(result, f"{type(algorithm).__name__}.measure")
 
 
 def _conditioned(

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine import distribution, inventory, nature
+from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.store import BEGUN, Store, Tracked
 
 Kind = tuple[tf.DType, float, Tracked | None]  # dtype, factor on the rate, one of those begun
@@ -49,7 +50,7 @@ def from_slots(slots: Mapping[str, Any], title: str, path: str, updates: int) ->
 
     Args:
       slots: what is saved, by name; empty where nothing is.
-      title: the optimizer, for messages.
+      title: the context, for messages.
       path: the variable.
       updates: the number of updates when that was saved.
 
@@ -69,15 +70,19 @@ def from_slots(slots: Mapping[str, Any], title: str, path: str, updates: int) ->
     return Beginning(int(update), {n.partition("/")[2]: v for n, v in values.items()})
 
 
-def counted(optimizer: Any) -> list[Tracked]:
+def counted(context: Context) -> list[Tracked]:
     """Returns the entries whose update depends on the number of updates."""
-    return [e for e in optimizer._store.tracked if e.slots] if optimizer._counts else []
+    return (
+        [e for e in context.store.tracked if e.slots]
+        if nature.counts_updates(context.algorithm)
+        else []
+    )
 
 
-def of(optimizer: Any) -> dict[int, Beginning]:
+def of(context: Context) -> dict[int, Beginning]:
     """Returns, by the id of its entry, where each late variable began, as it is now."""
     found = {}
-    for entry in optimizer._store.tracked:
+    for entry in context.store.tracked:
         if entry.begun is not None and _number(entry.begun):
             carried = {name: _number(v) for name, v in entry.carried.items()}
             found[id(entry)] = Beginning(int(_number(entry.begun)), carried)
@@ -85,7 +90,7 @@ def of(optimizer: Any) -> dict[int, Beginning]:
 
 
 def loaded(
-    optimizer: Any,
+    context: Context,
     assigned: Container[int],
     begun: Mapping[str, Mapping[str, Any]],
     updates: int,
@@ -93,7 +98,7 @@ def loaded(
     """Returns, by the ids of the entries whose slots a saved state has, where those began.
 
     Args:
-      optimizer: the optimizer.
+      context: what the optimizer's parts share.
       assigned: the ids of the variables that get a saved value.
       begun: by path, what stands beside the saved slots.
       updates: the number of updates when the state was saved.
@@ -101,47 +106,47 @@ def loaded(
     Raises:
       ValueError: what stands there is no number of updates.
     """
-    title = optimizer._title()
+    title = context.title
     return {
         id(entry): from_slots(begun.get(entry.path, {}), title, entry.path, updates)
-        for entry in counted(optimizer)
+        for entry in counted(context)
         if any(id(slot) in assigned for slot in entry.slots.values())
     }
 
 
-def numbered(optimizer: Any, count: int) -> list[tf.Variable]:
+def numbered(context: Context, count: int) -> list[tf.Variable]:
     """Returns the state variables that so many arrays are for.
 
     What is kept here may be among them or not; it is made where there are that many more.
     """
-    kept = {id(variable) for variable in optimizer._store.late().values()}
-    listed = optimizer._state_variables()
+    kept = {id(variable) for variable in context.store.late().values()}
+    listed = inventory.listed(context)
     others = [variable for variable in listed if id(variable) not in kept]
     if count == len(others):
         return others
-    more = len(counted(optimizer)) * (1 + len(optimizer._store.step_slots))
+    more = len(counted(context)) * (1 + len(context.store.step_slots))
     if not kept and count == len(others) + more:
-        complete(optimizer)
-    return optimizer._state_variables()
+        complete(context)
+    return inventory.listed(context)
 
 
 def ages(
-    optimizer: Any, set_before: Iterable[tuple[tf.Variable, Any]] = ()
+    context: Context, set_before: Iterable[tuple[tf.Variable, Any]] = ()
 ) -> dict[int, Beginning]:
     """Returns, by the ids of entries, how many updates the slots have seen.
 
     Args:
-      optimizer: the optimizer.
+      context: what the optimizer's parts share.
       set_before: state variables that have been set from a saved state already, with the
         values that they had.
     """
-    store, before = optimizer._store, {id(v): value for v, value in set_before}
+    store, before = context.store, {id(v): value for v, value in set_before}
     calls = before.get(id(store.iterations))
-    updates = optimizer._updates_by_now(None if calls is None else int(calls))
+    updates = context.counter.updates_by_now(None if calls is None else int(calls))
     step_slots = store.step_slots.items()
     own = {name: before.get(id(v)) for name, v in step_slots}
     own = {n: _number(v) if own[n] is None else own[n] for n, v in step_slots}
-    known, found = of(optimizer), {}
+    known, found = of(context), {}
     for entry in store.tracked:
         begun = known.get(id(entry), Beginning(0, own))
         found[id(entry)] = Beginning(updates - begun.update, begun.carried)
@@ -151,7 +156,7 @@ def ages(
 
 
 def adopt(
-    optimizer: Any,
+    context: Context,
     before: Mapping[int, Beginning],
     loaded: Mapping[int, Beginning],
     updates: int | None = None,
@@ -161,76 +166,76 @@ def adopt(
     Slots that were not loaded have seen as many updates as before.
 
     Args:
-      optimizer: the optimizer.
+      context: what the optimizer's parts share.
       before: what `ages` returned before the state was loaded.
       loaded: by the ids of the entries whose slots were loaded, where those began.
       updates: the number of updates, where that is still to be set.
     """
-    updates = optimizer._updates_by_now() if updates is None else updates
+    updates = context.counter.updates_by_now() if updates is None else updates
     found = dict(loaded)
-    for entry in counted(optimizer):
+    for entry in counted(context):
         age = before.get(id(entry))
         if id(entry) in loaded:
             entry.is_fresh = False
         elif age is not None:
             found[id(entry)] = Beginning(updates - age.update, age.carried)
             entry.is_fresh = False
-    put(optimizer, found)
+    put(context, found)
 
 
-def settle(optimizer: Any) -> None:
+def settle(context: Context) -> None:
     """Notes where slots began that were made just now and not loaded."""
-    updates = optimizer._updates_by_now()
-    fresh = [entry for entry in optimizer._store.tracked if entry.is_fresh]
+    updates = context.counter.updates_by_now()
+    fresh = [entry for entry in context.store.tracked if entry.is_fresh]
     for entry in fresh:
         entry.is_fresh = False
     if fresh and updates:
-        put(optimizer, {id(entry): Beginning(updates) for entry in fresh}, traced=False)
-    elif optimizer._store.late():
-        complete(optimizer)
+        put(context, {id(entry): Beginning(updates) for entry in fresh}, traced=False)
+    elif context.store.late():
+        complete(context)
 
 
-def put(optimizer: Any, beginnings: Mapping[int, Beginning], traced: bool = True) -> None:
+def put(context: Context, beginnings: Mapping[int, Beginning], traced: bool = True) -> None:
     """Sets where slots began, by the ids of entries; others stay as they are.
 
     Args:
-      optimizer: the optimizer.
+      context: what the optimizer's parts share.
       beginnings: where they began.
       traced: whether steps of these variables may have been traced.
     """
-    entries, known = counted(optimizer), of(optimizer)
+    entries, known = counted(context), of(context)
     wanted = {id(e): beginnings.get(id(e), known.get(id(e), Beginning())) for e in entries}
     if any(beginning.update for beginning in wanted.values()):
-        complete(optimizer)
+        complete(context)
         for entry in entries:
-            _set(optimizer, entry, wanted[id(entry)])
+            _set(context, entry, wanted[id(entry)])
     else:
-        clear(optimizer)
+        clear(context)
     if traced:
-        _renew_traces(optimizer)
+        _renew_traces(context)
 
 
-def clear(optimizer: Any) -> None:
+def clear(context: Context) -> None:
     """Forgets all beginnings: every variable goes by the optimizer's count."""
-    for entry in optimizer._store.tracked:
+    for entry in context.store.tracked:
         for name, variable in entry.late().items():
-            optimizer._retire(variable, f"{entry.path}/{name}")
+            context.variables.retire(variable, f"{entry.path}/{name}")
         entry.begun, entry.carried = None, {}
 
 
-def complete(optimizer: Any) -> None:
+def complete(context: Context) -> None:
     """Makes what is kept here for each variable that lacks it, beginning with 0."""
-    step_slots = optimizer._store.step_slots
-    for entry in counted(optimizer):
+    step_slots = context.store.step_slots
+    for entry in counted(context):
         if entry.begun is None:
-            entry.begun = _made(optimizer, entry, BEGUN, lambda: tf.zeros([], tf.int64))
+            entry.begun = _made(context, entry, BEGUN, lambda: tf.zeros([], tf.int64))
         for name in step_slots:
             if name not in entry.carried:
-                start = optimizer._store.starts[id(step_slots[name])]
-                entry.carried[name] = _made(optimizer, entry, f"{BEGUN}/{name}", start)
+                start = context.store.starts[id(step_slots[name])]
+                entry.carried[name] = _made(context, entry, f"{BEGUN}/{name}", start)
 
 
-def groups(optimizer: Any) -> dict[int, Tracked]:
+def groups(context: Context) -> dict[int, Tracked]:
     """Returns, by the id of its entry, for each late variable one that began with it.
 
     For a step that is traced now: variables that began together share their scalars.
@@ -238,7 +243,7 @@ def groups(optimizer: Any) -> dict[int, Tracked]:
     first: dict[Any, Tracked] = {}
     found: dict[int, Tracked] = {}
     with tf.init_scope():
-        for entry in optimizer._store.tracked:
+        for entry in context.store.tracked:
             if entry.begun is not None:
                 eager = tf.executing_eagerly()
                 key = int(_number(entry.begun)) if eager else id(entry)
@@ -281,10 +286,10 @@ def carry(
                 distribution.local(variable).assign(value)
 
 
-def note_trace(optimizer: Any) -> dict[int, Tracked]:
+def note_trace(context: Context) -> dict[int, Tracked]:
     """Returns the `groups` that a step is traced with, and remembers them."""
-    found = groups(optimizer)
-    optimizer._store.traced_groups = _partition(optimizer._store, found)
+    found = groups(context)
+    context.store.traced_groups = _partition(context.store, found)
     return found
 
 
@@ -292,16 +297,16 @@ def _partition(store: Store, found: Mapping[int, Tracked]) -> dict[int, int]:
     return {id(e): id(found[id(e)]) if id(e) in found else 0 for e in store.tracked}
 
 
-def _renew_traces(optimizer: Any) -> None:
+def _renew_traces(context: Context) -> None:
     """Drops traced steps in which variables share scalars that have other beginnings now."""
-    store = optimizer._store
-    traced, now = store.traced_groups, _partition(store, groups(optimizer))
+    store = context.store
+    traced, now = store.traced_groups, _partition(store, groups(context))
     if traced is None or all(now.get(key) == rest for key, rest in traced.items()):
         return
-    optimizer._forget_steps()
-    if optimizer._traced_in_graph:
+    context.traces.forget()
+    if context.traces.in_graph:
         warnings.warn(
-            f"{optimizer._title()}: after a step had been traced into a function, a state was "
+            f"{context.title}: after a step had been traced into a function, a state was "
             "loaded in which the slots of other variables began later than the rest. The "
             "function goes on with the corrections of its trace until it is made anew, e.g. "
             "by `model.compile`. Eager calls use the new ones.",
@@ -314,15 +319,15 @@ def _number(variable: tf.Variable) -> np.ndarray:
         return np.asarray(distribution.local(variable).numpy())
 
 
-def _made(optimizer: Any, entry: Tracked, name: str, start: Any) -> tf.Variable:
+def _made(context: Context, entry: Tracked, name: str, start: Any) -> tf.Variable:
     flat = f"{entry.path}_{name}".replace("/", "_")
-    variable = optimizer._make(flat, start, aggregated=True, kind=name.replace("/", "_"))
-    optimizer._publish(f"{entry.path}/{name}", variable, flat, is_slot=True)
+    variable = context.variables.make(flat, start, aggregated=True, kind=name.replace("/", "_"))
+    context.variables.publish(f"{entry.path}/{name}", variable, flat, is_slot=True)
     return variable
 
 
-def _set(optimizer: Any, entry: Tracked, beginning: Beginning) -> None:
-    starts = optimizer._store.starts
+def _set(context: Context, entry: Tracked, beginning: Beginning) -> None:
+    starts = context.store.starts
     with tf.init_scope():
         distribution.set_everywhere(entry.begun, np.int64(beginning.update))
         for name, variable in entry.carried.items():

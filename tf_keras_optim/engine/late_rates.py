@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, tensorflow_private
+from tf_keras_optim.engine.context import Context
 
 AHEAD = 1024  # updates that are computed at a time; twice as many as one call may make, or more
 
@@ -101,18 +102,48 @@ class RateSupply:
     """Computes the rates of the next updates outside of functions.
 
     Args:
-      optimizer: the engine whose learning rate it is.
+      context: what the parts of the optimizer share.
+      rate_at: returns the rate after a number of updates.
     """
 
-    def __init__(self, optimizer: Any):
-        self._optimizer = optimizer
+    def __init__(self, context: Context, rate_at: Callable[[Any], tf.Tensor]):
+        self._context = context
+        self._rate_at = rate_at
         self._nothing: tf.Tensor | None = None
         self._source: Any = None
         self._start = self._last = 0
         self._table: tf.Tensor | None = None
         self._holds_for_good = False  # a function was traced that is given nothing at its calls
 
-    def note_trace(self, traced: bool) -> None:
+    def captured(self, traced: bool) -> tf.Tensor | None:
+        """Returns in a graph the array that it is given at every call; `None` if it cannot be.
+
+        Args:
+          traced: whether the graph holds the rate itself, so that as a rule nothing is to be
+            given.
+
+        Raises:
+          RuntimeError: nothing can be given, and the graph does not hold the rate.
+        """
+        if _fixed.get() or tensorflow_private.in_save_context():
+            return None
+        graph = tensorflow_private.function_graph()
+        if graph is None:
+            if tensorflow_private.lacks_call_time_values():
+                self._note_trace(traced)
+            return None
+        store = self._context.store
+        rate, source = store.rate, store.rate_source
+
+        def value() -> tf.Tensor:
+            same = store.rate is rate and store.rate_source is source
+            return self._nothing_given() if traced and same else self._rates()
+
+        key = ("learning rate", id(self._context), id(rate), id(source), traced)
+        otherwise = self._nothing_given() if traced else None
+        return tensorflow_private.captured_in(graph, key, value, otherwise)
+
+    def _note_trace(self, traced: bool) -> None:
         """Notes that a function is traced which is given nothing at its calls.
 
         Raises:
@@ -120,7 +151,7 @@ class RateSupply:
         """
         if not traced:
             raise tensorflow_private.call_time_error(
-                f"{self._optimizer._title()} follows {self._optimizer._store.rate_source!r}, "
+                f"{self._context.title} follows {self._context.store.rate_source!r}, "
                 "which Python computes, and a traced function cannot ask for it. Give it a "
                 "number or a schedule of TensorFlow's operations, or take eager steps."
             )
@@ -134,26 +165,26 @@ class RateSupply:
         """
         if self._holds_for_good:
             raise tensorflow_private.call_time_error(
-                f"the `learning_rate` of {self._optimizer._title()} cannot be replaced by "
+                f"the `learning_rate` of {self._context.title} cannot be replaced by "
                 "another variable, schedule or callable after a function was traced, which "
                 "would go on with the old one. Assign a number, or make the optimizer anew."
             )
 
-    def nothing(self) -> tf.Tensor:
+    def _nothing_given(self) -> tf.Tensor:
         """Returns the array that leaves a function with the rate it was traced with."""
         if self._nothing is None:
             with tf.init_scope():
                 self._nothing = tf.constant([_NOTHING], tf.float64)
         return self._nothing
 
-    def rates(self) -> tf.Tensor:
+    def _rates(self) -> tf.Tensor:
         """Returns rates, float64 [n]: that of update u stands at place u modulo n."""
-        optimizer = self._optimizer
-        store, source = optimizer._store, optimizer._store.rate_source
+        store = self._context.store
+        source = store.rate_source
         if store.multiplier is None:
-            rate = optimizer._learning_rate_at(None)
+            rate = self._rate_at(None)
             return tf.reshape(tf.cast(rate, tf.float64), [1])
-        first = int(optimizer._updates())
+        first = int(self._context.counter.updates())
         if self._source is not source or not self._start <= first <= self._start + AHEAD // 2:
             self._check_progress(source, first)
             self._compute(source, first)
@@ -166,14 +197,14 @@ class RateSupply:
         """Raises if the call before made more updates than it had rates for."""
         if self._source is source and first > self._start + AHEAD and first > self._last:
             raise RuntimeError(
-                f"{self._optimizer._title()}: one call of a function made {first - self._last} "
+                f"{self._context.title}: one call of a function made {first - self._last} "
                 f"updates. Where a schedule was assigned after that function had been traced, "
                 f"or cannot be traced, a call may make {AHEAD // 2}. Make the function anew, "
                 "e.g. by `model.compile`, or let it take fewer steps."
             )
 
     def _compute(self, source: Any, first: int) -> None:
-        title = self._optimizer._title()
+        title = self._context.title
 
         def at(step: tf.Tensor) -> tf.Tensor:
             value = value_of(source, step, "learning_rate", title)
@@ -205,42 +236,11 @@ def _one_by_one(at: Callable[[tf.Tensor], tf.Tensor], steps: np.ndarray) -> tf.T
     return tf.stack(values + [tf.constant(np.nan, tf.float64)] * (len(steps) - len(values)))
 
 
-def captured(optimizer: Any, supply: RateSupply, traced: bool) -> tf.Tensor | None:
-    """Returns in a graph the array that it is given at every call; `None` if it cannot be.
-
-    Args:
-      optimizer: the engine.
-      supply: what computes the array.
-      traced: whether the graph holds the rate itself, so that as a rule nothing is to be given.
-
-    Raises:
-      RuntimeError: nothing can be given, and the graph does not hold the rate.
-    """
-    if _fixed.get() or tensorflow_private.in_save_context():
-        return None
-    graph = tensorflow_private.function_graph()
-    if graph is None:
-        if tensorflow_private.lacks_call_time_values():
-            supply.note_trace(traced)
-        return None
-    store = optimizer._store
-    rate, source = store.rate, store.rate_source
-
-    def value() -> tf.Tensor:
-        same = store.rate is rate and store.rate_source is source
-        return supply.nothing() if traced and same else supply.rates()
-
-    key = ("learning rate", id(optimizer), id(rate), id(source), traced)
-    return tensorflow_private.captured_in(
-        graph, key, value, supply.nothing() if traced else None
-    )
-
-
 def chosen(given: tf.Tensor, updates: tf.Tensor, traced: tf.Tensor | None) -> tf.Tensor:
-    """Returns the rate of the next update: that of `captured`, or else the traced one.
+    """Returns the rate of the next update: the one that is given, or else the traced one.
 
     Args:
-      given: what `captured` returned.
+      given: what `RateSupply.captured` returned.
       updates: number of updates so far, 0-d int64.
       traced: the rate of the graph, or `None` if it has none.
     """

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_keras_optim.engine import accumulation, late, meanings, named_state
+from tf_keras_optim.engine import accumulation, inventory, late, meanings, named_state
+from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.fingerprints import fingerprint, is_fingerprint
 from tf_keras_optim.engine.named_state import FORMAT, VERSION
 from tf_keras_optim.engine.saved_arrays import kept
@@ -35,20 +36,20 @@ def write(store: Any, values: Mapping[str, Any], notes: Mapping[str, Any]) -> No
             attributes[ATTRIBUTE] = np.bytes_(json.dumps(notes[key] | _sum_of(notes[key])))
 
 
-def arranged(optimizer: Any) -> tuple[Values, Notes]:
+def arranged(context: Context) -> tuple[Values, Notes]:
     """Returns the state as numbered arrays, what Keras lacks by name, and the notes.
 
     Where slots began is in the notes on them alone.
     """
-    keys = {id(v): key for key, v in named_state.collect(optimizer).items()}
-    store, begun = optimizer._store, late.of(optimizer)
+    keys = {id(v): key for key, v in named_state.collect(context).items()}
+    store, begun = context.store, late.of(context)
     weights = {entry.path: fingerprint(entry.variable.numpy()) for entry in store.tracked}
     begun_by_path = {e.path: begun[id(e)] for e in store.tracked if id(e) in begun}
-    told = meanings.of(optimizer)
-    numbered = {str(i): v for i, v in enumerate(optimizer._positional_state())}
+    told = meanings.of(context)
+    numbered = {str(i): v for i, v in enumerate(inventory.positional(context))}
     values: Values = {}
     notes: Notes = {}
-    for name, variable in (numbered | optimizer._named_state()).items():
+    for name, variable in (numbered | inventory.by_name(context)).items():
         key = keys[id(variable)]
         if len(key) == 3 and late.is_key(key[2]):
             continue
@@ -65,8 +66,8 @@ def arranged(optimizer: Any) -> tuple[Values, Notes]:
         notes[name] = note(key, value, weight=weight, meaning=meaning, begun=slots)
     rate = MULTIPLIER if store.multiplier is not None else None
     notes["0"]["rate"] = rate if store.rate is None else "learning_rate"
-    notes["0"]["class_name"] = type(optimizer).__name__
-    notes["0"]["built"] = optimizer.built
+    notes["0"]["class_name"] = context.class_name
+    notes["0"]["built"] = context.store.is_built
     notes["0"][accumulation.STEPS] = store.counted_by
     return values, notes
 

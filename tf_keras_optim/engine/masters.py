@@ -6,28 +6,31 @@ work on one copy. It lasts as long as one of them does.
 """
 
 import weakref
-from typing import Any
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, precision, starts
+from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.nature import is_pure
 from tf_keras_optim.engine.store import Tracked
 
 _known: dict[int, tuple[weakref.ref, weakref.ref]] = {}  # by the id of the variable
 
 
-def are_wanted(optimizer: Any, entry: Tracked) -> bool:
+def are_wanted(context: Context, entry: Tracked) -> bool:
     """Says whether an optimizer is to have a master copy of a variable."""
+    options = context.options
     narrow = entry.variable.dtype.size < entry.dtype.size
-    wanted = bool(optimizer.master_weights) and not optimizer.stochastic_rounding
-    return narrow and wanted and optimizer._is_pure()
+    wanted = bool(options.master_weights) and not options.stochastic_rounding
+    return narrow and wanted and is_pure(context.algorithm)
 
 
-def make(optimizer: Any, entry: Tracked) -> tf.Variable:
+def make(make_for: Callable[..., tf.Variable], entry: Tracked) -> tf.Variable:
     """Returns the master copy of a variable for an optimizer, made by it or by another one."""
     variable = entry.variable
     known = _shared(variable)
-    master = optimizer._make_for(
+    master = make_for(
         entry,
         "master",
         lambda: tf.cast(variable.read_value(), entry.dtype),

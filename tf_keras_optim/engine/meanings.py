@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from tf_keras_optim.engine.algorithm import Algorithm
+from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.nature import has_algorithm
 from tf_keras_optim.engine.slots import STARTED
 from tf_keras_optim.engine.store import BEGUN
 
@@ -27,14 +29,14 @@ def of_class(cls: type[Algorithm], slot: str) -> str:
         declared = vars(owner).get("slot_meanings", {})
         if slot in declared:
             return str(declared[slot])
-    algorithms = [c for c in cls.__mro__ if issubclass(c, Algorithm) and c._has_algorithm()]
+    algorithms = [c for c in cls.__mro__ if issubclass(c, Algorithm) and has_algorithm(c)]
     return f"{(algorithms or [cls])[-1].__name__}.{slot}"
 
 
-def of(optimizer: Any) -> dict[str, str]:
+def of(context: Context) -> dict[str, str]:
     """Returns what an optimizer's slots mean, by their names in its state."""
-    store = optimizer._store
-    names = {slot.name for slot in optimizer.step_slots}
+    store = context.store
+    names = {slot.name for slot in context.algorithm.step_slots}
     beside: set[tuple[str, str]] = set()
     for entry in store.tracked:
         names |= entry.slots.keys()
@@ -43,15 +45,15 @@ def of(optimizer: Any) -> dict[str, str]:
     own = {id(variable) for variable in store.extra}
     names |= {name for name, variable in store.named.items() if id(variable) in own}
     names |= {slot for _, slot in store.owners.values()}
-    found = {name: of_class(type(optimizer), name) for name in sorted(names)}
+    found = {name: of_class(type(context.algorithm), name) for name in sorted(names)}
     return found | {name + kind: found[name] for name, kind in sorted(beside)}
 
 
-def refused(optimizer: Any, state: Mapping[str, Any], kept: Set[str]) -> dict[str, str]:
+def refused(context: Context, state: Mapping[str, Any], kept: Set[str]) -> dict[str, str]:
     """Returns which slots of a saved state are something else than those here.
 
     Args:
-      optimizer: a built optimizer.
+      context: what the optimizer's parts share.
       state: a state dict; its arrays are not looked at.
       kept: the names of what the optimizer keeps beside model variables.
 
@@ -59,9 +61,9 @@ def refused(optimizer: Any, state: Mapping[str, Any], kept: Set[str]) -> dict[st
       By the names of such slots a text that says why they cannot be taken over.
     """
     class_name = state.get("class_name")
-    if class_name == type(optimizer).__name__:
+    if class_name == context.class_name:
         return {}
-    here = of(optimizer)
+    here = of(context)
     slots = _own({n for names in state["variables"].values() for n in names})
     others = {n for section in ("scalars", "extra") for n in state.get(section) or ()}
     if class_name is None and slots == _own(kept):
@@ -114,6 +116,6 @@ def _declared(cls: type[Algorithm]) -> set[str]:
 
 def _known(cls: type[Algorithm]) -> Iterator[type[Algorithm]]:
     for one in cls.__subclasses__():
-        if one._has_algorithm():
+        if has_algorithm(one):
             yield one
         yield from _known(one)

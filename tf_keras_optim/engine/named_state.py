@@ -18,6 +18,7 @@ from tf_keras_optim.engine import (
     recoding,
     starts,
 )
+from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.fingerprints import fingerprint, is_fingerprint
 from tf_keras_optim.engine.load_report import (
     RATES,
@@ -35,14 +36,14 @@ VERSION = 1
 Key = tuple[str, ...]  # ("scalars", name), ("variables", path, slot) or ("extra", name)
 
 
-def collect(optimizer: Any) -> dict[Key, tf.Variable]:
+def collect(context: Context) -> dict[Key, tf.Variable]:
     """Returns an optimizer's state variables by what they are.
 
     A variable of a subclass' own that was asked for beside a model variable is listed
     with the slots of that one.
     """
-    optimizer._find_own_variables()
-    store = optimizer._store
+    context.variables.find_own()
+    store = context.store
     found: dict[Key, tf.Variable] = {("scalars", "iterations"): store.iterations}
     rates = zip(RATES, (store.rate, store.multiplier))
     found |= {("scalars", name): rate for name, rate in rates if rate is not None}
@@ -57,38 +58,37 @@ def collect(optimizer: Any) -> dict[Key, tf.Variable]:
             found["variables", entry.path, slot] = variable
     for variable in store.extra:
         owner, slot = store.owners.get(id(variable), (None, ""))
-        entry = None if owner is None else store.find(owner)
-        if entry is None:
+        beside = None if owner is None else store.find(owner)
+        if beside is None:
             found["extra", names[id(variable)]] = variable
         else:
-            found["variables", entry.path, slot] = variable
+            found["variables", beside.path, slot] = variable
     return found
 
 
-def header(optimizer: Any) -> dict[str, Any]:
+def header(context: Context) -> dict[str, Any]:
     """Returns what a state dict says of itself."""
     return {
         "format": FORMAT,
         "version": VERSION,
-        "class_name": type(optimizer).__name__,
-        "meanings": meanings.of(optimizer),
-        accumulation.STEPS: optimizer._store.counted_by,
+        "class_name": context.class_name,
+        "meanings": meanings.of(context),
+        accumulation.STEPS: context.store.counted_by,
     }
 
 
-def to_dict(optimizer: Any) -> dict[str, Any]:
+def to_dict(context: Context) -> dict[str, Any]:
     """Returns the state as `state_dict` documents it."""
     state: dict[str, Any] = {
-        **header(optimizer),
+        **header(context),
         "scalars": {},
-        "variables": {entry.path: {} for entry in optimizer._store.tracked},
+        "variables": {entry.path: {} for entry in context.store.tracked},
         "extra": {},
         "weights": {
-            entry.path: fingerprint(entry.variable.numpy())
-            for entry in optimizer._store.tracked
+            entry.path: fingerprint(entry.variable.numpy()) for entry in context.store.tracked
         },
     }
-    for key, variable in collect(optimizer).items():
+    for key, variable in collect(context).items():
         section = state
         for part in key[:-1]:
             section = section[part]
@@ -178,7 +178,7 @@ class Plan:
 
 
 def plan(
-    optimizer: Any,
+    context: Context,
     state: Mapping[str, Any],
     *,
     keep_hyperparameters: bool = False,
@@ -188,31 +188,31 @@ def plan(
     """Compares a saved state with an optimizer's. Changes nothing.
 
     Args:
-      optimizer: a built optimizer.
+      context: what the optimizer's parts share.
       state: a state dict.
       keep_hyperparameters: leave the learning rate, or the factor on a schedule, alone.
       names: saved paths to paths here, a mapping or a function.
       compare_values: whether the values of the weights may be looked at.
     """
-    here, report = collect(optimizer), LoadReport()
+    here, report = collect(context), LoadReport()
     here = {key: v for key, v in here.items() if not (len(key) == 3 and late.is_key(key[2]))}
     # Keras' files name only variables that something is kept for; Keras 2's have no rate.
     listed, optional = state.get("listed", True), frozenset(state.get("unsaved", ()))
-    optional |= products.may_be_missing(optimizer)
-    refused = _compare_classes(optimizer, state, here, report)
+    optional |= products.may_be_missing(context)
+    refused = _compare_classes(context, state, here, report)
     kept_for = {key[1] for key in here if key[0] == "variables"}
-    entries = [e for e in optimizer._store.tracked if listed or e.path in kept_for]
+    entries = [e for e in context.store.tracked if listed or e.path in kept_for]
     fresh = was_not_built(state)
-    found = _matched_paths(optimizer, entries, state, names, compare_values)
+    found = _matched_paths(context, entries, state, names, compare_values)
     report.mismatched += found.doubts
     saved, surplus, begun = _by_path_here(state, found)
-    saved, left_out = accumulation.converted(optimizer, state, here, saved)
+    saved, left_out = accumulation.converted(context, state, here, saved)
     report.mismatched += [left_out] * bool(left_out)
-    saved, changed = recoding.recoded(optimizer._store.tracked, saved)
+    saved, changed = recoding.recoded(context.store.tracked, saved)
     report.cast += [f"{was}, here {described(k, here[k])}" for k, was in changed.items()]
     calls = saved.get(("scalars", "iterations"))
     if fresh:
-        saved = _starts(optimizer, here) | saved
+        saved = _starts(context, here) | saved
     if keep_hyperparameters:
         rates = [("scalars", name) for name in RATES]
         report.kept = [described(key, here[key]) for key in rates if key in here]
@@ -220,23 +220,23 @@ def plan(
         saved = {key: v for key, v in saved.items() if key not in rates}
     elif {k[1] for k in here if k[1] in RATES} != {k[1] for k in saved if k[1] in RATES}:
         compare_rates(here, saved, report, optional)
-    assignments, missing = _assignments(optimizer, here, saved, report, optional, refused)
+    assignments, missing = _assignments(context, here, saved, report, optional, refused)
     surplus += [(key, value) for key, value in saved.items() if key not in here]
     report.unexpected += [described(key, value) for key, value in surplus]
     if listed and not fresh:
-        _compare_variables(optimizer, found.paths, report)
+        _compare_variables(context, found.paths, report)
     recast = partial.recast(entries, state.get("weights") or {}, found)
     apart = partial.apart(found, missing, [key for key, _ in surplus], recast)
     others = {k for k in here.keys() & saved.keys() if saved[k].dtype != dtype_of(here[k])}
     is_recast = all(key[0] == "scalars" or key[1] in recast for key in {*others, *changed})
-    updates = optimizer._updates_by_now(None if calls is None else int(np.asarray(calls)))
+    updates = context.counter.updates_by_now(None if calls is None else int(np.asarray(calls)))
     assigned = {id(variable) for variable, _ in assignments}
-    since = late.loaded(optimizer, assigned, begun, updates)
+    since = late.loaded(context, assigned, begun, updates)
     return Plan(assignments, report, apart, since, is_recast, left_out)
 
 
 def _assignments(
-    optimizer: Any,
+    context: Context,
     here: Mapping[Key, tf.Variable],
     saved: Mapping[Key, np.ndarray],
     report: LoadReport,
@@ -255,7 +255,7 @@ def _assignments(
         elif key[1] not in optional:
             missing.append(key)
             report.missing.append(described(key, variable))
-            entry = next((e for e in optimizer._store.tracked if e.average is variable), None)
+            entry = next((e for e in context.store.tracked if e.average is variable), None)
             if entry is not None:
                 now = entry.variable.numpy().astype(dtype_of(variable))
                 assignments.append((variable, now))
@@ -263,18 +263,18 @@ def _assignments(
 
 
 def _compare_classes(
-    optimizer: Any,
+    context: Context,
     state: Mapping[str, Any],
     here: Mapping[Key, tf.Variable],
     report: LoadReport,
 ) -> Mapping[str, str]:
     """Reports another class; returns which of its slots are something else, and why."""
-    if state.get("class_name") != type(optimizer).__name__:
+    if state.get("class_name") != context.class_name:
         report.mismatched.append(
-            f"class: saved by {state.get('class_name')!r}, here {type(optimizer).__name__!r}"
+            f"class: saved by {state.get('class_name')!r}, here {context.class_name!r}"
         )
     beside = {key[2] for key in here if key[0] == "variables"}
-    return meanings.refused(optimizer, state, beside)
+    return meanings.refused(context, state, beside)
 
 
 def _by_path_here(
@@ -326,10 +326,10 @@ def _compare(
 
 
 def _compare_variables(
-    optimizer: Any, known: Mapping[str, str | None], report: LoadReport
+    context: Context, known: Mapping[str, str | None], report: LoadReport
 ) -> None:
     """Reports model variables that one side does not know, also where none has slots."""
-    ours = {entry.path: entry for entry in optimizer._store.tracked}
+    ours = {entry.path: entry for entry in context.store.tracked}
     for path in ours.keys() - set(known.values()):
         line = described(("variables", path, "(the variable)"), ours[path].variable)
         report.missing.append(line)
@@ -338,7 +338,7 @@ def _compare_variables(
 
 
 def _matched_paths(
-    optimizer: Any,
+    context: Context,
     entries: Sequence[Any],
     state: Mapping[str, Any],
     names: Mapping[str, str] | Callable[[str], str] | None,
@@ -356,7 +356,7 @@ def _matched_paths(
         doubled = {path for path in known if known.count(path) > 1}
         if doubled:
             raise ValueError(
-                f"{optimizer._title()}: argument `names` gives several saved variables the "
+                f"{context.title}: argument `names` gives several saved variables the "
                 f"names {sorted(doubled)}. Each needs one of its own."
             )
         return matching.Match(dict(zip(saved, known)))
@@ -387,9 +387,9 @@ def was_not_built(state: Mapping[str, Any]) -> bool:
     return not built
 
 
-def _starts(optimizer: Any, here: Mapping[Key, tf.Variable]) -> dict[Key, np.ndarray]:
+def _starts(context: Context, here: Mapping[Key, tf.Variable]) -> dict[Key, np.ndarray]:
     """Returns what a new optimizer's slots and counters hold."""
-    first = optimizer._store.starts
+    first = context.store.starts
     return {
         key: np.asarray(first[id(variable)]())
         for key, variable in here.items()

@@ -2,8 +2,7 @@
 
 import inspect
 import warnings
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -11,46 +10,29 @@ import tensorflow as tf
 from tf_keras_optim.engine import (
     accumulation,
     declarations,
-    distribution,
     explain,
     hyperparameters,
-    kernels,
-    late,
-    late_rates,
     losses,
-    measures,
-    plans,
-    products,
-    purity,
+    nature,
+    option_checks,
     single,
-    variable_hooks,
 )
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
-from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.applying import Applying
 from tf_keras_optim.engine.configuration import Configuration
-from tf_keras_optim.engine.execution import Execution
 from tf_keras_optim.engine.explain import VariableReport
-from tf_keras_optim.engine.kernels import Scalars
-from tf_keras_optim.engine.patterns import DecayExclusions
-from tf_keras_optim.engine.plans import Rule, StepPlan, UpdatePlan
-from tf_keras_optim.engine.received import Received
-from tf_keras_optim.engine.recent import Recent
-from tf_keras_optim.engine.store import Store, Tracked
-
-_STEPS = 32  # sets of variables whose steps are kept, and as many older ones; each is traced
+from tf_keras_optim.engine.options import EIGHT_BIT, calls_per_update
+from tf_keras_optim.engine.patterns import all_of
 
 
-class Engine(Algorithm, Applying, Configuration):
+class Engine(Applying, Configuration):
     """Slots, kernels and the step. A face adds what one Keras generation expects.
 
     An algorithm overrides `slots` and `update` (and `prepare`, if it has scalars
     to compute once per step), or, as in Keras 3, `build` and `update_step`.
     """
 
-    name: Any = hyperparameters.SetByInit()
-    _store: Any = hyperparameters.SetByInit()
-    _is_built: Any = hyperparameters.SetByInit()
+    _is_set_up = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -67,59 +49,35 @@ class Engine(Algorithm, Applying, Configuration):
 
     def __init__(self, *args: Any, **kwargs: Any):
         owner = type(self).__name__
-        if not self._has_algorithm():
+        if not nature.has_algorithm(type(self)):
             raise TypeError(
                 f"{owner} has no algorithm. Override `update(gradient, value, slots, "
                 "scalars)`, or `update_step(gradient, variable, learning_rate)`."
             )
-        self._check_update_step()
         excluded = kwargs.pop("exclude_from_weight_decay", None)  # as `get_config` gives it
         values = self._bound(args, kwargs)
         name = values.pop("name")
         if name is not None and not isinstance(name, str):
             raise ValueError(f"{owner}: argument `name` must be a string. Received: {name!r}.")
-        self.name = name or self._default_name()
+        self._compose(name)
+        self._distribution_strategy = self.tko.variables.strategy
         tracking.warn_of_checkpoints()
-        self.trace_count = 0
-        self._traced_in_graph = False
-        self._outside = ()
-        tracking.keep_untracked(self, "_rate_supply", late_rates.RateSupply(self))
-        self._is_built = False
-        self._store = Store()
-        self._exclusions = DecayExclusions()
-        self._exclusions.load(excluded)
-        tracking.keep_untracked(self, "_public", {})
-        tracking.keep_untracked(self, "_steps", Recent(_STEPS))
-        tracking.keep_untracked(self, "_lookups", Recent(_STEPS))
-        tracking.keep_untracked(self, "_restorations", [])
-        self._is_settled = True
-        self._distribution_strategy = tf.distribute.get_strategy()
+        self.tko.builder.exclusions.load(excluded)
         rate = values.pop("learning_rate")
         for key, value in values.items():
             setattr(self, key, value)
         self._check_options()
-        self._check_averaging()
-        self._store.counted_by = accumulation.wanted(self)
-        self._make_executors()
-        self._store.iterations = self._make(
-            "iteration", lambda: tf.zeros([], tf.int64), aggregated=True
+        option_checks.check_averaging(self)
+        self.tko.store.counted_by = calls_per_update(self)
+        self.tko.stepper.planning.renew()
+        self._is_set_up = True
+        self.tko.store.iterations = self.tko.variables.made(
+            "iteration", lambda: tf.zeros([], tf.int64), "_iterations"
         )
-        self._publish("_iterations", self._store.iterations)
-        self._set_learning_rate(rate)  # not by its name, which a class may give a property
-        if self.skip_nonfinite:
-            self._guard_steps()
+        self.tko.rate.set(rate)  # not by its name, which a class may give a property
+        self.tko.scaling.skip_nonfinite(self.skip_nonfinite, self.max_consecutive_skips)
 
-    def _check_update_step(self) -> None:
-        """Refuses an `update_step` that does not take the three arguments it is given."""
-        try:
-            inspect.signature(type(self).update_step).bind(*range(4))
-        except TypeError:
-            raise TypeError(
-                f"{type(self).__name__}.update_step must take three arguments, (gradient, "
-                "variable, learning_rate), as in Keras 3. Where it takes two, as in Keras 2, "
-                "add the third and use it in place of `self.learning_rate`."
-            ) from None
-
+    @nature.runs_update
     @tf.autograph.experimental.do_not_convert
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any = None) -> None:
         """Updates one variable in place, without clipping, decay or averaging.
@@ -134,68 +92,27 @@ class Engine(Algorithm, Applying, Configuration):
         Raises:
           TypeError: the algorithm uses numbers over all variables.
         """
-        single.update(self, gradient, variable, learning_rate)
-
-    # What a face overrides.
-
-    def _default_name(self) -> str:
-        """Returns the name this Keras gives to an optimizer without one."""
-        raise NotImplementedError
+        single.update(
+            self.tko.context,
+            self.tko.stepper.admission,
+            self.tko.stepper.planning,
+            gradient,
+            variable,
+            self.tko.rate.at if learning_rate is None else lambda updates: learning_rate,
+        )
 
     # Running the algorithm.
 
-    @classmethod
-    def _has_algorithm(cls) -> bool:
-        """Whether the class says how variables are updated, in one of the two ways."""
-        own_step = cls.update_step is not Engine.update_step
-        return own_step or cls.update is not Algorithm.update
+    def _check_options(self) -> None:
+        """Refuses options that do not go together, or not with the algorithm."""
+        option_checks.check(self, self, self.tko.scaling)
+        if EIGHT_BIT in all_of(self.slot_dtype):
+            self.tko.builder.check_eight_bit()
 
-    def _is_pure(self) -> bool:
-        """Whether the algorithm is an `update`, and not a user-written `update_step`."""
-        own_step = type(self).update_step is not Engine.update_step
-        return type(self).update is not Algorithm.update and not own_step
-
-    def _make_executors(self) -> None:
-        has = measures.check_hooks(type(self), Algorithm, is_pure=self._is_pure())
-        arguments = (self, self._static_scalars, self.jit_compile)
-        self._execution = Execution(*arguments, has_measure=has)
-
-    def _rule(self) -> Rule:
-        """Returns how the algorithm updates variables, for their plans."""
-        is_pure, decay = self._is_pure(), plans.L2
-        if self.decoupled_weight_decay:
-            in_update = is_pure and self.decays_in_update
-            decay = plans.IN_UPDATE if in_update else plans.DECOUPLED
-        return Rule(is_pure, self._can_fuse, self.jit_compile, decay)
-
-    def _step_plan(self, given: Received) -> StepPlan:
-        """Returns what a step does with its gradients, which carry the loss scale or not."""
-        guard = self._guard
-        examines = guard is not None and guard.active and not given.examined
-        unscales = examines and given.scaled and guard.scale is not None
-        return plans.plan_step(self, examines=examines, unscales=unscales)
-
-    def _update_plan(
-        self, entry: Tracked, rule: Rule, step: StepPlan, gradient: str
-    ) -> UpdatePlan:
-        """Returns what an update of a variable does; arguments as for `plan_update`."""
-        decays = bool(self.weight_decay) and entry.decays
-        return plans.plan_update(
-            entry,
-            rule,
-            step,
-            gradient,
-            decays=decays,
-            traits=self._traits(entry, decays)[0],
-            compiles=kernels.compiles(),
-        )
-
-    def _traits(self, entry: Tracked, decay: bool) -> tuple[dict[str, Any], float]:
-        """Returns a variable's own options, and the factor on its learning rate."""
-        return variable_hooks.options_for(self, self._info(entry, decay))
-
-    def _rate_factor(self, entry: Tracked) -> float:
-        return self._traits(entry, bool(self.weight_decay) and entry.decays)[1]
+    @property
+    def trace_count(self) -> int:
+        """How often a step was traced."""
+        return self.tko.traces.count
 
     @property
     def jit_compile_used(self) -> bool | None:
@@ -205,87 +122,35 @@ class Engine(Algorithm, Applying, Configuration):
         function that is itself compiled (`jit_compile=True`) is part of that compilation
         whatever this says.
         """
-        used = self._execution.used
+        used = self.tko.stepper.planning.execution.used
         return all(used) if used else None
 
-    def _static_scalars(self) -> dict[str, Any]:
-        return {k: v for k, v in self._values().items() if not self._is_schedule(v)}
-
-    def _rounding(self, entry: Tracked, updates: tf.Tensor) -> tf.Tensor:
-        """Returns the seed of one update of one variable, int32 of shape [2]."""
-        # By place, not by path: Keras gives a loaded model's variables other paths.
-        place = zlib.crc32(str(entry.place).encode())
-        own = (place ^ self.rounding_seed) & 0x3FFFFFFF
-        return tf.stack([tf.constant(own, tf.int32), tf.cast(updates, tf.int32)])
-
-    def _dynamic_scalars(
-        self,
-        dtype: tf.DType,
-        rate: Any,
-        updates: tf.Tensor,
-        asked: Mapping[str, tf.Tensor] | None = None,
-        begun: Tracked | None = None,
-    ) -> dict[str, tf.Tensor]:
-        """Returns what varies from step to step, as 0-d tensors of a dtype.
-
-        Args:
-          dtype: the dtype.
-          rate: the learning rate.
-          updates: the number of updates so far.
-          asked: what was computed outside.
-          begun: one of the variables that the scalars are for, where their slots came late.
-        """
-        asked = asked or {}
-        total, carried = tf.cast(updates + 1, dtype), self._store.step_slots
-        scalars = {"learning_rate": tf.cast(rate, dtype), "step": total}
-        if begun is not None and begun.begun is not None:
-            before = distribution.local(begun.begun).read_value()
-            scalars["step"], carried = tf.cast(updates + 1 - before, dtype), begun.carried
-        for name, value in self._values().items():
-            if self._is_schedule(value):
-                if name not in asked:
-                    # Our schedules have more digits than Keras expects of one.
-                    source = getattr(value, "precise", value) if dtype.size > 4 else value
-                    value = late_rates.value_of(source, updates, name, self._title())
-                scalars[name] = tf.cast(asked.get(name, value), dtype)
-        for name, variable in carried.items():
-            scalars[name] = tf.cast(distribution.local(variable).read_value(), dtype)
-        scalars |= products.advanced(self, scalars)
-        with purity.watched(self, "prepare"):
-            seen = scalars | {"total_step": total}
-            further = self.prepare(Scalars(self._static_scalars(), seen))
-        return scalars | {name: tf.cast(value, dtype) for name, value in further.items()}
-
-    def _check_change(self) -> None:
+    def tko_check_change(self) -> None:
         """Refuses hyperparameters, one of which was just changed, that do not go together."""
-        if hasattr(self, "_execution"):
+        if self._is_set_up:
             self._check_options()
-            self._check_slots()
-            accumulation.check_change(self)
+            self.tko.builder.check_slots()
+            accumulation.check_change(self.tko.context)
 
-    def _hyperparameter_changed(self, name: str) -> None:
+    def tko_changed(self, name: str) -> None:
         """Drops the traces that hold the old value and makes slots that it calls for."""
-        if not hasattr(self, "_execution"):
+        if not self._is_set_up:
             return
-        if self._traced_in_graph:
+        parts = self.tko
+        if parts.traces.in_graph:
             warnings.warn(
-                f"{self._title()}: {name!r} was changed after the step had been traced into "
+                f"{self.tko.title}: {name!r} was changed after the step had been traced into "
                 "a function, which keeps the old value until it is made anew, e.g. by "
                 "`model.compile`. Eager calls use the new value.",
                 stacklevel=5,
             )
-        if self.skip_nonfinite or self._guard is not None:
-            self._guard_steps()
-        self._make_executors()
-        self._outside = tuple(n for n in self._outside if n != name)
-        self._forget_steps()
-        if self.built:
-            self._make_step_slots()
-        for entry in self._store.tracked:
-            self._make_slots(entry)
-        late.settle(self)
-        if not self._traced_in_graph:  # else when a step is traced anew
-            accumulation.recount(self)
+        parts.scaling.skip_nonfinite(self.skip_nonfinite, self.max_consecutive_skips)
+        parts.stepper.planning.renew()
+        parts.rate.was_changed(name)
+        parts.traces.forget()
+        parts.builder.rebuild()
+        if not parts.traces.in_graph:  # else when a step is traced anew
+            accumulation.recount(self.tko.context)
 
     # Losses.
 
@@ -319,7 +184,7 @@ class Engine(Algorithm, Applying, Configuration):
           ValueError: `loss` is a tensor and `tape` is missing.
         """
         return losses.gradients_of(
-            loss, var_list, tape, self.scale_loss, self._unwrap, self._title()
+            loss, var_list, tape, self.scale_loss, self.tko.keras.unwrap, self.tko.title
         )
 
     @tf.autograph.experimental.do_not_convert
@@ -347,11 +212,11 @@ class Engine(Algorithm, Applying, Configuration):
         """
         if not self.built:
             raise ValueError(
-                f"{self._title()} has no slots yet. Call `optimizer.build(variables)` before "
+                f"{self.tko.title} has no slots yet. Call `optimizer.build(variables)` before "
                 "`explain`."
             )
-        found = explain.reports(self)
-        print_fn(explain.table(found, self._title()))
+        found = explain.reports(self.tko.context, self.tko.stepper.planning)
+        print_fn(explain.table(found, self.tko.title))
         return found
 
     # Averages.
@@ -365,9 +230,10 @@ class Engine(Algorithm, Applying, Configuration):
         """
         if not self.use_ema:
             return
-        updates, steps = self._updates(), self._store.counted_by
+        updates = self.tko.counter.updates()
+        steps = self.tko.store.counted_by
         for variable in var_list:
-            entry = self._store.find(self._unwrap(variable))
+            entry = self.tko.store.find(self.tko.keras.unwrap(variable))
             if entry is None or entry.average is None:
                 continue
             begun = (updates > 0) & tf.not_equal(updates, entry.averages_from // steps)

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from tf_keras_optim.engine import accumulation
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
-from tf_keras_optim.engine.patterns import ByPattern, all_of, by_pattern
+from tf_keras_optim.engine.patterns import ByPattern, by_pattern
 
 EIGHT_BIT = "int8"
 
@@ -28,17 +27,6 @@ class Reducer(Hyperparameter):
 
 class CommonOptions:
     """Declarations of the arguments that all optimizers share."""
-
-    _guard: Any = None  # what skips steps, or `None`
-
-    def _is_pure(self) -> bool:
-        """Whether the algorithm is an `update`, and not a user-written `update_step`."""
-        raise NotImplementedError
-
-    @property
-    def _is_elementwise(self) -> bool:
-        """Whether each element moves by its own gradient and slots alone."""
-        raise NotImplementedError
 
     @property
     def decays_in_update(self) -> bool:
@@ -188,139 +176,12 @@ class CommonOptions:
         "stands in `jit_compile_used`.",
     )
 
-    def _check_options(self) -> None:
-        """Refuses options that exclude one another.
 
-        Raises:
-          ValueError: more than one of the clip arguments is set.
-        """
-        clips = {
-            name: getattr(self, name)
-            for name in ("clipnorm", "clipvalue", "global_clipnorm")
-            if getattr(self, name) is not None
-        }
-        if len(clips) > 1:
-            given = ", ".join(f"{name}={value}" for name, value in clips.items())
-            raise ValueError(
-                f"{type(self).__name__}: at most one of `clipnorm`, `clipvalue` and "
-                f"`global_clipnorm` can be set. Received: {given}. Keep one of them."
-            )
-        self._check_loss_scale()
-        if self.max_consecutive_skips is not None and not self.skip_nonfinite:
-            raise ValueError(
-                f"{type(self).__name__}: argument `max_consecutive_skips`="
-                f"{self.max_consecutive_skips} needs `skip_nonfinite=True`."
-            )
-        if self.stochastic_rounding and self.master_weights is True:
-            raise ValueError(
-                f"{type(self).__name__}: arguments `stochastic_rounding`=True and "
-                "`master_weights`=True exclude one another: rounding by chance is what saves "
-                "the copy. Keep one of them."
-            )
-        narrow = {n: getattr(self, n) for n in ("slot_dtype", "stochastic_rounding")}
-        chosen = [name for name, value in narrow.items() if value]
-        if chosen and not self._is_pure():
-            raise ValueError(
-                f"{type(self).__name__}: argument `{chosen[0]}`={narrow[chosen[0]]!r} needs an "
-                "algorithm written as `update`; this one has an `update_step`, which keeps "
-                "its variables itself."
-            )
-        if not self.decoupled_weight_decay and self.decays_in_update:
-            raise ValueError(
-                f"{type(self).__name__}: argument `decoupled_weight_decay`=False is not "
-                "possible where the update applies a decoupled decay itself. Leave one of the "
-                "two options out."
-            )
-        self._check_reducer()
-        if EIGHT_BIT in all_of(self.slot_dtype):
-            self._check_eight_bit()
-        if "lazy" in all_of(self.sparse):
-            self._check_lazy()
+def calls_per_update(options: CommonOptions) -> int:
+    """Returns the number of calls that are to make an update."""
+    return options.gradient_accumulation_steps or 1
 
-    def _check_loss_scale(self) -> None:
-        """Refuses what a wrapper with a loss scale does in place of this optimizer.
 
-        Raises:
-          ValueError: an option of the wrapper was set on the optimizer inside.
-        """
-        if self._guard is None or self._guard.scale is None:
-            return
-        defaults = {
-            "loss_scale_factor": None,
-            "skip_nonfinite": False,
-            "max_consecutive_skips": None,
-        }
-        for name, default in defaults.items():
-            if getattr(self, name) != default:
-                raise ValueError(
-                    f"{type(self).__name__}: `{name}`={getattr(self, name)!r} is not possible "
-                    "inside a LossScaleOptimizer, which scales losses, skips steps and counts "
-                    "them itself. Give the option to the LossScaleOptimizer, or leave it out."
-                )
-
-    def _check_averaging(self) -> None:
-        """Refuses options of the moving average where there is none.
-
-        Raises:
-          ValueError: one was given without `use_ema`.
-        """
-        declared = {
-            n: getattr(type(self), n) for n in ("ema_momentum", "ema_overwrite_frequency")
-        }
-        for name, parameter in declared.items():
-            value = getattr(self, name)
-            if value != parameter.default and not self.use_ema:
-                raise ValueError(
-                    f"{type(self).__name__}: argument `{name}`={value} needs `use_ema=True`."
-                )
-
-    def _check_reducer(self) -> None:
-        """Refuses a reducer where workers would disagree on which calls count.
-
-        Raises:
-          ValueError: steps may be skipped, but gradients are accumulated before they
-            are reduced.
-        """
-        skips = self.skip_nonfinite or self._guard is not None
-        if self.gradient_reducer and skips and accumulation.wanted(self) > 1:
-            raise ValueError(
-                f"{type(self).__name__}: argument `gradient_reducer` cannot be combined with "
-                "both `gradient_accumulation_steps` and skipped steps: a call that one worker "
-                "skips before the reduction is counted by the others. Leave one of them out."
-            )
-
-    def _check_eight_bit(self) -> None:
-        """Refuses 8 bits where the algorithm says of no slot that it bears them.
-
-        Raises:
-          ValueError: no declared slot has `eight_bit`.
-        """
-        raise NotImplementedError
-
-    def _check_lazy(self) -> None:
-        """Refuses lazy rows where an update needs more than the rows that are given.
-
-        Raises:
-          ValueError: the algorithm is not elementwise, or an option needs all rows.
-        """
-        reason = None
-        if not self._is_elementwise:
-            reason = (
-                "its update of one row may depend on other rows (a class whose `update` is "
-                "elementwise says so by `elementwise = True`)"
-            )
-        elif accumulation.wanted(self) > 1:
-            reason = "the mean over `gradient_accumulation_steps` is kept for all rows"
-        elif self.sparse == "lazy" and self.slot_dtype == EIGHT_BIT:
-            reason = "`slot_dtype`='int8' has one scale for a block of several rows"
-        elif self.use_ema and self.ema_overwrite_frequency:
-            reason = "`ema_overwrite_frequency` gives all rows their average"
-        if reason:
-            raise ValueError(
-                f"{type(self).__name__}: argument `sparse`={self.sparse!r} is not possible: "
-                f"{reason}. Use sparse='exact', the default."
-            )
-
-    def _is_lazy(self, entry: Any) -> bool:
-        """Says whether sparse gradients of a variable touch the rows they name only."""
-        return by_pattern(self.sparse, entry.path) == "lazy"
+def is_lazy(options: CommonOptions, path: str) -> bool:
+    """Says whether sparse gradients of a variable touch the rows they name only."""
+    return by_pattern(options.sparse, path) == "lazy"

@@ -6,45 +6,41 @@ from step to step, as the product itself would lose the digits that count.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.formulas import log_product_key as key_of
 from tf_keras_optim.engine.slots import Slot
 
-_SUFFIX = "_log_product"
 
-
-def key_of(name: str) -> str:
-    """Returns the name of the scalar that carries the product of a hyperparameter."""
-    return name + _SUFFIX
-
-
-def slots(optimizer: Any) -> list[Slot]:
+def slots(context: Context) -> list[Slot]:
     """Returns the scalars that an optimizer carries: one for each corrected schedule."""
     scheduled = [
-        n for n in optimizer.corrected if optimizer._is_schedule(getattr(optimizer, n))
+        n
+        for n in context.algorithm.corrected
+        if context.keras.is_schedule(getattr(context.options, n))
     ]
     return [Slot(key_of(name)) for name in scheduled]
 
 
-def may_be_missing(optimizer: Any) -> frozenset[str]:
+def may_be_missing(context: Context) -> frozenset[str]:
     """Returns the scalars that states of earlier versions lack."""
-    return frozenset(slot.name for slot in slots(optimizer))
+    return frozenset(slot.name for slot in slots(context))
 
 
-def advanced(optimizer: Any, scalars: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def advanced(context: Context, scalars: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Returns the products with the betas of this step.
 
     Where none was kept although there were steps before, in a state of an earlier version
     or with a beta that was constant so far, those had the beta of this step.
 
     Args:
-      optimizer: the optimizer.
+      context: what the optimizer's parts share.
       scalars: the scalars of this step, with those that were carried.
     """
     found = {}
-    for name in optimizer.corrected:
+    for name in context.algorithm.corrected:
         before = scalars.get(key_of(name))
         if before is not None and name in scalars:
             new = tf.math.log(scalars[name])

@@ -14,14 +14,15 @@ _WRITES = (
     "ResourceScatter",
     "ResourceStrided",
 )
+_PLAIN = (bool, int, float, str, type(None))  # hyperparameters, as a rule
 
 
 @contextlib.contextmanager
-def watched(optimizer: Any, method: str) -> Iterator[None]:
+def watched(algorithm: Any, method: str) -> Iterator[None]:
     """Refuses assignments, and tensors kept on the optimizer, while a method is traced.
 
     Args:
-      optimizer: the optimizer.
+      algorithm: whose method it is.
       method: the name of the method that is called in the block.
 
     Raises:
@@ -33,7 +34,7 @@ def watched(optimizer: Any, method: str) -> Iterator[None]:
     graph = tf.compat.v1.get_default_graph()
     before = len(graph.get_operations())
     yield
-    title = f"{type(optimizer).__name__}.{method}"
+    title = f"{type(algorithm).__name__}.{method}"
     for operation in graph.get_operations()[before:]:
         if operation.type.startswith(_WRITES):
             raise TypeError(
@@ -42,8 +43,8 @@ def watched(optimizer: Any, method: str) -> Iterator[None]:
                 "`slots` and return its new value. Or write the algorithm as an `update_step`, "
                 "which may assign."
             )
-    for name, value in attributes(optimizer).items():
-        if any(map(_is_symbolic, _parts(value))):
+    for name, value in attributes(algorithm).items():
+        if not isinstance(value, _PLAIN) and any(map(_is_symbolic, _parts(value))):
             raise TypeError(
                 f"`{title}` must be pure, but the attribute {name!r} holds a tensor of the "
                 "graph that is traced, which has no value outside of it. Keep it in a slot: "

@@ -28,25 +28,25 @@ _current: contextvars.ContextVar[tuple[Any, Received]] = contextvars.ContextVar(
 )
 
 
-def now(optimizer: Any, default: Any = _AS_GIVEN) -> Any:
+def now(owner: object, default: Any = _AS_GIVEN) -> Any:
     """Returns what is known about the gradients that an optimizer's method was called with.
 
     A method that a subclass overrides has Keras' arguments and no others, so the rest passes
     by it: from the method that calls it to the one that it calls.
 
     Args:
-      optimizer: the optimizer.
+      owner: the optimizer.
       default: what is returned where nothing was said; by default, what holds for gradients
         that a user gives.
     """
-    owner, received = _current.get()
-    return received if owner is optimizer else default
+    whose, received = _current.get()
+    return received if whose is owner else default
 
 
 @contextlib.contextmanager
-def known(optimizer: Any, received: Received) -> Iterator[None]:
+def known(owner: object, received: Received) -> Iterator[None]:
     """Says what is known about gradients while methods of an optimizer are called."""
-    token = _current.set((optimizer, received))
+    token = _current.set((owner, received))
     try:
         yield
     finally:

@@ -18,6 +18,8 @@ from tf_keras_optim.engine import (
     starts,
 )
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
+from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.options import calls_per_update
 from tf_keras_optim.engine.store import Tracked, path_of
 
 MARK = "#"  # begins the name of a slot's edge: no variable's name can
@@ -34,16 +36,16 @@ class Restoration:
     """One checkpoint that is being restored into one optimizer.
 
     Args:
-      optimizer: the optimizer.
+      context: what the optimizer's parts share.
       positions: by edge, where TensorFlow found the slots in the checkpoint.
 
     Raises:
       ValueError: the checkpoint does not name the slots' variables.
     """
 
-    def __init__(self, optimizer: Any, positions: dict[str, Any]):
+    def __init__(self, context: Context, positions: dict[str, Any]):
         self.positions = positions
-        self._optimizer = optimizer
+        self._context = context
         any_position = next(iter(positions.values()))
         self._checkpoint = tracking.checkpoint_of(any_position)
         self._file = self._checkpoint.save_path_string
@@ -63,17 +65,17 @@ class Restoration:
           ValueError: the saved variables are not those here, or a slot has another shape or
             dtype. Nothing is changed then.
         """
-        entries = self._optimizer._store.tracked
+        entries = self._context.store.tracked
         paths = [entry.path for entry in entries]
         if paths != self._known:
             self._places = self._matched(entries)
             self._known = paths
         found, left_out = [], []
         refused = self._refused()
-        ages = late.ages(self._optimizer)
+        ages = late.ages(self._context)
         if any(late.is_key(name.partition("/")[2]) for name in self.positions):
-            late.complete(self._optimizer)
-        for key, variable in named_state.collect(self._optimizer).items():
+            late.complete(self._context)
+        for key, variable in named_state.collect(self._context).items():
             if key[0] == "variables" and key[1] in self._places:
                 name = edge(self._places[key[1]], key[2])
                 if name in self.positions and key[2] in refused:
@@ -86,21 +88,21 @@ class Restoration:
         with tf.init_scope():
             for name, _, variable in found:
                 position = self.positions.pop(name)
-                if tracking.bind(position, self._optimizer._public[id(variable)]):
+                if tracking.bind(position, self._context.variables.public[id(variable)]):
                     value = reader.get_tensor(self._tensor(position))
                     distribution.set_everywhere(variable, value)
         if found:
-            self._optimizer._store.was_set([variable for _, _, variable in found])
+            self._context.store.was_set([variable for _, _, variable in found])
         self._note_beginnings(entries, ages)
         self._start_averages(entries)
 
     def _refused(self) -> dict[str, str]:
         """Returns the slots that another class has saved as something else, with the reason."""
         slots = {name.rsplit("/", 1)[1]: None for name in self._edges}
-        here = named_state.collect(self._optimizer)
+        here = named_state.collect(self._context)
         kept = {key[2] for key in here if key[0] == "variables"}
         said = {**self._said, "variables": {"": slots}}
-        return meanings.refused(self._optimizer, said, kept)
+        return meanings.refused(self._context, said, kept)
 
     def _leave_out(self, slots: list[tuple[str, str]]) -> None:
         """Gives up slots that are something else here, with a warning."""
@@ -110,7 +112,7 @@ class Restoration:
             self.positions.pop(name)
         lines = "".join(f"  {line}\n" for _, line in slots[:20])
         warnings.warn(
-            f"{self._optimizer._title()}: checkpoint {self._file!r} was written by an optimizer"
+            f"{self._context.title}: checkpoint {self._file!r} was written by an optimizer"
             f" of another class. {len(slots)} of its slots are something else than those here, "
             f"which stay as they are:\n{lines}",
             stacklevel=2,
@@ -125,7 +127,7 @@ class Restoration:
           entries: the variables.
           ages: what `late.ages` returned before any slot was restored.
         """
-        loaded, known = {}, late.of(self._optimizer)
+        loaded, known = {}, late.of(self._context)
         for entry in entries:
             place = self._places.get(entry.path)
             saved = any(edge(place or 0, name) in self._edges for name in entry.slots)
@@ -141,10 +143,10 @@ class Restoration:
         }
         self._begun |= {*loaded, *others}
         calls, steps = self._saved_calls(), self._steps
-        updates = self._optimizer._updates_by_now(calls)
+        updates = self._context.counter.updates_by_now(calls)
         if calls is not None and steps is not None:
             updates = calls // steps
-        late.adopt(self._optimizer, others, loaded, updates)
+        late.adopt(self._context, others, loaded, updates)
 
     def _check_window(self) -> None:
         """Refuses gradients that were gathered for an update of another number of calls.
@@ -152,7 +154,7 @@ class Restoration:
         Raises:
           ValueError: there are such.
         """
-        steps, here = self._steps, accumulation.wanted(self._optimizer)
+        steps, here = self._steps, calls_per_update(self._context.options)
         begun = (self._saved_calls() or 0) % steps if steps not in (None, here) else 0
         if begun:
             raise ValueError(
@@ -215,7 +217,7 @@ class Restoration:
         return tf.train.load_checkpoint(self._file)
 
     def _title(self) -> str:
-        return f"{self._optimizer._title()}: checkpoint {self._file!r} does not fit:"
+        return f"{self._context.title}: checkpoint {self._file!r} does not fit:"
 
     def _matched(self, entries: list[Tracked]) -> dict[str, int]:
         """Returns the saved place of each path here."""

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, loops, placement, precision
+from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.kernels import Scalars, advanced, kept_values, measured
 from tf_keras_optim.engine.plans import UpdateInputs, UpdatePlan
 from tf_keras_optim.engine.store import Tracked
@@ -137,12 +138,12 @@ class Rows:
     function it is part of that.
 
     Args:
-      optimizer: the optimizer whose pure `update` is run.
+      algorithm: whose pure `update` is run.
       static: gives the declared hyperparameters by name.
     """
 
-    def __init__(self, optimizer: Any, static: Callable[[], dict[str, Any]]):
-        self._optimizer = optimizer
+    def __init__(self, algorithm: Algorithm, static: Callable[[], dict[str, Any]]):
+        self._algorithm = algorithm
         self._static = static
 
     def run(self, entry: Tracked, plan: UpdatePlan, inputs: UpdateInputs) -> None:
@@ -156,7 +157,7 @@ class Rows:
         with placement.beside(distribution.local(entry.variable)):
             value, before = _read(entry, indices, scalars)
             value, after, average = advanced(
-                self._optimizer,
+                self._algorithm,
                 plan,
                 scalars,
                 dataclasses.replace(inputs, gradient=inputs.gradient.values),
@@ -181,7 +182,7 @@ class Rows:
         with placement.beside(distribution.local(entry.variable)):
             value, before = _read(entry, inputs.gradient.indices, scalars)
             rows = dataclasses.replace(inputs, gradient=inputs.gradient.values)
-            return measured(self._optimizer, plan, scalars, rows, value, before)
+            return measured(self._algorithm, plan, scalars, rows, value, before)
 
     def _scalars(self, plan: UpdatePlan, inputs: UpdateInputs) -> Scalars:
         return Scalars(self._static() | dict(plan.traits), inputs.scalars)

@@ -6,50 +6,51 @@ from typing import Any
 import numpy as np
 
 from tf_keras_optim.engine import named_state
+from tf_keras_optim.engine.context import Context
 
 _ABOVE_0 = "a finite number above 0"
 _FINITE = "a finite number"
 _RATES = ("learning_rate", "learning_rate_multiplier")
 
 
-def check(optimizer: Any, scalars: Mapping[str, Any], keep_rates: bool = False) -> None:
+def check(context: Context, scalars: Mapping[str, Any], keep_rates: bool = False) -> None:
     """Refuses scalars of a saved state before anything is changed.
 
     Counters are integers of at least 0, a loss scale is above 0, the learning rate and the
     factor on its schedule are what may be assigned to them, and everything is finite.
 
     Args:
-      optimizer: the optimizer that would take them over.
+      context: what the optimizer's parts share.
       scalars: what was saved, by name.
       keep_rates: whether the learning rate and the factor are not taken over.
 
     Raises:
       ValueError: a value is of another kind, or out of range.
     """
-    here = named_state.collect(optimizer)
+    here = named_state.collect(context)
     for name, value in scalars.items():
         variable = here.get(("scalars", name))
-        if (keep_rates and name in _RATES) or (variable is None and optimizer.built):
+        if (keep_rates and name in _RATES) or (variable is None and context.store.is_built):
             continue
         array = np.asarray(value)
         # What an algorithm counts is made with the slots, and not known before.
         dtype = array.dtype if variable is None else variable.dtype.as_numpy_dtype
         target = np.dtype(dtype)
-        expected = _expectation(optimizer, name, target)
+        expected = _expectation(context, name, target)
         if not _is_valid(array, target, expected):
             raise ValueError(
-                f"{optimizer._title()}: the saved state has `{name}` = {array!r}, which must "
+                f"{context.title}: the saved state has `{name}` = {array!r}, which must "
                 f"be {expected}. It is damaged, or was changed by hand; nothing was changed. "
                 "Load an earlier one."
             )
 
 
-def _expectation(optimizer: Any, name: str, target: np.dtype) -> str:
+def _expectation(context: Context, name: str, target: np.dtype) -> str:
     if target.kind in "iu":
         return "an integer of at least 0"
     if name in _RATES:
         return "a finite number of at least 0"
-    return _ABOVE_0 if name in optimizer._store.guard else _FINITE
+    return _ABOVE_0 if name in context.store.guard else _FINITE
 
 
 def _is_valid(array: np.ndarray, target: np.dtype, expected: str) -> bool:

@@ -172,6 +172,7 @@ class Store:
     ones get a number. Names are what checkpoints see.
 
     Attributes:
+      is_built: whether the model variables have their slots.
       iterations: int64 count of the calls so far.
       counted_by: how many of them make an update.
       rate: float32 variable with the learning rate, or `None`.
@@ -190,6 +191,7 @@ class Store:
         was traced last; `None` before the first.
     """
 
+    is_built: bool = False
     iterations: tf.Variable
     counted_by: int = 1
     rate: tf.Variable | None = None

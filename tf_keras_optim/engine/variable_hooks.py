@@ -7,6 +7,7 @@ from typing import Any
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.slots import Slot, slot_declarations
+from tf_keras_optim.engine.store import Tracked
 
 RATE_FACTOR = "learning_rate_factor"  # the option that multiplies a variable's learning rate
 _FACTOR = Hyperparameter(1.0, minimum=0.0)
@@ -98,6 +99,17 @@ class VariableHooks:
     def traits_of(self, path: str, decays: bool) -> Mapping[str, Any]:
         """The older form of `options_for`, which sees path and decay alone."""
         return self.options_for(VariableInfo(path, (), decays=decays))
+
+
+def info_of(entry: Tracked, decays: bool) -> VariableInfo:
+    """Returns what an algorithm may know of a variable that is kept.
+
+    Args:
+      entry: the variable.
+      decays: whether weight decay is on and the variable not excluded from it.
+    """
+    shape, dtype = tuple(entry.variable.shape), entry.variable.dtype.name
+    return VariableInfo(entry.path, shape, dtype, decays, entry.place, entry.is_last_kernel)
 
 
 def of_shape(shape: Sequence[int]) -> VariableInfo:

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_keras_optim.engine import layout, named_state
+from tf_keras_optim.engine import accumulation, assigning, layout, named_state
+from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.load_report import RATES
 
 
 @dataclasses.dataclass
@@ -55,3 +57,49 @@ class Waiting:
             return True
         known = guessed or not plan.apart.is_guess
         return self.lenient and known and plan.differs_in_variables_only
+
+
+class Pending:
+    """What an optimizer was given before it had the slots for it.
+
+    Args:
+      context: what the optimizer's parts share.
+
+    Attributes:
+      given: saved state, or `None`.
+      restorations: checkpoints that slots are still to be taken from.
+    """
+
+    def __init__(self, context: Context):
+        self._context = context
+        self.given: Waiting | None = None
+        self.restorations: list[Any] = []
+
+    def drop(self) -> Waiting | None:
+        """Forgets what waits; returns the saved state."""
+        given, self.given = self.given, None
+        self.restorations.clear()
+        return given
+
+    def let_wait(self, given: Waiting) -> None:
+        """Keeps saved state until the slots exist; sets the scalars that exist already."""
+        self.drop()
+        if given.state is not None:
+            saved = given.state["scalars"]
+            keeps_rates = given.options.get("keep_hyperparameters")
+            for key, variable in named_state.collect(self._context).items():
+                is_kept = keeps_rates and key[1] in RATES
+                if key[0] == "scalars" and key[1] in saved and not is_kept:
+                    self._set_at_once(given, key[1], variable)
+        self.given = given
+        self._context.traces.forget_lookups()
+
+    def _set_at_once(self, given: Waiting, name: str, variable: tf.Variable) -> None:
+        assert given.state is not None
+        value = np.asarray(given.state["scalars"][name])
+        if name == "iterations":
+            value = np.asarray(accumulation.calls_here(self._context, given.state, value))
+        if value.shape == ():
+            given.before.append((variable, variable.numpy()))
+            dtype = variable.dtype.as_numpy_dtype
+            assigning.assign(self._context, [(variable, value.astype(dtype))])

@@ -12,12 +12,9 @@ from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.faces import described, naming
 from tf_keras_optim.faces.keras2_requests import RequestsInKeras2
+from tf_keras_optim.faces.keras2_side import Keras2Side
 from tf_keras_optim.faces.keras_private_members import MembersInKeras2
-from tf_keras_optim.faces.keras_private_order import InOrderOfKeras2
-from tf_keras_optim.faces.keras_private_variables import inside_autocast
-from tf_keras_optim.faces.own_variables import OwnVariables
 
-schedules = tf_keras.optimizers.schedules
 _POSITIONS = [
     name
     for name, parameter in inspect.signature(
@@ -40,8 +37,6 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
     naming.Described,
     MembersInKeras2,
     RequestsInKeras2,
-    OwnVariables,
-    InOrderOfKeras2,
     Engine,
     tf_keras.optimizers.Optimizer,
 ):
@@ -53,9 +48,7 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
 
     _other_keras = "keras"
     _how_to_change = naming.HOW_TO_BIND_TO_KERAS_3
-    _known_to_keras = naming.arguments_of(tf_keras.optimizers.Optimizer)
-    _in_keras = tf_keras.optimizers.Optimizer
-    _rate_is_state = False
+    _keras_side = Keras2Side
     _built_by_class = False  # whether a class has said so in its own `build`
 
     # What tf_keras' own LossScaleOptimizer asks of the optimizer inside.
@@ -64,64 +57,9 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
 
     _listed: Any = None  # the state as a tracked list, for SavedModel directories
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._takes_rate = _takes(cls.update_step, 4)
-
-    def _check_update_step(self) -> None:
-        if self._takes_rate or _takes(type(self).update_step, 3):
-            return
-        raise TypeError(
-            f"{type(self).__name__}.update_step must take two arguments, (gradient, variable), "
-            "as in Keras 2, or three, (gradient, variable, learning_rate), as in Keras 3."
-        )
-
-    def _unwrap(self, variable: Any) -> tf.Variable:
-        variable = inside_autocast(variable)
-        if not isinstance(variable, tf.Variable):
-            if isinstance(getattr(variable, "value", None), tf.Variable):
-                raise TypeError(
-                    f"Variable {variable.path!r} belongs to a Keras 3 model, but "
-                    f"{self._title()} is bound to tf_keras. {naming.HOW_TO_BIND_TO_KERAS_3}"
-                )
-            raise TypeError(
-                f"{self._title()} updates tf.Variable objects. "
-                f"Received: {variable!r} (of type {type(variable).__name__})."
-            )
-        return variable
-
-    def _wrap(self, variable: tf.Variable, name: str) -> tf.Variable:
-        return variable
-
-    def _default_name(self) -> str:
-        return type(self).__name__
-
-    def _float_type(self) -> str:
-        return tf_keras.backend.floatx()
-
-    def _is_schedule(self, value: Any) -> bool:
-        return isinstance(value, schedules.LearningRateSchedule)
-
-    def _get_learning_rate(self) -> Any:
-        rate = super()._get_learning_rate()
-        if self._store.rate is None:
-            # Callbacks assign to what they read, which would be a variable in Keras.
-            rate = tf.identity(rate)
-            rate.assign = self._set_learning_rate
-        return rate
-
-    def _serialize(self, value: Any) -> Any:
-        if self._is_schedule(value):
-            return schedules.serialize(value)
-        return tf_keras.saving.serialize_keras_object(value)
-
     @classmethod
     def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
         return described.schedule(tf_keras, config, custom_objects)
-
-    def _initial_value(self, initializer: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
-        initializer = tf_keras.initializers.get(initializer)
-        return tf.convert_to_tensor(initializer(tuple(shape), dtype=dtype), dtype)
 
     @property
     def variables(self) -> VariableList:
@@ -148,11 +86,6 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
         """
         return type(self).update is Engine.update and type(self).build is not Engine.build
 
-    @tf.autograph.experimental.do_not_convert
-    def _extend(self, variables: list[Any], natives: list[tf.Variable]) -> None:
-        tracking.keep_untracked(self, "_built_by_class", False)  # there are slots to be made
-        super()._extend(variables, natives)
-
     @classmethod
     def _bound(cls, args: Any, kwargs: Any, owner: str | None = None) -> dict[str, Any]:
         """Returns every argument of a call; a name at first stands for Keras 2's order."""
@@ -164,13 +97,13 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
 
     def _build_learning_rate(self, learning_rate: Any) -> Any:
         """Returns what is to be kept as `_learning_rate`: a schedule, or a variable."""
-        if self._is_schedule(learning_rate):
+        if self.tko.keras.is_schedule(learning_rate):
             return learning_rate
         with tf.init_scope():
             return tf.Variable(
                 learning_rate,
                 name="learning_rate",
-                dtype=self._float_type(),
+                dtype=self.tko.keras.float_type(),
                 trainable=False,
             )
 
@@ -189,17 +122,17 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
     def iterations(self, variable: tf.Variable) -> None:
         if self.built:
             raise RuntimeError(
-                f"{self._title()}: `iterations` can only be replaced before the slots are "
+                f"{self.tko.title}: `iterations` can only be replaced before the slots are "
                 "made. Set it right after creating the optimizer."
             )
         self._iterations = variable
 
     def _count_updates(self, number: Any, read_value: bool = True) -> Any:
         """Counts updates under accumulation; what has been gathered for the next one stays."""
-        counter = self._store.iterations
+        counter = self.tko.store.iterations
         if not tf.distribute.in_cross_replica_context():
             counter = distribution.local(counter)
-        calls = tf.cast(number, counter.dtype) * self._store.counted_by
+        calls = tf.cast(number, counter.dtype) * self.tko.store.counted_by
         counter.assign_add(calls, read_value=False)
         return self.iterations if read_value else None
 
@@ -223,18 +156,14 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
           The variable `iterations`.
         """
         aggregate = experimental_aggregate_gradients and not skip_gradients_aggregation
-        self._apply_pairs(grads_and_vars, aggregate)
+        self.tko.stepper.apply_pairs(grads_and_vars, aggregate)
         return self._iterations
 
     @tf.autograph.experimental.do_not_convert
     def aggregate_gradients(self, grads_and_vars: Any) -> list[tuple]:
         """Returns the pairs with each gradient summed over the replicas."""
         pairs = [(gradient, v) for gradient, v in grads_and_vars if gradient is not None]
-        tensors = [rows.tensors(g) for g, _ in pairs]
-        if self.gradient_reducer is not None:
-            summed = self._reduced(tensors)
-        else:
-            summed = distribution.sum_over_replicas(tensors, self.aggregation_dtype)
+        summed = distribution.sum_over_replicas([rows.tensors(g) for g, _ in pairs])
         return [(gradient, v) for gradient, (_, v) in zip(summed, pairs)]
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict:
@@ -252,12 +181,3 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
     def get_config(self) -> dict[str, Any]:
         """Returns every argument by name; `from_config` makes an equal optimizer."""
         return super().get_config() | {"is_legacy_optimizer": False}
-
-
-def _takes(method: Any, number: int) -> bool:
-    """Says whether a function takes so many arguments by position."""
-    try:
-        inspect.signature(method).bind(*range(number))
-    except TypeError:
-        return False
-    return True

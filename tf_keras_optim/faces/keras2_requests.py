@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.engine.parts import Parts
+
 _UNSET: Any = object()
 
 
@@ -15,8 +17,7 @@ class RequestsInKeras2:
     """
 
     _requested_beside: Callable[..., Any]
-    _float_type: Callable[[], str]
-    _title: Callable[[], str]
+    tko: Parts
 
     def add_variable_from_reference(
         self,
@@ -50,7 +51,7 @@ class RequestsInKeras2:
         reference = model_variable if reference_variable is _UNSET else reference_variable
         if reference is _UNSET:
             raise TypeError(
-                f"{self._title()}: `add_variable_from_reference` needs the model variable, "
+                f"{self.tko.title}: `add_variable_from_reference` needs the model variable, "
                 "`model_variable` or, as in Keras 3, `reference_variable`."
             )
         if isinstance(shape, str) or callable(shape):
@@ -99,7 +100,7 @@ class RequestsInKeras2:
         return super().add_variable(  # type: ignore[misc]
             () if shape is None else shape,
             initializer,
-            dtype or self._float_type(),
+            dtype or self.tko.keras.float_type(),
             aggregation,
             layout,
             name,

@@ -4,22 +4,20 @@ Keras' own `__init__` is not run. What is here is read and called by classes tha
 nothing of this package needs it.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from tf_keras_optim.engine.tensorflow_private_tracking import keep_untracked
+from tf_keras_optim.engine import own_variables
+from tf_keras_optim.engine.parts import Parts
 from tf_keras_optim.engine.views import Shown
-from tf_keras_optim.faces import own_variables
 
 
 def _places(optimizer: Any) -> dict[Any, int]:
     """Returns the places of the model variables, by the keys that Keras gives them."""
-    given = optimizer._store.given
-    version = tuple(map(id, given))
-    known = getattr(optimizer, "_tko_places", None)
+    given, views = optimizer.tko.store.given, optimizer.tko.views
+    version, known = tuple(map(id, given)), views.get("places")
     if known is None or known[0] != version:
-        known = version, {optimizer._var_key(v): place for place, v in enumerate(given)}
-        keep_untracked(optimizer, "_tko_places", known)
+        found = {optimizer._var_key(v): place for place, v in enumerate(given)}
+        known = views["places"] = (version, found)
     return known[1]
 
 
@@ -43,37 +41,38 @@ class VariableTracker:
 
     def add_to_store(self, store_name: str, value: Any) -> None:
         """Adds a variable to the state."""
-        self._optimizer._track_variable(value)
+        self._optimizer.tko.own.adopt(value)
 
     def is_in_store(self, store_name: str, value: Any) -> bool:
         """Says whether a variable is part of the state."""
-        return id(self._optimizer._unwrap(value)) in self._optimizer._public
+        return (
+            id(self._optimizer.tko.keras.unwrap(value)) in self._optimizer.tko.variables.public
+        )
 
     def track(self, attr: Any) -> Any:
         """Adds the variables in what is to become an attribute, and returns that."""
         for name, variable in own_variables.within(attr, "variable", self._kind):
-            self._optimizer._adopt(variable, name)
+            self._optimizer.tko.own.adopt(variable, name)
         return attr
 
     def untrack(self, value: Any) -> None:
         """Takes a variable out of the state."""
-        self._optimizer._disown(value)
+        self._optimizer.tko.own.disown(value)
 
 
 class MembersInKeras3:
     """The members in Keras 3."""
 
-    _adopt: Callable[..., None]
-    _disown: Callable[[Any], None]
+    tko: Parts
     _trainable_variables_indices = Shown(_places, "Places of the model variables, by key.")
 
     def _track_variable(self, variable: Any) -> None:
         """Adds a variable that a class has made by itself to the state."""
-        self._adopt(variable)
+        self.tko.own.adopt(variable)
 
     def _untrack_variable(self, variable: Any) -> None:
         """Takes such a variable out of the state."""
-        self._disown(variable)
+        self.tko.own.disown(variable)
 
 
 class MembersInKeras2:

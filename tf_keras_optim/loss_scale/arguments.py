@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tf_keras_optim.engine import documentation
+from tf_keras_optim.engine import declarations, documentation
 from tf_keras_optim.engine.declarations import Declared
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.options import CommonOptions
@@ -111,9 +111,9 @@ def checked(args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
                 f"{OWNER}: argument `{key}`={value!r} belongs to the inner optimizer. Give "
                 f"it to that one: {OWNER}(Adam({key}={value!r}))."
             )
-    values = Arguments._bound(args, kwargs, OWNER)
+    values = declarations.bound(Arguments, args, kwargs, OWNER)
     name = values.pop("name")
-    values = Arguments._checked(values, OWNER)
+    values = declarations.checked(Arguments, values, OWNER)
     check_bounds(values)
     return values | {"name": name}
 
@@ -141,7 +141,7 @@ def documented(contract: str) -> str:
     """
     described = {
         "inner_optimizer": "an optimizer of this package.",
-        **documentation.descriptions(Arguments._parameters),
+        **documentation.descriptions(declarations.parameters_of(Arguments)),
         "name": "name of the optimizer. By name only.",
     }
     return documentation.filled(_TEXT.replace("{contract}", contract), described)

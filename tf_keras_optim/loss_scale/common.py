@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from tf_keras_optim.engine import distribution, rows
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
-from tf_keras_optim.engine.guard import ScalePolicy
+from tf_keras_optim.engine.loss_scaler import ScalePolicy
+from tf_keras_optim.engine.option_checks import check_reducer
 from tf_keras_optim.engine.received import Received
 from tf_keras_optim.faces import naming
 from tf_keras_optim.loss_scale.arguments import OWNER, Arguments, check_bounds
@@ -35,15 +36,15 @@ class LossScaling(naming.Described, Arguments):
                 f"tf_keras_optim. Received: {inner!r} (of type {type(inner).__name__}). For "
                 "Keras' own optimizers use Keras' own LossScaleOptimizer."
             )
-        scaled = inner._guard is not None and inner._guard.scale is not None
-        if inner.skip_nonfinite and not scaled:
+        scaling = inner.tko.scaling
+        if inner.skip_nonfinite and not scaling.has_scale:
             raise ValueError(
-                f"LossScaleOptimizer: {inner._title()} has `skip_nonfinite`=True, which this "
+                f"LossScaleOptimizer: {inner.tko.title} has `skip_nonfinite`=True, which this "
                 "wrapper takes over. Create the inner optimizer without it."
             )
         if inner.loss_scale_factor:
             warnings.warn(
-                f"LossScaleOptimizer: {inner._title()} has `loss_scale_factor`="
+                f"LossScaleOptimizer: {inner.tko.title} has `loss_scale_factor`="
                 f"{inner.loss_scale_factor!r}, which is out of use now, as in Keras: this "
                 "wrapper scales the loss. Create the inner optimizer without it.",
                 stacklevel=3,
@@ -51,9 +52,9 @@ class LossScaling(naming.Described, Arguments):
             inner.loss_scale_factor = None
         for name, value in arguments.items():
             setattr(self, name, value)
-        inner._guard_steps(self._policy())
-        inner._check_reducer()
-        object.__setattr__(self, "_own_guard", inner._guard)  # tracked by the inner one
+        check_reducer(inner, skips=True)
+        tracking.keep_untracked(self, "_scaler", scaling.begin(self._policy()))
+        tracking.keep_untracked(self, "_inner", inner)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -76,50 +77,47 @@ class LossScaling(naming.Described, Arguments):
             tracking.AutoTrackable.__setattr__(self, name, value)
 
     def _is_inner(self, name: str) -> bool:
-        """Whether an attribute that is set belongs to the inner optimizer."""
-        if any(name in vars(cls) for cls in type(self).__mro__):
+        """Whether an attribute that is set is a public one of the inner optimizer alone."""
+        if name.startswith("_") or any(name in vars(cls) for cls in type(self).__mro__):
             return False
         try:
             object.__getattribute__(self, name)
         except AttributeError:
-            classes = type(self._inner).__mro__
-            declared = next((vars(cls)[name] for cls in classes if name in vars(cls)), None)
-            public = not name.startswith("_") and hasattr(self._inner, name)
-            return public or hasattr(type(declared), "__set__")
+            return hasattr(self._inner, name)
         return False
 
-    def _check_change(self) -> None:
+    def tko_check_change(self) -> None:
         """Refuses arguments that exclude one another."""
         check_bounds(self.arguments)
 
-    def _hyperparameter_changed(self, name: str) -> None:
+    def tko_changed(self, name: str) -> None:
         """Takes a changed argument over into the steps that are traced from here on."""
-        self._own_guard.policy = self._policy()
-        self._inner._hyperparameter_changed(name)
+        self._scaler.policy = self._policy()
+        self._inner.tko_changed(name)
 
     # The scale.
 
-    @property
-    def _guard(self) -> Any:
-        return self._own_guard
+    def _counter(self) -> Any:
+        """Returns the variable that counts calls."""
+        return self._public_of(self._inner.tko.store.iterations)
 
     def _public_of(self, variable: tf.Variable) -> Any:
-        return self._inner._public_form(variable)
+        return self._inner.tko.variables.form_of(variable)
 
     @property
     def loss_scale(self) -> tf.Tensor:
         """The scale now, a 0-d float32 tensor."""
-        return distribution.local(self._guard.scale).read_value()
+        return distribution.local(self._scaler.scale).read_value()
 
     @property
     def dynamic_scale(self) -> Any:
         """The variable with the scale."""
-        return self._public_of(self._guard.scale)
+        return self._public_of(self._scaler.scale)
 
     @property
     def step_counter(self) -> Any:
         """Good steps since the scale last changed, or a step was skipped: a variable."""
-        return self._public_of(self._guard.good)
+        return self._public_of(self._scaler.good)
 
     @property
     def dynamic_counter(self) -> Any:
@@ -129,7 +127,7 @@ class LossScaling(naming.Described, Arguments):
     @property
     def skipped_steps(self) -> Any:
         """Number of steps that were left out: a variable."""
-        return self._public_of(self._guard.skipped)
+        return self._public_of(self._scaler.skipped)
 
     def scale_loss(self, loss: Any) -> Any:
         """Multiplies a loss with the scale, in float32 at least.
@@ -165,12 +163,12 @@ class LossScaling(naming.Described, Arguments):
     def _hand_on(self, gradients: list[Any], variables: list[Any], given: Received) -> None:
         """Gives gradients to the inner optimizer, by the method that a subclass overrides."""
         inner = self._inner
-        inner._use_guard(self._own_guard)
+        inner.tko.scaling.use(self._scaler)
         method = self._overridden()
         if method is None:
-            inner._apply(gradients, variables, given)
+            inner.tko.stepper.apply(gradients, variables, given)
         else:
-            inner._apply_examined(method, gradients, variables, given)
+            inner.tko.stepper.apply_examined(method, gradients, variables, given)
 
     def _overridden(self) -> Callable[[list[Any], list[Any]], Any] | None:
         """Returns the inner optimizer's own way to apply gradients, if it has one."""
@@ -217,10 +215,6 @@ class LossScaling(naming.Described, Arguments):
         return self.inner_optimizer.variables
 
     @property
-    def _variables(self) -> Any:
-        return self.inner_optimizer._variables
-
-    @property
     def built(self) -> bool:
         """Whether the inner optimizer has its slots."""
         return self.inner_optimizer.built
@@ -250,7 +244,8 @@ class LossScaling(naming.Described, Arguments):
         self.inner_optimizer.set_weights(weights)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("_inner", "_own_guard") or name.startswith("__"):
+        # What a class of its own has beside the members that all optimizers share.
+        if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._inner, name)
 
@@ -258,15 +253,3 @@ class LossScaling(naming.Described, Arguments):
 def _is_own(method: Any, ours: Any) -> bool:
     """Whether a method is not the one that all optimizers of this package have."""
     return getattr(method, "__func__", method) is not ours
-
-
-def forwarded(name: str) -> property:
-    """Returns a property that is the inner optimizer's, where Keras defines its own."""
-
-    def read(self: Any) -> Any:
-        return getattr(self.inner_optimizer, name)
-
-    def write(self: Any, value: Any) -> None:
-        setattr(self.inner_optimizer, name, value)
-
-    return property(read, write, doc=f"`{name}` of the inner optimizer.")

@@ -36,9 +36,9 @@ def looking_up(own: Callable[..., Any], names: Mapping[str, str]) -> Callable[..
             return own(self, name)
         if name.startswith(MARK):
             raise ValueError(
-                f"{type(self).__name__} around {self.inner_optimizer._title()}: the checkpoint "
-                "was written by an optimizer without a LossScaleOptimizer around it. Read it "
-                "into `optimizer.inner_optimizer` in place of `optimizer`."
+                f"{type(self).__name__} around {self.inner_optimizer.tko.title}: the "
+                "checkpoint was written by an optimizer without a LossScaleOptimizer around "
+                "it. Read it into `optimizer.inner_optimizer` in place of `optimizer`."
             )
         if name in _OF_THE_ONE_INSIDE:
             return None  # its own edges lead there

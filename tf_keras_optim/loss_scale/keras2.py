@@ -11,6 +11,7 @@ from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.received import Received
 from tf_keras_optim.faces import described, keras_private, naming
 from tf_keras_optim.loss_scale.arguments import checked, documented
+from tf_keras_optim.loss_scale.handed_on import hand_on
 from tf_keras_optim.optimizers.base import Optimizer
 
 _CONTRACT = """As in Keras 2, `apply_gradients` takes gradients that went through
@@ -25,23 +26,19 @@ class LossScaleOptimizer(common.LossScaling, _Base):
 
     _other_keras = "keras"
     _how_to_change = naming.HOW_TO_BIND_TO_KERAS_3
-    use_ema = common.forwarded("use_ema")
-    ema_momentum = common.forwarded("ema_momentum")
-    _learning_rate = common.forwarded("_learning_rate")
 
     @tracking.without_tracking
     def __init__(self, inner_optimizer: Any, *args: Any, **kwargs: Any):
         arguments = checked(args, kwargs)
         name = arguments.pop("name")
-        if getattr(getattr(inner_optimizer, "_guard", None), "scale", None) is not None:
+        if isinstance(inner_optimizer, Optimizer) and inner_optimizer.tko.scaling.has_scale:
             raise ValueError(
-                f"LossScaleOptimizer: {inner_optimizer._title()} is wrapped in a "
+                f"LossScaleOptimizer: {inner_optimizer.tko.title} is wrapped in a "
                 "LossScaleOptimizer already. Use that one, or make a new optimizer."
             )
         self._wrap_optimizer(inner_optimizer, arguments)
         # In a checkpoint this is the inner optimizer, whose state has the scale.
         tracking.stand_for(self, inner_optimizer)
-        self._inner = inner_optimizer
         self._name = name or "LossScaleOptimizer"
         self._set_up = True
 
@@ -81,7 +78,7 @@ class LossScaleOptimizer(common.LossScaling, _Base):
     def _apply_pairs(self, pairs: list[tuple], given: Received) -> Any:
         gradients, variables = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         self._hand_on(gradients, variables, given)
-        return self._inner._iterations
+        return self._counter()
 
     @tf.autograph.experimental.do_not_convert
     def compute_gradients(self, loss: Any, var_list: Any, tape: Any = None) -> list[tuple]:
@@ -140,4 +137,5 @@ class LossScaleOptimizer(common.LossScaling, _Base):
         return cls(inner, **config)
 
 
+hand_on(LossScaleOptimizer, common.LossScaling)
 LossScaleOptimizer.__doc__ = documented(_CONTRACT)

@@ -14,9 +14,10 @@ from tf_keras_optim.engine import layout, received
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.received import Received
 from tf_keras_optim.faces import described, naming
-from tf_keras_optim.faces.keras3 import automatic_name
+from tf_keras_optim.faces.keras3_side import automatic_name
 from tf_keras_optim.faces.keras_private_variables import opened
 from tf_keras_optim.loss_scale.arguments import checked, documented
+from tf_keras_optim.loss_scale.handed_on import hand_on
 from tf_keras_optim.loss_scale.origins import Origins
 from tf_keras_optim.optimizers.base import Optimizer
 
@@ -26,24 +27,24 @@ _UNUSED = ["unused"]
 _LEADING = 4  # Keras lists a counter and a rate of its own before the counter and the scale
 
 
+def _looked_up_inside(self: Any, name: str, *cached: Any) -> Any:
+    """Returns what hangs on a wrapper: the optimizer inside, or a number of that."""
+    inner = self.inner_optimizer
+    return inner if name == "inner_optimizer" else tracking.looked_up(inner, name, *cached)
+
+
 class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer):
     """Filled below."""
 
     _other_keras = "tf_keras"
     _how_to_change = naming.HOW_TO_BIND_TO_KERAS_2
     _lock = False
-    use_ema = common.forwarded("use_ema")
-    ema_momentum = common.forwarded("ema_momentum")
-    _trainable_variables = common.forwarded("_trainable_variables")
-    _iterations = common.forwarded("_iterations")
-    _learning_rate = common.forwarded("_learning_rate")
 
     def __init__(self, inner_optimizer: Any, *args: Any, **kwargs: Any):
         arguments = checked(args, kwargs)
         name = arguments.pop("name")
         self._wrap_optimizer(inner_optimizer, arguments)
         self.name = name or automatic_name(type(self).__name__)
-        tracking.keep_untracked(self, "_inner", inner_optimizer)
         tracking.keep_untracked(self, "_origins", Origins())
         tracking.track(self, "inner_optimizer", inner_optimizer)  # its name in checkpoints
         self._set_up = True
@@ -105,11 +106,11 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         pairs = list(grads_and_vars)
         gradients, variables = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         if scaled is None:
-            scaled = self._origins.carry_the_scale(gradients, self._title())
+            scaled = self._origins.carry_the_scale(gradients, self._inner.tko.title)
         given = Received(aggregate=not skip_gradients_aggregation, scaled=scaled)
         with received.known(self, given):
             self.apply(gradients, variables)
-        return self._inner._iterations
+        return self._counter()
 
     @tf.autograph.experimental.do_not_convert
     def apply(
@@ -125,12 +126,13 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         given = received.now(self, None)
         if given is None:
             if scaled is None:
-                scaled = self._origins.carry_the_scale(grads, self._title())
+                scaled = self._origins.carry_the_scale(grads, self._inner.tko.title)
             given = Received(scaled=scaled)
         elif scaled is not None:
             given = dataclasses.replace(given, scaled=scaled)
-        variables = self._inner._variables_for(grads, trainable_variables)
-        self._hand_on(list(grads), variables, given)
+        gradients, admission = list(grads), self._inner.tko.stepper.admission
+        variables = admission.variables_for(gradients, trainable_variables)
+        self._hand_on(gradients, variables, given)
 
     @tf.autograph.experimental.do_not_convert
     def compute_gradients(self, loss: Any, var_list: Any, tape: Any = None) -> list[tuple]:
@@ -158,7 +160,7 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the state in the layout of Keras' own LossScaleOptimizer."""
-        values, notes = self._inner._layout()
+        values, notes = self._inner.tko.state.numbered()
         places = {"step_counter": "2", "dynamic_scale": "3"}
         for key in values:
             if key.isdigit():
@@ -171,11 +173,13 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
 
     def load_own_variables(self, store: Any) -> None:
         """Reads the state, also of Keras' own LossScaleOptimizer."""
-        values, notes = layout.read(opened(store), self._inner._title())
+        values, notes = layout.read(opened(store), self._inner.tko.title)
         if not values:
             return
         if notes and notes.get("0", {}).get("key") != _UNUSED:
-            self._inner._load_layout(values, notes)  # of an optimizer without a wrapper
+            self._inner.tko.state.load_layout(
+                values, notes
+            )  # of an optimizer without a wrapper
             return
         places = {"2": "step_counter", "3": "dynamic_scale"}
         for key in values:
@@ -185,9 +189,14 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         def arranged(found: dict[str, Any]) -> dict[str, Any]:
             return {places.get(k, k): v for k, v in found.items() if k not in ("0", "1")}
 
-        self._inner._load_layout(arranged(values), arranged(notes))
+        self._inner.tko.state.load_layout(arranged(values), arranged(notes))
 
-    _lookup_dependency = crossing.looking_up(tracking.looked_up, crossing.TO_OURS)
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict:
+        # Beside the optimizer inside its numbers, as Keras' own wrapper has some of them.
+        numbers = tracking.children(self._inner, save_type, **kwargs)
+        return numbers | {"inner_optimizer": self._inner}
+
+    _lookup_dependency = crossing.looking_up(_looked_up_inside, crossing.TO_OURS)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument by name; `from_config` makes an equal optimizer."""
@@ -206,4 +215,5 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         return cls(inner, **config)
 
 
+hand_on(LossScaleOptimizer, common.LossScaling)
 LossScaleOptimizer.__doc__ = documented(_CONTRACT)

@@ -104,7 +104,7 @@ class Nadam(Optimizer):
     @property
     def _u_product(self) -> Any:
         """The variable with that product, by the name that it has in Keras."""
-        return self._public[id(self._store.step_slots["u_product"])]
+        return self.tko.variables.form_of(self.tko.store.step_slots["u_product"])
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """The product, the weights of both momentum terms, and the correction of v."""

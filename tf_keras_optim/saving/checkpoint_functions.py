@@ -38,11 +38,11 @@ class Functions:
         weights: Mapping[str, tf.Variable],
         others: Mapping[str, tf.Variable],
     ):
-        keys = named_state.collect(optimizer)
+        keys = named_state.collect(optimizer.tko.context)
         self._variables = {json.dumps(list(key)): v for key, v in keys.items()}
         self._variables |= {json.dumps(["values", n]): v for n, v in weights.items()}
         self._variables |= {json.dumps(["others", n]): v for n, v in others.items()}
-        tracked, begun = optimizer._store.tracked, late.of(optimizer)
+        tracked, begun = optimizer.tko.store.tracked, late.of(optimizer.tko.context)
         manifest = {
             "format": named_state.FORMAT,
             "version": named_state.VERSION,
@@ -52,7 +52,7 @@ class Functions:
         if begun:  # the steps are traced for these
             manifest["begun"] = [begun.get(id(e), late.Beginning()).update for e in tracked]
         self._manifest = json.dumps(manifest)
-        self._steps = optimizer._store.counted_by
+        self._steps = optimizer.tko.store.counted_by
 
     def save(self, path: tf.Tensor) -> dict[str, tf.Tensor]:
         """Writes the checkpoint at a prefix, a 0-d string; returns it."""

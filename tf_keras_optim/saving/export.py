@@ -124,14 +124,14 @@ def _check(model: Any) -> None:
 @contextlib.contextmanager
 def _tracing(optimizer: Any, compiled: bool) -> Iterator[None]:
     """Traces without kernels if asked to, and leaves no trace of it in the optimizer."""
-    inner = _inner(optimizer)
-    before = inner._traced_in_graph
+    traces = _inner(optimizer).tko.traces
+    before = traces.in_graph
     uncompiled = contextlib.nullcontext() if compiled else kernels.uncompiled()
     with uncompiled, late_rates.fixed():
         try:
             yield
         finally:
-            inner._traced_in_graph = before
+            traces.in_graph = before
 
 
 def _inner(optimizer: Any) -> Any:
@@ -179,9 +179,9 @@ def _module(model: Any, specs: signature.Specs, loss: Any, jit_compile: bool | N
     optimizer.get_weights()  # state that was loaded before its slots is in place now
     with _explained(model, specs):
         _build_metrics(model, specs)
-    native = _inner(optimizer)._unwrap
+    native = _inner(optimizer).tko.keras.unwrap
     module.weights = {name: native(v) for name, v in by_path(model.variables).items()}
-    module.state = dict(_inner(optimizer)._store.named)
+    module.state = dict(_inner(optimizer).tko.store.named)
     steps = Steps(model, specs, loss)
     compiled = bool(model.jit_compile if jit_compile is None else jit_compile)
     with _explained(model, specs):
@@ -252,24 +252,25 @@ def _build_metrics(model: Any, specs: signature.Specs) -> None:
 
 def _add_small_functions(module: _Module, model: Any) -> None:
     optimizer = _inner(model.optimizer)
+    parts = optimizer.tko
 
     def get_learning_rate() -> dict[str, tf.Tensor]:
-        return {"learning_rate": optimizer._learning_rate_at(optimizer._updates())}
+        return {"learning_rate": parts.rate.at(parts.counter.updates())}
 
     def set_learning_rate(learning_rate: tf.Tensor) -> dict[str, tf.Tensor]:
-        optimizer._assign_learning_rate(learning_rate)
+        parts.rate.assign(learning_rate)
         return get_learning_rate()
 
     def reset_optimizer() -> dict[str, tf.Tensor]:
         optimizer.reset_state()
-        return {"iterations": optimizer._store.iterations.read_value()}
+        return {"iterations": parts.store.iterations.read_value()}
 
     def reset_metrics() -> dict[str, tf.Tensor]:
         model.reset_metrics()
-        return {"iterations": optimizer._store.iterations.read_value()}
+        return {"iterations": parts.store.iterations.read_value()}
 
     module.add("get_learning_rate", get_learning_rate, {})
-    if optimizer._rate_can_be_set():
+    if parts.rate.can_be_set():
         rate = {"learning_rate": tf.TensorSpec([], tf.float32, "learning_rate")}
         module.add("set_learning_rate", set_learning_rate, rate)
     module.add("reset_optimizer", reset_optimizer, {})

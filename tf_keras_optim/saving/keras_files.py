@@ -20,7 +20,6 @@ import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.damage as damage
 import tf_keras_optim.saving.model_configs as model_configs
 import tf_keras_optim.saving.rollback as rollback
-from tf_keras_optim.engine.tensorflow_private_tracking import keep_untracked
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.saving.turns import TURN
@@ -182,12 +181,13 @@ def _unpacked(path: pathlib.Path, options: Mapping[str, Any]) -> Iterator[str]:
 def _without_waiting_state(optimizer: Any) -> Iterator[None]:
     """Lets an optimizer of ours wait for what it waited for before, if the block raises."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    before = getattr(optimizer, "_waiting", None)
+    pending = optimizer.tko.state.pending if isinstance(optimizer, Optimizer) else None
+    before = None if pending is None else pending.given
     try:
         yield
     except BaseException:
-        if isinstance(optimizer, Optimizer):
-            keep_untracked(optimizer, "_waiting", before)
+        if pending is not None:
+            pending.given = before
         raise
 
 

@@ -99,6 +99,14 @@ def _assign(targets: Mapping[str, Any], values: Mapping[str, np.ndarray]) -> Non
 
 def _check(function: str, optimizer: Any) -> None:
     if not isinstance(optimizer, (Optimizer, LossScaleOptimizer)):
+        if isinstance(getattr(optimizer, "inner_optimizer", None), Optimizer):
+            raise TypeError(
+                f"`{function}` takes an optimizer of tf_keras_optim. Received: Keras' own "
+                f"LossScaleOptimizer around {optimizer.inner_optimizer!r}, whose scale has no "
+                "place in the file. Compile the model with `tko.LossScaleOptimizer(optimizer)`,"
+                " or call `tko.install()` before, or give `optimizer.inner_optimizer`: then "
+                "the scale is not kept."
+            )
         raise TypeError(
             f"`{function}` takes an optimizer of tf_keras_optim. Received: {optimizer!r} (of "
             f"type {type(optimizer).__name__}). `tf_keras_optim.convert` makes one of Keras' "

@@ -26,7 +26,7 @@ def _skipping(load: Callable[..., Any]) -> Callable[..., Any]:
         optimizer = getattr(model, "optimizer", None)
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         if isinstance(optimizer, Optimizer) and optimizer.built:
-            optimizer._load_waiting(force=True)
+            optimizer.tko.state.load_pending(force=True)
         return found
 
     return load_weights_only

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim.testing.trials as trials
+from tf_keras_optim.engine.nature import is_elementwise, is_pure
 from tf_keras_optim.faces.running import keras
 from tf_keras_optim.testing.report import NotRunError
 
@@ -114,9 +115,9 @@ def dtypes(trial: Trial) -> str:
         _require(variable.dtype == kind, f"a {kind.name} variable became {variable.dtype.name}")
         _require(np.isfinite(value).all(), f"a {kind.name} variable is not finite: {value}")
         _require(value.any(), f"a {kind.name} variable did not move")
-        if optimizer._is_pure():
+        if is_pure(optimizer):
             wide = tf.float64 if kind == tf.float64 else tf.float32
-            slots = optimizer._store.tracked[0].slots
+            slots = optimizer.tko.store.tracked[0].slots
             for name, slot in slots.items():
                 _require(
                     slot.dtype == wide,
@@ -157,7 +158,7 @@ def sparse(trial: Trial) -> str:
 
 def lazy(trial: Trial) -> str:
     """Lazy rows move like a table of their own; the others keep every bit."""
-    if not trial.make()._is_elementwise:
+    if not is_elementwise(trial.make()):
         try:
             trial.make(sparse="lazy")
         except ValueError:

@@ -39,7 +39,7 @@ class ScalePolicy:
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class FiniteCheck:
     """What was found about the gradients of one step.
 
     Attributes:
@@ -53,7 +53,7 @@ class Verdict:
     inverse: tf.Tensor | None
 
 
-class Guard:
+class LossScaler:
     """Counts skipped steps and moves the loss scale, if there is one.
 
     The gradients have been summed over the replicas, so every replica finds the same
@@ -86,7 +86,9 @@ class Guard:
             return counters
         return {"step_counter": self.good, "dynamic_scale": self.scale} | counters
 
-    def examine(self, gradients: Sequence[tf.Tensor], scaled: bool, measured: bool) -> Verdict:
+    def examine(
+        self, gradients: Sequence[tf.Tensor], scaled: bool, measured: bool
+    ) -> FiniteCheck:
         """Finds out whether all gradients are finite, after unscaling.
 
         Args:
@@ -99,10 +101,10 @@ class Guard:
             scale = distribution.local(self.scale).read_value()
             inverse = 1.0 / tf.cast(scale, tf.float64)
         if not gradients:
-            return Verdict(tf.constant(True), None, inverse)
+            return FiniteCheck(tf.constant(True), None, inverse)
         if not measured and distribution.in_xla():
             bad = [loops.total(_is_bad(gradient, inverse)) for gradient in gradients]
-            return Verdict(tf.equal(tf.add_n(bad), 0.0), None, inverse)
+            return FiniteCheck(tf.equal(tf.add_n(bad), 0.0), None, inverse)
         # One pass without a temporary: a sum, or a norm, is finite only if its terms are.
         # Where it is not, each element is looked at, since sums and squares overflow too.
         squares = None
@@ -115,7 +117,7 @@ class Guard:
         passed = tf.math.is_finite(passed)
         if inverse is not None and not measured:
             passed = tf.logical_and(passed, inverse <= 1.0)
-        return Verdict(_all_finite(gradients, inverse, passed), squares, inverse)
+        return FiniteCheck(_all_finite(gradients, inverse, passed), squares, inverse)
 
     def passed(self) -> None:
         """Takes a good step into account."""

@@ -1,0 +1,74 @@
+"""An optimizer as the sum of its parts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import tensorflow_private_tracking as tracking
+from tf_keras_optim.engine.algorithm import Algorithm
+from tf_keras_optim.engine.builder import Builder
+from tf_keras_optim.engine.context import Context, KerasSide
+from tf_keras_optim.engine.counter import Counter
+from tf_keras_optim.engine.declarations import Declared, parameters_of
+from tf_keras_optim.engine.hyperparameters import SetByInit
+from tf_keras_optim.engine.options import CommonOptions
+from tf_keras_optim.engine.own_variables import OwnVariables
+from tf_keras_optim.engine.parts import Parts
+from tf_keras_optim.engine.rate import Rate
+from tf_keras_optim.engine.saved_state import SavedState
+from tf_keras_optim.engine.scaling import Scaling
+from tf_keras_optim.engine.stepper import Stepper
+from tf_keras_optim.engine.store import Store
+from tf_keras_optim.engine.traces import Traces
+from tf_keras_optim.engine.variables import StateVariables
+
+
+class Composed(Algorithm, CommonOptions, Declared, tracking.AutoTrackable):
+    """An algorithm with options, made of parts.
+
+    Attributes:
+      name: the optimizer's name.
+      tko: its parts. They are for this package; what an optimizer offers are its methods.
+    """
+
+    name: Any = SetByInit()
+    tko: Any = SetByInit()
+    _keras_side: Callable[[Any], KerasSide]
+
+    def build(self, variables: Any) -> None:
+        """Makes the slots of variables."""
+        raise NotImplementedError
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Updates variables by their gradients."""
+        raise NotImplementedError
+
+    def update_step(self, gradient: Any, variable: Any, *rate: Any) -> None:
+        """Updates one variable."""
+        raise NotImplementedError
+
+    def _compose(self, name: str | None) -> None:
+        """Makes the parts, before any of them has a variable.
+
+        Args:
+          name: the optimizer's name; `None` for the one that Keras gives it.
+
+        Raises:
+          TypeError: the class has an `update_step` that cannot be called.
+        """
+        side = self._keras_side(self)
+        side.check_update_step()
+        self.name = name or side.automatic_name()
+        store, strategy = Store(), tf.distribute.get_strategy()
+        variables = StateVariables(self, store, strategy, side.wrap)
+        context = Context(self, self, side, store, variables, Counter(store), Traces())
+        declared = parameters_of(type(self))["learning_rate"]
+        rate = Rate(context, declared, lambda option: getattr(self, option))
+        scaling, state = Scaling(context), SavedState(self, context)
+        stepper = Stepper(self, context, rate, scaling, state)
+        own = OwnVariables(self, context, state.load_pending)
+        variables.find_own = own.find
+        builder = Builder(self, context, own, state)
+        parts = Parts(context, rate, scaling, state, stepper, own, builder)
+        tracking.keep_untracked(self, "tko", parts)

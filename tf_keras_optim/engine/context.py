@@ -1,0 +1,93 @@
+"""What the parts of one optimizer share."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.algorithm import Algorithm
+from tf_keras_optim.engine.counter import Counter
+from tf_keras_optim.engine.options import CommonOptions
+from tf_keras_optim.engine.store import Store
+from tf_keras_optim.engine.traces import Traces
+from tf_keras_optim.engine.variables import StateVariables
+
+
+class KerasSide(Protocol):
+    """What the engine asks of the running Keras."""
+
+    rate_is_state: bool
+    """Whether the learning rate is listed among the state variables."""
+
+    known_arguments: frozenset[str]
+    """Arguments that the optimizers of this Keras have, too."""
+
+    gives_rate: bool
+    """Whether an `update_step` is given the learning rate."""
+
+    def check_update_step(self) -> None:
+        """Refuses an `update_step` that cannot be called as this Keras calls it."""
+
+    def unwrap(self, variable: Any) -> tf.Variable:
+        """Returns the TensorFlow variable behind what this Keras hands out."""
+
+    def wrap(self, variable: tf.Variable, name: str) -> Any:
+        """Returns a state variable as this Keras wants to see it."""
+
+    def initial_value(self, initializer: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
+        """Returns the tensor that a Keras initializer gives."""
+
+    def is_schedule(self, value: Any) -> bool:
+        """Says whether a value is one of this Keras' learning-rate schedules."""
+
+    def float_type(self) -> str:
+        """Returns the dtype in which this Keras keeps numbers, e.g. "float32"."""
+
+    def automatic_name(self) -> str:
+        """Returns the name this Keras gives to an optimizer without one."""
+
+    def shown_rate(self, rate: tf.Tensor, set_rate: Callable[[Any], None]) -> Any:
+        """Returns the rate of a schedule or callable as this Keras' callbacks read it."""
+
+    def own_variables(self) -> Iterable[tuple[str, Any]]:
+        """Returns variables that are attributes of the optimizer, and what they are called."""
+
+    def will_extend(self) -> None:
+        """Is called before slots are made for variables that came after `build`."""
+
+    def serialize(self, value: Any) -> Any:
+        """Returns a schedule or callable as this Keras writes it into a config."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What the parts of one optimizer share.
+
+    Attributes:
+      algorithm: the optimizer, as what computes updates.
+      options: the optimizer, as what has options.
+      keras: what is asked of the running Keras.
+      store: its variables, and the model variables that they belong to.
+      variables: makes its variables.
+      counter: how many calls and updates there have been.
+      traces: the steps that it has traced.
+    """
+
+    algorithm: Algorithm
+    options: CommonOptions
+    keras: KerasSide
+    store: Store
+    variables: StateVariables
+    counter: Counter
+    traces: Traces
+
+    @property
+    def class_name(self) -> str:
+        """The name of the optimizer's class."""
+        return type(self.algorithm).__name__
+
+    @property
+    def title(self) -> str:
+        """What messages call the optimizer: its class and name."""
+        return f"{self.class_name} {self.algorithm.name!r}"

@@ -1,0 +1,65 @@
+"""What kind of algorithm a class is: how its update is written, and what it says of it."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tf_keras_optim.engine.algorithm import Algorithm
+
+_COMPUTING = ("update", "prepare", "measure", "conclude")
+_RUNS_UPDATE = "tko_runs_update"
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def runs_update(method: _Method) -> _Method:
+    """Marks the engine's own `update_step`, which runs an `update`."""
+    setattr(method, _RUNS_UPDATE, True)
+    return method
+
+
+def has_update(cls: type) -> bool:
+    """Whether a class is written as an `update`."""
+    return issubclass(cls, Algorithm) and cls.update is not Algorithm.update
+
+
+def has_own_step(cls: type) -> bool:
+    """Whether a class has an `update_step` of its own."""
+    step = getattr(cls, "update_step", None)
+    return step is not None and not getattr(step, _RUNS_UPDATE, False)
+
+
+def has_algorithm(cls: type) -> bool:
+    """Whether a class says how variables are updated, in one of the two ways."""
+    return has_update(cls) or has_own_step(cls)
+
+
+def is_pure(algorithm: Algorithm) -> bool:
+    """Whether an algorithm is an `update`, and not a user-written `update_step`."""
+    return has_update(type(algorithm)) and not has_own_step(type(algorithm))
+
+
+def is_elementwise(algorithm: Algorithm) -> bool:
+    """Whether `elementwise` was said of the `update` that is in force."""
+    said = _said_of_update(algorithm, "elementwise", ("update",))
+    return bool(said and said.elementwise)
+
+
+def counts_updates(algorithm: Algorithm) -> bool:
+    """Whether an update depends on how many there were, as far as the algorithm says."""
+    said = _said_of_update(algorithm, "counts_updates", _COMPUTING)
+    return said is None or said.counts_updates
+
+
+def can_fuse(algorithm: Algorithm) -> bool:
+    """Whether `update_in_place` was written for the `update` that is in force."""
+    said = _said_of_update(algorithm, "update_in_place", _COMPUTING)
+    return said is not None and said is not Algorithm and algorithm.fusible
+
+
+def _said_of_update(algorithm: Algorithm, name: str, methods: tuple[str, ...]) -> Any:
+    """Returns the class that has an attribute, if none below it changes the methods."""
+    for cls in type(algorithm).__mro__ if is_pure(algorithm) else ():
+        if name in vars(cls):
+            return cls
+        if any(method in vars(cls) for method in methods):
+            return None
+    return None

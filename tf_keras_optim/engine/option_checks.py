@@ -1,0 +1,142 @@
+"""Whether the options of an optimizer go together, and with its algorithm."""
+
+from tf_keras_optim.engine.algorithm import Algorithm
+from tf_keras_optim.engine.nature import is_elementwise, is_pure
+from tf_keras_optim.engine.options import EIGHT_BIT, CommonOptions, calls_per_update
+from tf_keras_optim.engine.patterns import all_of
+from tf_keras_optim.engine.scaling import Scaling
+
+
+def check(options: CommonOptions, algorithm: Algorithm, scaling: Scaling) -> None:
+    """Refuses options that exclude one another, or that an algorithm cannot have.
+
+    Args:
+      options: the options of an optimizer.
+      algorithm: its algorithm.
+      scaling: its loss scale.
+
+    Raises:
+      ValueError: there are such.
+    """
+    clips = {
+        name: getattr(options, name)
+        for name in ("clipnorm", "clipvalue", "global_clipnorm")
+        if getattr(options, name) is not None
+    }
+    if len(clips) > 1:
+        given = ", ".join(f"{name}={value}" for name, value in clips.items())
+        raise ValueError(
+            f"{type(options).__name__}: at most one of `clipnorm`, `clipvalue` and "
+            f"`global_clipnorm` can be set. Received: {given}. Keep one of them."
+        )
+    if scaling.has_scale:
+        _check_loss_scale(options)
+    if options.max_consecutive_skips is not None and not options.skip_nonfinite:
+        raise ValueError(
+            f"{type(options).__name__}: argument `max_consecutive_skips`="
+            f"{options.max_consecutive_skips} needs `skip_nonfinite=True`."
+        )
+    if options.stochastic_rounding and options.master_weights is True:
+        raise ValueError(
+            f"{type(options).__name__}: arguments `stochastic_rounding`=True and "
+            "`master_weights`=True exclude one another: rounding by chance is what saves "
+            "the copy. Keep one of them."
+        )
+    narrow = {n: getattr(options, n) for n in ("slot_dtype", "stochastic_rounding")}
+    chosen = [name for name, value in narrow.items() if value]
+    if chosen and not is_pure(algorithm):
+        raise ValueError(
+            f"{type(options).__name__}: argument `{chosen[0]}`={narrow[chosen[0]]!r} needs an "
+            "algorithm written as `update`; this one has an `update_step`, which keeps "
+            "its variables itself."
+        )
+    if not options.decoupled_weight_decay and options.decays_in_update:
+        raise ValueError(
+            f"{type(options).__name__}: argument `decoupled_weight_decay`=False is not "
+            "possible where the update applies a decoupled decay itself. Leave one of the "
+            "two options out."
+        )
+    check_reducer(options, options.skip_nonfinite or scaling.scaler is not None)
+    if "lazy" in all_of(options.sparse):
+        _check_lazy(options, algorithm)
+
+
+def _check_loss_scale(options: CommonOptions) -> None:
+    """Refuses what a wrapper with a loss scale does in place of this optimizer.
+
+    Raises:
+      ValueError: an option of the wrapper was set on the optimizer inside.
+    """
+    defaults = {
+        "loss_scale_factor": None,
+        "skip_nonfinite": False,
+        "max_consecutive_skips": None,
+    }
+    for name, default in defaults.items():
+        if getattr(options, name) != default:
+            raise ValueError(
+                f"{type(options).__name__}: `{name}`={getattr(options, name)!r} is not "
+                "possible inside a LossScaleOptimizer, which scales losses, skips steps and "
+                "counts them itself. Give the option to the LossScaleOptimizer, or leave it "
+                "out."
+            )
+
+
+def check_averaging(options: CommonOptions) -> None:
+    """Refuses options of the moving average where there is none.
+
+    Raises:
+      ValueError: one was given without `use_ema`.
+    """
+    declared = {
+        n: getattr(type(options), n) for n in ("ema_momentum", "ema_overwrite_frequency")
+    }
+    for name, parameter in declared.items():
+        value = getattr(options, name)
+        if value != parameter.default and not options.use_ema:
+            raise ValueError(
+                f"{type(options).__name__}: argument `{name}`={value} needs `use_ema=True`."
+            )
+
+
+def _check_lazy(options: CommonOptions, algorithm: Algorithm) -> None:
+    """Refuses lazy rows where an update needs more than the rows that are given.
+
+    Raises:
+      ValueError: the algorithm is not elementwise, or an option needs all rows.
+    """
+    reason = None
+    if not is_elementwise(algorithm):
+        reason = (
+            "its update of one row may depend on other rows (a class whose `update` is "
+            "elementwise says so by `elementwise = True`)"
+        )
+    elif calls_per_update(options) > 1:
+        reason = "the mean over `gradient_accumulation_steps` is kept for all rows"
+    elif options.sparse == "lazy" and options.slot_dtype == EIGHT_BIT:
+        reason = "`slot_dtype`='int8' has one scale for a block of several rows"
+    elif options.use_ema and options.ema_overwrite_frequency:
+        reason = "`ema_overwrite_frequency` gives all rows their average"
+    if reason:
+        raise ValueError(
+            f"{type(options).__name__}: argument `sparse`={options.sparse!r} is not possible: "
+            f"{reason}. Use sparse='exact', the default."
+        )
+
+
+def check_reducer(options: CommonOptions, skips: bool) -> None:
+    """Refuses a reducer where workers would disagree on which calls count.
+
+    Args:
+      options: the optimizer's options.
+      skips: whether steps may be skipped.
+
+    Raises:
+      ValueError: steps may be skipped, but gradients are accumulated before they are reduced.
+    """
+    if options.gradient_reducer and skips and calls_per_update(options) > 1:
+        raise ValueError(
+            f"{type(options).__name__}: argument `gradient_reducer` cannot be combined with "
+            "both `gradient_accumulation_steps` and skipped steps: a call that one worker "
+            "skips before the reduction is counted by the others. Leave one of them out."
+        )

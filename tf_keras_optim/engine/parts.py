@@ -1,0 +1,61 @@
+"""The parts that an optimizer is made of."""
+
+from typing import Any
+
+from tf_keras_optim.engine.builder import Builder
+from tf_keras_optim.engine.context import Context, KerasSide
+from tf_keras_optim.engine.counter import Counter
+from tf_keras_optim.engine.own_variables import OwnVariables
+from tf_keras_optim.engine.rate import Rate
+from tf_keras_optim.engine.saved_state import SavedState
+from tf_keras_optim.engine.scaling import Scaling
+from tf_keras_optim.engine.stepper import Stepper
+from tf_keras_optim.engine.store import Store
+from tf_keras_optim.engine.traces import Traces
+from tf_keras_optim.engine.variables import StateVariables
+
+
+class Parts:
+    """The parts of one optimizer; its public methods hand on to them.
+
+    Args:
+      context: what the parts share.
+      rate: the learning rate.
+      scaling: the loss scale, and the test for gradients that are not finite.
+      state: hands the state out and takes it in.
+      stepper: takes gradients in.
+      own: takes variables that a class makes by itself into the state.
+      builder: takes model variables in.
+
+    Attributes:
+      views: lists of slots that were read, and what they were made from.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        rate: Rate,
+        scaling: Scaling,
+        state: SavedState,
+        stepper: Stepper,
+        own: OwnVariables,
+        builder: Builder,
+    ):
+        self.context = context
+        self.rate = rate
+        self.scaling = scaling
+        self.state = state
+        self.stepper = stepper
+        self.own = own
+        self.builder = builder
+        self.views: dict[str, Any] = {}
+        self.keras: KerasSide = context.keras
+        self.store: Store = context.store
+        self.variables: StateVariables = context.variables
+        self.counter: Counter = context.counter
+        self.traces: Traces = context.traces
+
+    @property
+    def title(self) -> str:
+        """What messages call the optimizer: its class and name."""
+        return self.context.title
