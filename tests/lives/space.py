@@ -306,6 +306,12 @@ _OTHER_READERS = [
     ),
     (
         lambda life: (
+            life.strategy == "central" and life.save == "backup" and not settings.IS_KERAS_3
+        ),
+        "Keras 2's BackupAndRestore refuses it",
+    ),
+    (
+        lambda life: (
             life.wrapper == "keras"
             and life.bad
             and files.FORMATS[life.save].hdf5

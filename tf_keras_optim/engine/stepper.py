@@ -83,7 +83,7 @@ class Stepper:
             given = dataclasses.replace(given, aggregate=False)
         step = self._known(gradients, variables, given)
         if step is not None:
-            step.run(gradients)
+            step.run([g if isinstance(g, tf.Tensor) else rows.tensors(g) for g in gradients])
             return
         if variables and distribution.across_replicas():
             self._prepare_for(gradients, variables)
@@ -175,14 +175,14 @@ class Stepper:
     ) -> Step | None:
         """Returns the step of an eager call like one before, where it alone has to run.
 
-        That is: all gradients are dense tensors, there is one replica, nothing waits for its
-        slots, and no class has an `apply` of its own.
+        That is: all gradients are tensors or slices, there is one replica, nothing waits for
+        its slots, and no class has an `apply` of its own.
         """
-        kinds = set(map(type, gradients))
-        is_dense = len(kinds) == 1 and issubclass(kinds.pop(), tf.Tensor)
+        kinds = set(map(type, gradients)) - {tf.IndexedSlices}
+        are_tensors = all(map(issubclass, kinds, itertools.repeat(tf.Tensor)))
         own = getattr(type(self._owner).apply, OF_PACKAGE, False)
         waits = self._state.pending.given is not None or self._context.variables.has_new_slots
-        if not (is_dense and own) or waits or not tf.executing_eagerly():
+        if not (are_tensors and own) or waits or not tf.executing_eagerly():
             return None
         key = self._key(gradients, variables, given)
         found = self._context.traces.lookups.get(key)
