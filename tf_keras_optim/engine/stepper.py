@@ -184,6 +184,8 @@ class Stepper:
         waits = self._state.pending.given is not None or self._context.variables.has_new_slots
         if not (are_tensors and own) or waits or not tf.executing_eagerly():
             return None
+        if distribution.across_replicas():
+            return None
         key = self._key(gradients, variables, given)
         found = self._context.traces.lookups.get(key)
         return found[0] if found is not None and found[2] else None
