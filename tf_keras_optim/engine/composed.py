@@ -1,7 +1,7 @@
 """An optimizer as the sum of its parts."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -35,6 +35,7 @@ class Composed(Algorithm, CommonOptions, Declared, tracking.AutoTrackable):
     name: Any = SetByInit()
     tko: Any = SetByInit()
     _keras_side: Callable[[Any], KerasSide]
+    _stepper_class: ClassVar[type[Stepper]] = Stepper
 
     def build(self, variables: Any) -> None:
         """Makes the slots of variables."""
@@ -66,7 +67,7 @@ class Composed(Algorithm, CommonOptions, Declared, tracking.AutoTrackable):
         declared = parameters_of(type(self))["learning_rate"]
         rate = Rate(context, declared, lambda option: getattr(self, option))
         scaling, state = Scaling(context), SavedState(self, context)
-        stepper = Stepper(self, context, rate, scaling, state)
+        stepper = self._stepper_class(self, context, rate, scaling, state)
         own = OwnVariables(self, context, state.load_pending)
         variables.find_own = own.find
         builder = Builder(self, context, own, state)

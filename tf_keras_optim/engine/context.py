@@ -26,6 +26,9 @@ class KerasSide(Protocol):
     gives_rate: bool
     """Whether an `update_step` is given the learning rate."""
 
+    averages_from_zero: bool
+    """Whether a class that updates the averages itself finds them at zero."""
+
     def check_update_step(self) -> None:
         """Refuses an `update_step` that cannot be called as this Keras calls it."""
 

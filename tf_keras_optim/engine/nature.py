@@ -7,6 +7,7 @@ from tf_keras_optim.engine.algorithm import Algorithm
 
 _COMPUTING = ("update", "prepare", "measure", "conclude")
 _RUNS_UPDATE = "tko_runs_update"
+APPLIES = "tko_applies"  # marks a class that has its own way from gradients to variables
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
@@ -28,8 +29,8 @@ def has_own_step(cls: type) -> bool:
 
 
 def has_algorithm(cls: type) -> bool:
-    """Whether a class says how variables are updated, in one of the two ways."""
-    return has_update(cls) or has_own_step(cls)
+    """Whether a class says how variables are updated, or applies gradients by itself."""
+    return has_update(cls) or has_own_step(cls) or getattr(cls, APPLIES, False)
 
 
 def is_pure(algorithm: Algorithm) -> bool:

@@ -72,7 +72,12 @@ class SlotMaking:
         declared = self.declared(entry)
         names = [slot.name for slot in declared]
         unused.put_away(entry, names, average=averages, accumulator=accumulates)
-        if averages and entry.average is None:
+        if averages and entry.average is None and self._context.keras.averages_from_zero:
+            entry.average = self._make_for(
+                entry, "average", lambda: tf.zeros(shape, entry.dtype)
+            )
+            entry.averages_from = counter.calls()
+        elif averages and entry.average is None:
             entry.average = self._make_for(
                 entry,
                 "average",

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, formulas, placement
+from tf_keras_optim.engine import distribution, formulas, placement, rows
 from tf_keras_optim.engine.kernels import Scalars, average_only, compiles
 from tf_keras_optim.engine.plans import (
     ACCUMULATED,
@@ -52,15 +52,15 @@ class UpdateSteps:
             accumulator = distribution.local(entry.accumulator)
             gradient = accumulator.read_value()
             accumulator.assign(tf.zeros_like(gradient))
-        gradient = formulas.conditioned(
-            tf.cast(gradient, entry.dtype), inputs.scale, plan.clipvalue
-        )
+        gradient = _conditioned(tf.cast(gradient, entry.dtype), plan, inputs)
         with placement.beside(variable):
             value = tf.cast(variable.read_value(), entry.dtype) if plan.decay else None
             if plan.decay == DECOUPLED:
                 value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
                 variable.assign(tf.cast(value, variable.dtype))
             elif plan.decay == L2:
+                if isinstance(gradient, tf.IndexedSlices):
+                    gradient = rows.dense(gradient, variable.shape[0])
                 gradient = formulas.penalized(gradient, value, scalars.weight_decay)
             self._update_step(variable, compiled)(
                 tf.cast(gradient, variable.dtype), scalars.learning_rate
@@ -79,3 +79,11 @@ class UpdateSteps:
                 update, jit_compile=True, autograph=False
             )
         return self._functions[id(variable)]
+
+
+def _conditioned(gradient: Any, plan: UpdatePlan, inputs: UpdateInputs) -> Any:
+    """Returns a gradient, or slices of one, scaled and clipped."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return formulas.conditioned(gradient, inputs.scale, plan.clipvalue)
+    values = formulas.conditioned(gradient.values, inputs.scale, plan.clipvalue)
+    return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)

@@ -9,7 +9,15 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import accumulation, distribution, loops, ordering, received, rows
+from tf_keras_optim.engine import (
+    accumulation,
+    distribution,
+    loops,
+    nature,
+    ordering,
+    received,
+    rows,
+)
 from tf_keras_optim.engine.admission import Admission
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.gradients import not_wider
@@ -20,6 +28,7 @@ from tf_keras_optim.engine.saved_state import SavedState
 from tf_keras_optim.engine.scaling import Scaling
 from tf_keras_optim.engine.step import Step
 from tf_keras_optim.engine.summing import Summing
+from tf_keras_optim.engine.user_steps import UserStep
 
 OF_PACKAGE = "tko_of_package"  # marks the `apply` that no class has overridden
 
@@ -68,6 +77,8 @@ class Stepper:
         self._summing = Summing(context)
         self.admission = Admission(context, lambda variables: owner.build(variables))
         self.planning = Planning(context, scaling, self._update_step)
+        own_step = nature.has_own_step(type(context.algorithm))
+        self._step_class = UserStep if own_step else Step
 
     def apply_pairs(self, pairs: Iterable[tuple[Any, Any]], aggregate: bool) -> None:
         """Gives pairs of gradient and variable to the optimizer's `apply`, in each replica.
@@ -238,7 +249,7 @@ class Stepper:
     def _step(self, entries: Any, given: Received, absent: Any) -> Step:
         reduced = self._summing.reduced
         parts = (self._context, self._rate, self._scaling, self.planning, reduced)
-        return Step(*parts, entries, given, absent)
+        return self._step_class(*parts, entries, given, absent)
 
 
 def _values(gradient: Any) -> tf.Tensor:

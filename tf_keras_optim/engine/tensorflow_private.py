@@ -27,6 +27,7 @@ def _module(name: str) -> Any:
 
 _control_flow = _module("ops.control_flow_util")
 _callbacks = _module("framework.op_callbacks")
+_distribute_lib = _module("distribute.distribute_lib")
 _ps_values = _module("distribute.ps_values")
 _save_context = _module("saved_model.save_context")
 
@@ -114,14 +115,31 @@ def is_shared(variable: tf.Variable) -> bool:
 def primary(variable: Any) -> tf.Variable:
     """Returns the component of a distributed variable on this device, or the first.
 
+    Within `extended.update`, which takes one device after the other, it is that device's.
+
     Needs `DistributedVariable._get_on_device_or_primary`; `_get` may give a copy of the value.
-    Without it the first component is taken, which has the same value.
+    Without it the first component is taken, which has the same value. Needs
+    `get_update_replica_id` within `extended.update`.
     """
+    number = _update_number()
+    if number is not None:
+        return variable.values[number]
     try:
         get = variable._get_on_device_or_primary
     except AttributeError:
         return variable.values[0]
     return get()
+
+
+def _update_number() -> int | None:
+    """Returns which device `extended.update` is at, `None` elsewhere.
+
+    Needs `distribute_lib.get_update_replica_id`; without it the answer is `None`, and a method
+    of Keras' own that updates in that way takes the first component for all devices.
+    """
+    found = getattr(_distribute_lib, "get_update_replica_id", None)
+    number = None if found is None else found()
+    return number if isinstance(number, int) else None
 
 
 def own(variable: Any) -> tf.Variable:

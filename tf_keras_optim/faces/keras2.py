@@ -7,13 +7,14 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tf_keras_optim.engine import distribution, rows
+from tf_keras_optim.engine import distribution
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.faces import described, naming
 from tf_keras_optim.faces.keras2_requests import RequestsInKeras2
 from tf_keras_optim.faces.keras2_side import Keras2Side
 from tf_keras_optim.faces.keras_private_members import MembersInKeras2
+from tf_keras_optim.faces.keras_private_order import InOrderOfKeras2
 
 _POSITIONS = [
     name
@@ -37,7 +38,7 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
     naming.Described,
     MembersInKeras2,
     RequestsInKeras2,
-    Engine,
+    InOrderOfKeras2,
     tf_keras.optimizers.Optimizer,
 ):
     """The engine, as an instance of `tf_keras.optimizers.Optimizer`.
@@ -49,6 +50,7 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
     _other_keras = "keras"
     _how_to_change = naming.HOW_TO_BIND_TO_KERAS_3
     _keras_side = Keras2Side
+    _in_keras = tf_keras.optimizers.Optimizer
     _built_by_class = False  # whether a class has said so in its own `build`
 
     # What tf_keras' own LossScaleOptimizer asks of the optimizer inside.
@@ -158,13 +160,6 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
         aggregate = experimental_aggregate_gradients and not skip_gradients_aggregation
         self.tko.stepper.apply_pairs(grads_and_vars, aggregate)
         return self._iterations
-
-    @tf.autograph.experimental.do_not_convert
-    def aggregate_gradients(self, grads_and_vars: Any) -> list[tuple]:
-        """Returns the pairs with each gradient summed over the replicas."""
-        pairs = [(gradient, v) for gradient, v in grads_and_vars if gradient is not None]
-        summed = distribution.sum_over_replicas([rows.tensors(g) for g, _ in pairs])
-        return [(gradient, v) for gradient, (_, v) in zip(summed, pairs)]
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict:
         # Not tf_keras' own: it remembers the children of the first save; ours may grow.

@@ -18,6 +18,7 @@ class Keras2Side:
     """What the engine asks of Keras 2, for one optimizer."""
 
     rate_is_state = False
+    averages_from_zero = False  # in Keras 2 they start at the weights
     known_arguments = naming.arguments_of(tf_keras.optimizers.Optimizer)
 
     def __init__(self, optimizer: Any):

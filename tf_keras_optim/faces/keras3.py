@@ -10,10 +10,13 @@ from tf_keras_optim.engine.views import Shown
 from tf_keras_optim.faces import described, naming
 from tf_keras_optim.faces.keras3_side import Keras3Side
 from tf_keras_optim.faces.keras_private_members import MembersInKeras3, VariableTracker
+from tf_keras_optim.faces.keras_private_order import InOrderOfKeras3
 from tf_keras_optim.faces.keras_private_variables import opened
 
 
-class Keras3Optimizer(naming.Described, MembersInKeras3, Engine, keras.optimizers.Optimizer):
+class Keras3Optimizer(
+    naming.Described, MembersInKeras3, InOrderOfKeras3, keras.optimizers.Optimizer
+):
     """The engine, as an instance of `keras.optimizers.Optimizer`.
 
     State variables are TensorFlow's; what is public of them are `keras.Variable`s
@@ -24,6 +27,7 @@ class Keras3Optimizer(naming.Described, MembersInKeras3, Engine, keras.optimizer
     _other_keras = "tf_keras"
     _how_to_change = naming.HOW_TO_BIND_TO_KERAS_2
     _keras_side = Keras3Side
+    _in_keras = keras.optimizers.Optimizer
     _lock = False
     _tracker = Shown(lambda optimizer: VariableTracker(optimizer, keras.Variable))
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.own_variables import within
 from tf_keras_optim.faces import naming
+from tf_keras_optim.faces.keras_private_members import updates_averages
 
 
 def automatic_name(class_name: str) -> str:
@@ -28,6 +29,8 @@ class Keras3Side:
 
     def __init__(self, optimizer: Any):
         self._optimizer = optimizer
+        # Where Keras' averages start.
+        self.averages_from_zero = updates_averages(type(optimizer), keras.optimizers.Optimizer)
 
     def check_update_step(self) -> None:
         """Refuses an `update_step` that does not take the three arguments it is given.

@@ -21,6 +21,12 @@ def _places(optimizer: Any) -> dict[Any, int]:
     return known[1]
 
 
+def updates_averages(cls: type, keras_class: type) -> bool:
+    """Says whether a class has its own way to update the moving averages of weights."""
+    name = "_update_model_variables_moving_average"
+    return getattr(cls, name, None) is not getattr(keras_class, name, None)
+
+
 class VariableTracker:
     """What `_tracker` is in Keras 3: it adds variables to the state, and takes them away.
 
