@@ -2,12 +2,13 @@
 
 import functools
 import inspect
+import itertools
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
-from tf_keras_optim.engine import distribution
+from tf_keras_optim.engine import distribution, nature
 from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.faces import described, naming
@@ -92,10 +93,17 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
     def _bound(cls, args: Any, kwargs: Any, owner: str | None = None) -> dict[str, Any]:
         """Returns every argument of a call; a name at first stands for Keras 2's order."""
         kwargs = {k: v for k, v in kwargs.items() if k not in _WITHOUT_EFFECT}
-        if args and isinstance(args[0], str):
+        if args and isinstance(args[0], str) and cls._names_first():
             named = dict(zip(_POSITIONS, args))
             args, kwargs = args[len(named) :], named | kwargs
         return super()._bound(args, kwargs, owner)
+
+    @classmethod
+    def _names_first(cls) -> bool:
+        """Whether a class' own `__init__` calls the base class', which begins with a name."""
+        own = list(itertools.takewhile(lambda base: not naming.is_ours(base), cls.__mro__))
+        has_init = any("__init__" in vars(base) for base in own)
+        return has_init and not nature.has_algorithm(cls.__mro__[len(own)])
 
     def _build_learning_rate(self, learning_rate: Any) -> Any:
         """Returns what is to be kept as `_learning_rate`: a schedule, or a variable."""
