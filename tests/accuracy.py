@@ -15,28 +15,33 @@ STEPS = 50
 ARGUMENTS = {record.name: dict(record.example) for record in harness.RECORDS}
 
 
+def expected(name):
+    """Returns the final variables of the oracle."""
+    gradients = harness.gradient_sequence(STEPS)
+    oracle = harness.oracle_of(getattr(tko, name))
+    return [
+        oracle(start, [batch[i] for batch in gradients], **ARGUMENTS[name])
+        for i, start in enumerate(harness.starts())
+    ]
+
+
 def values(name):
     """Returns the final variables of the oracle, of ours and of Keras (or `None`)."""
     arguments = ARGUMENTS[name]
     gradients, starts = harness.gradient_sequence(STEPS), harness.starts()
-    oracle = harness.oracle_of(getattr(tko, name))
-    expected = [
-        oracle(start, [batch[i] for batch in gradients], **arguments)
-        for i, start in enumerate(starts)
-    ]
     ours = harness.run(getattr(tko, name)(**arguments), gradients, starts, "function")
     peer = getattr(tf.keras.optimizers, name, None)
     theirs = peer and harness.run(peer(**arguments), gradients, starts, "function")
-    return expected, ours, theirs
+    return expected(name), ours, theirs
 
 
 def row(name):
     """Returns the cells of one optimizer."""
-    expected, ours, theirs = values(name)
+    exact, ours, theirs = values(name)
     settings = ", ".join(f"{k}={v}" for k, v in ARGUMENTS[name].items())
-    numbers = [f"{np.ravel(v[-1])[-1]:.7f}" for v in (expected, ours, theirs)]
+    numbers = [f"{np.ravel(v[-1])[-1]:.7f}" for v in (exact, ours, theirs)]
     starts = harness.starts()
-    errors = [f"{harness.distance_error(v, expected, starts):.0e}" for v in (ours, theirs)]
+    errors = [f"{harness.distance_error(v, exact, starts):.0e}" for v in (ours, theirs)]
     return [name, settings, *numbers, *errors]
 
 

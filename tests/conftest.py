@@ -8,6 +8,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import pytest
 import tensorflow as tf
 
+from tests.support import dealing
+
 # What the imports have made lives as long as the tests; collections need not look at it.
 gc.collect()
 gc.freeze()
@@ -19,6 +21,18 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration() for _ in DEVICES],
 )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", dealing.DESCRIPTION)
+
+
+@pytest.hookimpl(tryfirst=True)  # before options leave tests out
+def pytest_collection_modifyitems(config, items):
+    if dealing.is_asked_for():
+        is_keras_2 = tf.keras.__name__.startswith("tf_keras")
+        items[:], others = dealing.deal(items, 2 if is_keras_2 else 3)
+        config.hook.pytest_deselected(items=others)
 
 
 @pytest.fixture(scope="session")

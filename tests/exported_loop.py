@@ -3,7 +3,8 @@
 python exported_loop.py DIRECTORY
 
 DIRECTORY has data.npz (x, y, and the first step of each model's loop) and a SavedModel for
-each name in it. Writes results.npz: losses and every variable at the end, by name.
+each name in it. Those that are called "device" are loaded on another device, and called there
+and elsewhere. Writes results.npz: losses and every variable at the end, by name.
 """
 
 import os
@@ -27,17 +28,24 @@ class Refuse:
 
 
 def main():
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    configuration = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, configuration)
     directory = pathlib.Path(sys.argv[1])
     found = {}
     with np.load(directory / "data.npz") as data:
         x, y = data["x"], data["y"]
         ranges = {name[6:]: data[name] for name in data.files if name.startswith("range/")}
     for name, (begin, end) in ranges.items():
-        loaded = tf.saved_model.load(str(directory / name))
+        other = "CPU:1" if "device" in name else None
+        with tf.device(other):
+            loaded = tf.saved_model.load(str(directory / name))
         losses = []
         for step in range(begin, end):
             part = slice(8 * step, 8 * step + 8)
-            result = loaded.signatures["train"](x=tf.constant(x[part]), y=tf.constant(y[part]))
+            batch = {"x": tf.constant(x[part]), "y": tf.constant(y[part])}
+            with tf.device(other if step > 10 else None):
+                result = loaded.signatures["train"](**batch)
             losses.append(result["loss"].numpy())
         found[f"{name}/losses"] = np.array(losses)
         for kind in ("weights", "state"):

@@ -72,7 +72,7 @@ def resumed(directory, expected, from_file, ready, more):
         tko.load_state(path, optimizer, variables)
     elif not from_file and manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-    begin = int(optimizer.inner_optimizer._iterations.numpy())
+    begin = int(optimizer.inner_optimizer.state_dict()["scalars"]["iterations"])
     if fingerprint(variables, optimizer) != expected[begin]:
         raise AssertionError(f"step {begin} is not the uninterrupted run's")
     print(f"resumed, equal at step {begin}", flush=True)

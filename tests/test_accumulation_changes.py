@@ -41,6 +41,7 @@ def check(optimizer, weight, updates):
     assert int(optimizer.iterations) == updates
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("before, after", [(4, 2), (2, 3), (None, 2), (4, None), (1, 4)])
 def test_a_change_keeps_the_updates(before, after):
     optimizer, weight = make(before), variable()
@@ -53,6 +54,7 @@ def test_a_change_keeps_the_updates(before, after):
     check(optimizer, weight, 6)
 
 
+@pytest.mark.one_keras
 def test_a_change_through_a_loss_scale_and_in_a_strategys_scope(strategies):
     strategy = strategies[2]
     with strategy.scope():
@@ -90,6 +92,7 @@ def test_a_change_between_the_calls_of_an_update_is_refused():
     check(optimizer, weight, 4)
 
 
+@pytest.mark.one_keras
 def test_a_function_that_was_traced_goes_on_until_it_is_made_anew():
     optimizer, weight = make(2), variable()
 
@@ -110,6 +113,7 @@ def test_a_function_that_was_traced_goes_on_until_it_is_made_anew():
     check(optimizer, weight, 5)
 
 
+@pytest.mark.one_keras
 def test_a_late_variable_counts_updates():
     first, second = variable(), tf.Variable(tf.ones([2, 2]), name="late")
     optimizer = make(4)
@@ -159,6 +163,7 @@ def by_checkpoint_before_build(optimizer, other, weight, tmp_path):
 WAYS = [by_state, by_state_before_build, by_file, by_checkpoint, by_checkpoint_before_build]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("before, after", [(4, 2), (None, 3), (3, None)])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_resumed_optimizer_keeps_the_updates(way, before, after, tmp_path):
@@ -170,6 +175,7 @@ def test_a_resumed_optimizer_keeps_the_updates(way, before, after, tmp_path):
     check(other, weight, 5)
 
 
+@pytest.mark.one_keras
 def test_a_resumed_optimizer_of_wide_variables_keeps_the_updates():
     weight = tf.Variable(np.ones([2, 2]), name="w")
     optimizer, other = make(4), make(2)

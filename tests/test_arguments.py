@@ -252,6 +252,7 @@ def test_integer_variables_are_refused_by_path():
         tko.SGD().apply_gradients([(tf.constant([1.0]), tf.Variable([1], name="count"))])
 
 
+@pytest.mark.one_keras
 def test_gradients_may_be_arrays():
     variable = tf.Variable([1.0, 2.0])
     tko.SGD(1.0).apply_gradients([(np.array([1.0, 1.0], "f"), variable)])

@@ -66,6 +66,7 @@ def bad_batches():
         yield batch
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     ("jit_compile", "steps", "scaled"),
     [(True, None, False), (False, 2, True)],
@@ -103,6 +104,7 @@ def line(optimizer):
     return model
 
 
+@pytest.mark.one_keras
 def test_the_command_line_of_tensorflow_trains(tmp_path):
     tko.export_training(line(tko.SGD(0.1)), tmp_path / "m")
     x = np.arange(6, dtype="f").reshape(2, 3)
@@ -160,9 +162,7 @@ def test_three_generations_train_as_one(tmp_path):
     assert int(last.state["_iterations"].numpy()) == 12
 
 
-@pytest.mark.skipif(
-    not harness.IS_KERAS_3, reason="what is converted is TensorFlow's graph, the same for both"
-)
+@pytest.mark.one_keras  # what is converted is TensorFlow's graph, the same for both
 @pytest.mark.parametrize("name", ["SGD", "Lamb"])
 def test_which_optimizers_need_the_flex_delegate(name, tmp_path):
     """One of each kind; `python -m tests.lite` does it for all."""

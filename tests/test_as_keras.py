@@ -113,6 +113,7 @@ def test_each_replica_may_exclude_before_the_first_step(strategy):
 # Sparse gradients as Keras' tests write them.
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("mode", ["exact", "lazy"])
 @pytest.mark.parametrize("kind", [tuple, list, np.array, tf.constant])
 def test_slices_are_made_of_what_tensorflow_takes(kind, mode):

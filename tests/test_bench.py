@@ -59,7 +59,7 @@ SUITES = {  # under Keras 2 those that show other sides there
     "replicas": 2,
 }
 if not harness.IS_KERAS_3:
-    SUITES = {name: SUITES[name] for name in ("dense", "fit", "loss_scale")}
+    SUITES = {name: SUITES[name] for name in ("fit", "loss_scale")}
 only_keras_3 = pytest.mark.skipif(
     not harness.IS_KERAS_3, reason="the Keras 3 process runs this suite"
 )
@@ -182,6 +182,7 @@ def test_mistakes_are_named(given, message):
         plot.require_picture("picture.txt")
 
 
+@pytest.mark.one_keras
 def test_a_mistake_ends_with_a_message_and_no_run():
     run = bench("dens", check=False)
     assert run.returncode != 0
@@ -192,7 +193,7 @@ def test_a_mistake_ends_with_a_message_and_no_run():
     assert run.stdout == ""
 
 
-@pytest.mark.skipif(not harness.IS_KERAS_3, reason="the Keras 3 process runs it")
+@pytest.mark.one_keras(2)  # as Keras 3 has the more suites above
 def test_another_checkout_is_measured_beside_this_one(tmp_path):
     """The other one is a copy whose optimizers wait, so each of its steps takes longer."""
     other = tmp_path / "other"
@@ -266,6 +267,7 @@ def test_models_have_their_known_sizes():
         assert (len(sizes), shapes.parameters(sizes)) == known[model]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     ("name", "mode"),
     [(n, "eager") for n in settings.OPTIMIZERS] + [("adam", m) for m in settings.MODES[1:]],

@@ -47,6 +47,7 @@ OFF = {
 }
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("case", OFF)
 def test_what_an_option_kept_is_put_away_and_comes_back(case):
     cls, on, off = OFF[case]
@@ -75,6 +76,7 @@ def test_what_an_option_kept_is_put_away_and_comes_back(case):
     assert gone not in other.state_dict()["variables"].popitem()[1]
 
 
+@pytest.mark.one_keras
 def test_gradients_that_waited_are_not_used_later():
     optimizer, variable = trained(tko.SGD, steps=1, gradient_accumulation_steps=2)
     with pytest.raises(ValueError, match="1 of the 2 calls that make an update"):
@@ -89,7 +91,8 @@ def test_gradients_that_waited_are_not_used_later():
     np.testing.assert_allclose(before - variable.numpy(), [0.05, -0.1], rtol=1e-6)
 
 
-def test_the_last_slot_in_eight_bits_is_not_taken_away():
+@pytest.mark.one_keras
+def test_slot_dtype_int8_keeps_its_last_slot():
     weight = tf.Variable(tf.random.stateless_normal([64, 64], (1, 2)))
     optimizer = tko.SGD(0.1, momentum=0.9, slot_dtype="int8")
     gradient = tf.random.stateless_normal([64, 64], (3, 4))
@@ -140,6 +143,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     ("cls", "given", "name", "value", "message"), REFUSED, ids=[row[2] for row in REFUSED]
 )
@@ -182,7 +186,7 @@ def test_what_a_loss_scale_does_is_refused_inside_it(name, value):
 # Arguments.
 
 
-def test_averaging_options_need_the_average():
+def test_ema_options_need_use_ema():
     for given in ({"ema_momentum": 0.5}, {"ema_overwrite_frequency": 3}):
         (name,) = given
         with pytest.raises(ValueError, match=rf"`{name}`=.* needs `use_ema=True`"):
@@ -223,6 +227,7 @@ class Tuned(tko.Optimizer):
         return value - scalars.learning_rate * scalars.table["a"][0] * gradient, {}
 
 
+@pytest.mark.one_keras
 def test_arguments_may_be_dicts_lists_and_tuples():
     optimizer = Tuned(0.5)
     assert optimizer.get_config()["table"] == {"a": [1, 2]}
@@ -275,6 +280,7 @@ class ScaledStep(tko.Optimizer):
         self.assign_sub(variable, learning_rate * gradient)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("way", ["eager", "function", "xla", "rows"])
 @pytest.mark.parametrize(("cls", "peer"), [(Scaled, tko.AdamW), (ScaledStep, tko.SGD)])
 def test_a_factor_scales_the_update_and_the_decay(cls, peer, way):
@@ -324,6 +330,7 @@ def test_a_subclass_that_forgets_to_initialize_is_told():
             use(Forgetful())
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [True, False])
 def test_an_update_that_assigns_is_told(jit):
     count = tf.Variable(0.0)
@@ -338,6 +345,7 @@ def test_an_update_that_assigns_is_told(jit):
     assert count.numpy() == 0.0
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("in_list", [True, False])
 def test_an_update_that_keeps_a_tensor_is_told(in_list):
     class Keeping(tko.Optimizer):
@@ -381,6 +389,7 @@ PLAIN = [
 ]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(("cls", "given"), PLAIN, ids=str)
 def test_the_kernel_that_is_told_is_the_one_that_ran(cls, given):
     optimizer, variable = cls(0.1, **given), tf.Variable([1.0, 2.0])
@@ -400,7 +409,7 @@ def test_too_many_skipped_steps_are_told_first():
     assert "max_consecutive_skips=2" in first
 
 
-def test_slots_in_eight_bits_have_no_place_in_keras():
+def test_slot_dtype_int8_has_no_place_in_keras():
     optimizer = tko.SGD(momentum=0.9, slot_dtype="int8")
     optimizer.build([tf.Variable(tf.zeros([64, 64]), name="w")])
     with pytest.raises(

@@ -163,6 +163,7 @@ def test_mistakes_end_with_a_message(tmp_path, capsys):
         assert message in text
 
 
+@pytest.mark.one_keras
 def test_the_program_prints_no_traceback():
     done = subprocess.run(
         [sys.executable, "-m", "tools.checkpoint", "inspect", "nowhere"],

@@ -55,6 +55,7 @@ def assert_same_state(one, other):
         np.testing.assert_array_equal(np.asarray(mine), np.asarray(theirs))
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     ("when", "made"),
     [("built", made) for made in MADE]
@@ -106,6 +107,7 @@ def test_narrow_weights_keep_their_digits(tmp_path):
 NAMES = ("dense_1", "dense_2", "dense_3")
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("names", [("dense", "dense_1", "dense_2"), ("a", "b", "c"), NAMES])
 @pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("built", [False, True])
@@ -128,6 +130,7 @@ def trained_layers(optimizer, names, shapes=None):
     return chosen
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("built", [False, True])
 @pytest.mark.parametrize("way", ["same names", "renumbered", "one shape", "alone"])
 def test_more_layers_than_were_saved(built, way, tmp_path):
@@ -193,6 +196,7 @@ def test_an_option_more_or_less(tmp_path):
         np.testing.assert_array_equal(average, v.numpy())
 
 
+@pytest.mark.one_keras
 def test_what_does_not_fit_raises_before_anything_changed(tmp_path):
     source = tko.Adam(0.1, jit_compile=False)
     first = trained_layers(source, ("dense", "dense_1"))

@@ -8,15 +8,9 @@ from test_own_optimizers import Lion, OursKerasStyle
 import tf_keras_optim as tko
 from tf_keras_optim import testing
 
-# The algorithms know no Keras: under Keras 2 one of each kind of state.
-KINDS = [tko.SGD, tko.Adam, tko.Nadam, tko.Adafactor, Lion]
 
-
-@pytest.mark.parametrize(
-    "cls",
-    [*harness.OPTIMIZERS, Lion] if harness.IS_KERAS_3 else KINDS,
-    ids=lambda c: c.__name__,
-)
+@pytest.mark.one_keras
+@pytest.mark.parametrize("cls", [*harness.OPTIMIZERS, Lion], ids=lambda c: c.__name__)
 def test_every_optimizer_conforms(cls, strategy):
     report = testing.check_optimizer(cls, strategy=strategy)
     assert len(report.results) == len(testing.CHECKS) >= 11
@@ -100,6 +94,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("check", BROKEN)
 def test_what_is_broken_is_found(check):
     cls = BROKEN[check]
@@ -111,6 +106,7 @@ def test_what_is_broken_is_found(check):
     testing.check_optimizer(Plain, only=[check])
 
 
+@pytest.mark.one_keras
 def test_a_report_is_a_table():
     report = testing.check_optimizer(Climbs, only=["objectives", "traces"], raises=False)
     title, first, *_, last = str(report).splitlines()

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support import state
 
 README = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.S)
@@ -34,6 +35,7 @@ CLASSES = {
 }
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("name", CLASSES)
 def test_docstring_examples_are_true(name):
     cls = CLASSES[name]
@@ -49,7 +51,7 @@ def test_docstring_examples_are_true(name):
 
 def test_shared_arguments_stand_in_every_docstring():
     for cls in harness.OPTIMIZERS:
-        for name in cls._parameters:
+        for name in state.hyperparameters(cls):
             assert re.search(rf"^ +{name}: ", cls.__doc__, re.M), (cls, name)
 
 

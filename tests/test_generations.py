@@ -47,6 +47,7 @@ def test_things_that_are_no_variables_are_refused():
         tko.Adam().build([tf.constant([1.0])])
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_another_backend_is_refused_in_one_sentence(backend):
     environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}

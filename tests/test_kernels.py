@@ -27,6 +27,7 @@ def kernels(optimizer):
 _WARMUP = tko.schedules.Warmup(0.99, 5, initial_learning_rate=0.5)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -69,6 +70,7 @@ def test_the_operation_of_tensorflow_takes_the_same_steps(name, options, dtype, 
             np.testing.assert_allclose(value, others[slot], rtol=2e-5, err_msg=slot)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     ("options", "kernel"),
     [
@@ -95,6 +97,7 @@ def test_what_stands_around_an_update_stays_in_one_kernel(options, kernel):
         np.testing.assert_array_equal(value, other)
 
 
+@pytest.mark.one_keras
 def test_a_subclass_with_another_update_is_what_runs():
     class Still(tko.Adam):
         def update(self, gradient, value, slots, scalars):
@@ -115,6 +118,7 @@ def test_a_subclass_with_another_update_is_what_runs():
     assert kernels(still) == kernels(double) == ["xla"] * 3
 
 
+@pytest.mark.one_keras
 def test_explain_tells_what_is_kept():
     optimizer = tko.AdamW(weight_decay=0.1, use_ema=True, sparse={"^users": "lazy"})
     optimizer.exclude_from_weight_decay(var_names=["bias"])
@@ -137,6 +141,7 @@ def test_explain_tells_what_is_kept():
     assert text.endswith("2 variables, 23 parameters, 288 bytes of state, 12.52 a parameter")
 
 
+@pytest.mark.one_keras
 def test_explain_tells_who_updates():
     class Own(tko.Optimizer):
         def update_step(self, gradient, variable, learning_rate):
@@ -147,6 +152,7 @@ def test_explain_tells_who_updates():
         assert kernels(optimizer) == [kernel]
 
 
+@pytest.mark.one_keras
 def test_explain_groups_what_is_updated_alike():
     optimizer = tko.Lamb(weight_decay=0.1, exclude_from_layer_adaptation=["norm"])
     optimizer.exclude_from_weight_decay(var_names=["bias"])
@@ -156,6 +162,7 @@ def test_explain_groups_what_is_updated_alike():
     assert [report.group for report in reports] == [1, 2, 1, 3, 2, 4]
 
 
+@pytest.mark.one_keras
 def test_inside_a_compiled_function_it_is_compiled():
     optimizer = tko.Adam(0.1)
     variable = tf.Variable([1.0, 2.0])

@@ -24,6 +24,7 @@ def gradient():
     return np.random.default_rng(0).normal(size=SHAPE).astype("float32")
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("option", ["clipnorm", "global_clipnorm"])
 def test_clips_to_the_norm_of_all_elements(option, dtype, gradient):
@@ -35,6 +36,7 @@ def test_clips_to_the_norm_of_all_elements(option, dtype, gradient):
     np.testing.assert_allclose(variable.numpy(), expected, rtol=2e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("option", [{}, {"clipnorm": 1.0}], ids=str)
 def test_one_element_that_is_not_finite_is_found_wherever_it_is(option, bad, gradient):
@@ -52,6 +54,7 @@ def test_one_element_that_is_not_finite_is_found_wherever_it_is(option, bad, gra
     assert int(optimizer.skipped_steps) == 5 and int(optimizer.iterations) == 1
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     ("name", "rate"),
     [("Lamb", 0.1), ("Adafactor", 0.1), ("Lion", 0.1), ("Adadelta", 10.0), ("Ftrl", 0.1)],

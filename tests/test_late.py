@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support.steps import in_regime
 
 keras = tf.keras
 CORRECTED = [tko.Adam, tko.AdamW, tko.Adamax, tko.Nadam, tko.Lamb, tko.Adafactor]
@@ -33,8 +34,7 @@ def apply(optimizer, gradients, *variables, regime="eager"):
     def step(gradient):
         optimizer.apply_gradients([(gradient, v) for v in variables])
 
-    if regime != "eager":
-        step = tf.function(step, autograph=False, jit_compile=regime == "xla")
+    step = in_regime(step, regime)
     for gradient in gradients:
         step(tf.constant(gradient))
 
@@ -54,6 +54,7 @@ def grown(optimizer, before=GRADIENTS, kept=None):
     return first, second
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     "cls, regime",
     [*((cls, "eager") for cls in CORRECTED), (tko.Adam, "graph"), (tko.Nadam, "xla")],
@@ -68,6 +69,7 @@ def test_a_late_variable_moves_as_with_a_new_optimizer(cls, regime):
     assert int(optimizer.iterations.numpy()) == 18
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("make", [scheduled, lambda: tko.Nadam(0.01)])
 def test_what_is_carried_from_step_to_step_is_carried_without_a_gradient_too(make):
     first, second = grown(optimizer := make())
@@ -91,6 +93,7 @@ def test_what_is_carried_from_step_to_step_is_carried_without_a_gradient_too(mak
     np.testing.assert_allclose(first.numpy(), kept.numpy(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", ["eager", "graph"])
 def test_every_unfreezing_counts_by_itself(regime):
     first, second = grown(optimizer := tko.Nadam(0.01))
@@ -111,6 +114,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("name", OPTIONS)
 def test_with_options(name):
     def make():
@@ -140,6 +144,7 @@ def first_step(make):
     return alone(make, LATER[:1])
 
 
+@pytest.mark.one_keras
 def test_a_loss_scale_around_it():
     optimizer = tko.LossScaleOptimizer(tko.Adam(0.01), initial_scale=4.0)
     first, second = variable("old"), variable("late")
@@ -155,6 +160,7 @@ def test_a_loss_scale_around_it():
     np.testing.assert_allclose(second.numpy(), alone(lambda: tko.Adam(0.01)), rtol=0, atol=1e-5)
 
 
+@pytest.mark.one_keras
 def test_two_replicas(strategies):
     strategy = strategies[2]
     with strategy.scope():
@@ -297,6 +303,7 @@ def test_without_late_variables_the_state_is_keras_own():
     assert len(sgd.variables) == len(plain.variables)  # it corrects nothing
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     "way, trained",
     [("state", 0), ("state", 2), ("checkpoint", 2), ("before build", 0)],
@@ -324,6 +331,7 @@ def test_what_a_saved_state_lacks_keeps_its_age(way, trained, tmp_path):
     np.testing.assert_allclose(first.numpy(), old.numpy(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("graph", [False, True])
 def test_a_state_with_other_beginnings_renews_traced_steps(graph):
     make = lambda: tko.Adam(0.01)  # noqa: E731
@@ -340,6 +348,7 @@ def test_a_state_with_other_beginnings_renews_traced_steps(graph):
     np.testing.assert_allclose(pair[1].numpy(), alone(make), rtol=0, atol=1e-6)
 
 
+@pytest.mark.one_keras
 def test_a_reset_begins_all_anew():
     first, second = grown(optimizer := tko.Nadam(0.01))
     apply(optimizer, LATER, first, second)
@@ -351,6 +360,7 @@ def test_a_reset_begins_all_anew():
         np.testing.assert_allclose(v.numpy(), alone(lambda: tko.Nadam(0.01)), rtol=0, atol=1e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("value", [99, 1.5, [3]])
 def test_a_beginning_that_cannot_be_is_refused(value):
     first, second = grown(optimizer := tko.Adam(0.01))
@@ -375,8 +385,9 @@ def test_a_conversion_to_keras_says_what_is_lost():
 # Slots of another dtype.
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("kinds", [(None, "int8"), ("int8", "bfloat16")])
-def test_slots_are_taken_into_another_dtype(kinds):
+def test_slots_are_taken_into_another_slot_dtype(kinds):
     rng = np.random.default_rng(0)
     batches = [rng.normal(size=(64, 64)).astype("f") for _ in range(8)]
     v = tf.Variable(tf.zeros([64, 64]), name="w")

@@ -9,7 +9,9 @@ import tf_keras_optim as tko
 from tests.lives import compare, files, models, run, settings, shrink, space, story, training
 from tests.lives.life import Life
 
-FIRST, COUNT = 0, 40
+# Each Keras has lives of its own. `python -m tests.lives` lives more of them.
+COUNT = 20
+FIRST = 0 if settings.IS_KERAS_3 else COUNT
 SEEDS = range(FIRST, FIRST + COUNT)
 
 
@@ -120,6 +122,7 @@ def test_a_learning_rate_that_is_not_saved_is_noticed(monkeypatch, tmp_path):
     assert any(line.startswith("weight") for line in found)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     ("name", "value", "optimizer"),
     [("beta_1", 0.89, "Adam"), ("beta_2", 0.998, "Adam"), ("rho", 0.901, "RMSprop")],
@@ -152,6 +155,7 @@ FORGOTTEN = {
 }
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("option", FORGOTTEN)
 def test_a_forgotten_option_is_noticed(monkeypatch, tmp_path, option):
     life = dataclasses.replace(PLAIN, optimizer="SGD", options=(option,))

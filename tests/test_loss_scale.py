@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support import state
 from tf_keras_optim import LossScaleOptimizer
 
 keras = tf.keras
@@ -47,13 +48,8 @@ def batch(replicas, bad=None, seed=0):
 
 def snapshot(model, optimizer):
     """Every weight and everything the optimizer keeps, but the scale and the counters."""
-    guard = set(optimizer.inner_optimizer.tko.store.guard)
-    state = {
-        name: value
-        for name, value in optimizer.inner_optimizer.tko.store.named.items()
-        if name.removeprefix("_") not in guard
-    }
-    arrays = {name: value.numpy() for name, value in state.items()}
+    of_scale = ("dynamic_scale", "step_counter", "skipped_steps", "consecutive_skips")
+    arrays = {k: v for k, v in state.by_name(optimizer).items() if k not in of_scale}
     return arrays | {v.name + str(i): v.numpy() for i, v in enumerate(model.weights)}
 
 
@@ -96,6 +92,7 @@ def by_loop(model, optimizer, strategy):
     return train
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("way", [by_fit, by_loop])
 @pytest.mark.parametrize("replicas", [2, 4])
 def test_an_overflow_on_one_replica_skips_the_step_on_all(
@@ -126,8 +123,7 @@ def test_an_overflow_on_one_replica_skips_the_step_on_all(
         counts = number(optimizer.iterations), number(optimizer.skipped_steps)
         assert counts == (bad + 2, bad + 1)
         for variable in (optimizer.dynamic_scale, *model.trainable_variables):
-            native = getattr(variable, "value", variable) if harness.IS_KERAS_3 else variable
-            native = getattr(native, "_variable", native)
+            native = state.native(variable)
             local = [v.numpy() for v in strategy.experimental_local_results(native)]
             assert all(np.array_equal(local[0], other) for other in local)
 
@@ -190,6 +186,7 @@ def scalar(optimizer, values, jit=False):
     return weight
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [True, False])
 def test_two_hundred_bad_steps_and_a_good_one(jit):
     optimizer = LossScaleOptimizer(tko.SGD(0.5), min_scale=2.0)
@@ -200,6 +197,7 @@ def test_two_hundred_bad_steps_and_a_good_one(jit):
     assert number(optimizer.iterations) == 1
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [True, False])
 def test_the_scale_grows_backs_off_and_stays_within_bounds(jit):
     optimizer = LossScaleOptimizer(
@@ -221,6 +219,7 @@ def test_the_scale_grows_backs_off_and_stays_within_bounds(jit):
     assert number(optimizer.step_counter) == 1
 
 
+@pytest.mark.one_keras
 def test_hysteresis_forgives_single_overflows():
     optimizer = LossScaleOptimizer(tko.SGD(0.0), initial_scale=8.0, hysteresis=2)
     scalar(optimizer, [INF, 1.0, INF, 1.0])
@@ -230,6 +229,7 @@ def test_hysteresis_forgives_single_overflows():
     assert number(optimizer.skipped_steps) == 4
 
 
+@pytest.mark.one_keras
 def test_a_fixed_scale_stays_but_steps_are_skipped():
     optimizer = LossScaleOptimizer(tko.SGD(0.5), initial_scale=8.0, dynamic=False)
     weight = scalar(optimizer, [1.0, INF, 1.0])
@@ -238,6 +238,7 @@ def test_a_fixed_scale_stays_but_steps_are_skipped():
     assert number(optimizer.skipped_steps) == 1
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("limited", ["scaled", "plain"])
 def test_too_many_skips_in_a_row_raise_with_the_variables_name(limited):
     good, bad = tf.Variable([1.0], name="good"), tf.Variable([1.0], name="encoder/bad")
@@ -258,8 +259,9 @@ def test_too_many_skips_in_a_row_raise_with_the_variables_name(limited):
     assert '"good"' not in str(info.value)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", harness.REGIMES)
-def test_any_optimizer_can_skip(regime):
+def test_any_optimizer_can_skip_nonfinite(regime):
     gradients, starts = harness.gradient_sequence(6), harness.starts()
     poisoned = [list(gradients[0]), *gradients]
     poisoned[0] = [np.full_like(poisoned[0][0], np.nan), *poisoned[0][1:]]
@@ -274,6 +276,7 @@ def test_any_optimizer_can_skip(regime):
     assert len(optimizer.variables) == len(plain.variables) + 2
 
 
+@pytest.mark.one_keras
 def test_large_finite_gradients_are_no_overflow():
     """The squares overflow, the gradients do not."""
     optimizer = tko.SGD(1.0, skip_nonfinite=True)
@@ -283,6 +286,7 @@ def test_large_finite_gradients_are_no_overflow():
     assert number(optimizer.skipped_steps) == 0
 
 
+@pytest.mark.one_keras
 def test_gradients_are_tested_after_unscaling():
     optimizer = LossScaleOptimizer(tko.SGD(1.0), initial_scale=2.0**-20, min_scale=2.0**-30)
     weight = tf.Variable([0.0])
@@ -292,16 +296,18 @@ def test_gradients_are_tested_after_unscaling():
     assert number(optimizer.skipped_steps) == 1
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [True, False])
 def test_a_bad_micro_batch_is_not_accumulated(jit):
     inner = tko.SGD(1.0, gradient_accumulation_steps=2)
     optimizer = LossScaleOptimizer(inner, initial_scale=8.0)
     weight = scalar(optimizer, [1.0, INF, 3.0], jit)
     assert float(weight) == -1.0  # 1 - (1 + 3) / 2, though the scale changed in between
-    assert number(inner._iterations) == 2
+    assert state.by_name(inner)["iterations"] == 2
     assert float(optimizer.loss_scale) == 4.0
 
 
+@pytest.mark.one_keras
 def test_sparse_gradients_overflow_too():
     for mode in ("exact", "lazy"):
         table = tf.Variable(tf.zeros([4, 2]))
@@ -473,7 +479,8 @@ def test_files_of_keras_own_wrapper_are_read(tmp_path, half_precision):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
-def test_it_can_be_switched_off_again():
+@pytest.mark.one_keras
+def test_skip_nonfinite_can_be_switched_off_again():
     optimizer, weight = tko.SGD(1.0, skip_nonfinite=True), tf.Variable([1.0])
     optimizer.apply_gradients([(tf.constant([INF]), weight)])
     optimizer.skip_nonfinite = False
@@ -484,6 +491,7 @@ def test_it_can_be_switched_off_again():
         _ = tko.SGD().skipped_steps
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("bad", [0, 1])
 def test_a_step_of_ones_own_is_skipped_on_all_replicas(bad, strategy):
     class Own(tko.Optimizer):

@@ -83,6 +83,7 @@ def check_taken(before, source, target, taken):
         np.testing.assert_array_equal(value, expected, err_msg=name)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("one, other, taken", CASES)
 def test_slots_are_taken_where_they_are_the_same_quantity(one, other, taken, old):
@@ -112,6 +113,7 @@ UNNAMED = [
 ]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("one, other, taken", UNNAMED)
 def test_a_state_that_names_no_class_is_judged_by_its_slots(one, other, taken):
     source, target = source_of(MAKE[one]), fresh(MAKE[other]())
@@ -146,6 +148,7 @@ class Louder(Silent):
     """Says nothing either."""
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     "one, other, taken",
     [
@@ -178,7 +181,7 @@ def test_a_class_that_is_not_known_here_says_itself_what_its_slots_are():
 
 
 @pytest.mark.parametrize("kind", ["int8", "average"])
-def test_what_belongs_to_a_slot_goes_with_it_and_an_average_is_an_average(kind):
+def test_slot_dtype_goes_with_its_slot_and_an_ema_is_an_ema(kind):
     options = {"slot_dtype": "int8"} if kind == "int8" else {"use_ema": True}
 
     def built(make):

@@ -56,6 +56,7 @@ def flat(values):
     return np.concatenate([np.asarray(v, "d").ravel() for v in values])
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", harness.REGIMES)
 def test_the_sums_are_over_all_variables(regime):
     starts, batches = data()
@@ -63,6 +64,7 @@ def test_the_sums_are_over_all_variables(regime):
     np.testing.assert_allclose(flat(values), reference(starts, batches), rtol=0, atol=2e-6)
 
 
+@pytest.mark.one_keras
 def test_neither_order_nor_division_of_variables_counts():
     starts, batches = data()
     whole = flat(harness.run(Largest(0.1), batches, starts))
@@ -76,6 +78,7 @@ def test_neither_order_nor_division_of_variables_counts():
     np.testing.assert_allclose(flat(halves), whole, rtol=0, atol=1e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("cut", [False, True])
 def test_replicas_find_the_same_sums(strategy, cut):
     starts, batches = data()
@@ -88,6 +91,7 @@ def test_replicas_find_the_same_sums(strategy, cut):
     np.testing.assert_allclose(flat(values), expected, rtol=0, atol=2e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("options", [{}, {"jit_compile": False}, {"weight_decay": 0.1}])
 def test_what_is_measured_is_what_the_update_is_given(options):
     """Gathered, averaged, unscaled and decayed; the sums come before any variable moves."""
@@ -103,6 +107,7 @@ def test_what_is_measured_is_what_the_update_is_given(options):
     np.testing.assert_allclose(flat(values), expected, rtol=0, atol=2e-6)
 
 
+@pytest.mark.one_keras
 def test_a_clip_comes_first():
     starts, batches = data()
     norms = [np.sqrt(sum(np.sum(g.astype("d") ** 2) for g in batch)) for batch in batches]
@@ -111,6 +116,7 @@ def test_a_clip_comes_first():
     np.testing.assert_allclose(flat(values), reference(starts, clipped), rtol=0, atol=2e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_step_that_overflows_leaves_the_numbers_alone(compiled):
     starts, batches = data()
@@ -133,6 +139,7 @@ def test_a_step_that_overflows_leaves_the_numbers_alone(compiled):
     np.testing.assert_allclose(flat(variables), reference(starts, batches), rtol=0, atol=2e-6)
 
 
+@pytest.mark.one_keras
 def test_narrow_and_wide_variables_share_one_number():
     starts, batches = data()
     dtypes = (tf.float32, tf.float64, tf.bfloat16)
@@ -147,6 +154,7 @@ def test_narrow_and_wide_variables_share_one_number():
     np.testing.assert_allclose(flat(variables)[17:], expected[17:], rtol=2**-8, atol=0)
 
 
+@pytest.mark.one_keras
 def test_rows_of_a_table_count_as_they_are_updated():
     start = np.ones((4, 2), "f")
     table = tf.Variable(start)
@@ -158,6 +166,7 @@ def test_rows_of_a_table_count_as_they_are_updated():
     np.testing.assert_allclose(table.numpy(), expected, rtol=1e-6)
 
 
+@pytest.mark.one_keras
 def test_variables_that_gathered_nothing_do_not_count():
     """Neither their gradients, which are zero, nor their momentum, which is not."""
     starts, batches = data(steps=1)
@@ -175,6 +184,7 @@ def test_variables_that_gathered_nothing_do_not_count():
     np.testing.assert_array_equal(variables[1].numpy(), middle[1])
 
 
+@pytest.mark.one_keras
 def test_what_is_concluded_is_saved_and_is_the_same_for_variables_that_came_late():
     starts, batches = data(steps=4)
     variables = [tf.Variable(start) for start in starts]
@@ -213,6 +223,7 @@ class WithAStep(Largest):
         variable.assign_sub(gradient)
 
 
+@pytest.mark.one_keras
 def test_what_cannot_have_an_effect_or_is_no_number_is_refused():
     with pytest.raises(TypeError, match="Half overrides `measure` and not `conclude`"):
         Half()

@@ -149,6 +149,7 @@ def copy(tmp_path):
     return tmp_path
 
 
+@pytest.mark.one_keras
 def test_a_file_and_a_line_make_an_optimizer(copy):
     path = os.pathsep.join([str(copy), str(copy / "tests")])
     run = subprocess.run(

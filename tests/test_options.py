@@ -9,6 +9,8 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support import state
+from tests.support.steps import in_regime
 
 JIT = [True, False]
 
@@ -19,6 +21,7 @@ def one_step(optimizer, pairs):
     return [v.numpy() for v in variables]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", JIT)
 def test_clipnorm_limits_each_gradient(jit):
     optimizer = tko.SGD(1.0, clipnorm=1.0, jit_compile=jit)
@@ -27,6 +30,7 @@ def test_clipnorm_limits_each_gradient(jit):
     np.testing.assert_allclose(short, [-0.5], rtol=1e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", JIT)
 def test_global_clipnorm_limits_all_gradients_together(jit):
     optimizer = tko.SGD(1.0, global_clipnorm=1.0, jit_compile=jit)
@@ -34,6 +38,7 @@ def test_global_clipnorm_limits_all_gradients_together(jit):
     np.testing.assert_allclose(np.concatenate(values), [-0.6, 0.0, -0.8], rtol=1e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", JIT)
 def test_clipvalue_limits_each_element(jit):
     (value,) = one_step(
@@ -42,24 +47,27 @@ def test_clipvalue_limits_each_element(jit):
     np.testing.assert_allclose(value, [0.5, -0.25, -0.5])
 
 
+@pytest.mark.one_keras
 def test_zero_gradients_survive_a_clip():
     for options in ({"clipnorm": 1.0}, {"global_clipnorm": 1.0}):
         (value,) = one_step(tko.SGD(1.0, **options), [([1.0, 2.0], [0.0, 0.0])])
         np.testing.assert_array_equal(value, [1.0, 2.0])
 
 
+@pytest.mark.one_keras
 def test_an_infinite_gradient_is_not_hidden_by_a_clip():
     for options in ({"clipnorm": 1.0}, {"global_clipnorm": 1.0}):
         (value,) = one_step(tko.SGD(1.0, **options), [([1.0, 2.0], [np.inf, 0.0])])
         assert np.isnan(value).all()
 
 
-def test_decay_comes_before_the_update_and_is_scaled_by_the_rate():
+@pytest.mark.one_keras
+def test_weight_decay_comes_before_the_update_and_is_scaled_by_the_rate():
     (value,) = one_step(tko.SGD(0.5, weight_decay=0.1), [([2.0], [1.0])])
     np.testing.assert_allclose(value, [2.0 - 0.1 * 0.5 * 2.0 - 0.5], rtol=1e-6)
 
 
-def test_excluded_variables_do_not_decay():
+def test_weight_decay_leaves_out_excluded_variables():
     kernel, bias = (
         tf.Variable([1.0], name="layer/kernel"),
         tf.Variable([1.0], name="layer/bias"),
@@ -71,38 +79,40 @@ def test_excluded_variables_do_not_decay():
     assert [float(v.numpy()[0]) for v in (kernel, bias, scale)] == [0.5, 1.0, 1.0]
 
 
-def test_exclusions_after_build_raise():
+def test_weight_decay_exclusions_after_build_raise():
     optimizer = tko.AdamW()
     optimizer.build([tf.Variable([1.0])])
     with pytest.raises(ValueError, match="built already"):
         optimizer.exclude_from_weight_decay(var_names=["bias"])
 
 
-def test_average_equals_the_weights_after_one_step_then_follows():
+@pytest.mark.one_keras
+def test_ema_equals_the_weights_after_one_step_then_follows():
     variable = tf.Variable([1.0])
     optimizer = tko.SGD(0.5, use_ema=True, ema_momentum=0.75)
     optimizer.apply_gradients([(tf.constant([1.0]), variable)])
-    average = optimizer._model_variables_moving_average[0]
-    np.testing.assert_allclose(average.numpy(), [0.5])
+    np.testing.assert_allclose(state.averages(optimizer)[0], [0.5])
     optimizer.apply_gradients([(tf.constant([1.0]), variable)])
     np.testing.assert_allclose(variable.numpy(), [0.0], atol=1e-7)
-    np.testing.assert_allclose(average.numpy(), [0.375])
+    np.testing.assert_allclose(state.averages(optimizer)[0], [0.375])
     optimizer.finalize_variable_values([variable])
     np.testing.assert_allclose(variable.numpy(), [0.375])
 
 
-def test_average_goes_on_for_variables_without_a_gradient():
+@pytest.mark.one_keras
+def test_ema_goes_on_for_variables_without_a_gradient():
     a, b = tf.Variable([1.0]), tf.Variable([1.0])
     optimizer = tko.SGD(0.5, use_ema=True, ema_momentum=0.5)
     optimizer.build([a, b])
     optimizer.apply_gradients([(tf.constant([1.0]), a)])
     b.assign([3.0])
     optimizer.apply_gradients([(tf.constant([1.0]), a)])
-    np.testing.assert_allclose(optimizer._model_variables_moving_average[1].numpy(), [2.0])
+    np.testing.assert_allclose(state.averages(optimizer)[1], [2.0])
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", JIT)
-def test_average_overwrites_the_weights_at_its_frequency(jit):
+def test_ema_overwrites_the_weights_at_its_frequency(jit):
     variable = tf.Variable([1.0])
     optimizer = tko.SGD(
         1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2, jit_compile=jit
@@ -114,8 +124,9 @@ def test_average_overwrites_the_weights_at_its_frequency(jit):
     assert seen == pytest.approx([0.0, -0.5, -1.5])  # second: (0 + -1) / 2
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", harness.REGIMES)
-def test_average_does_not_overwrite_what_got_no_gradient(regime):
+def test_ema_does_not_overwrite_what_got_no_gradient(regime):
     frozen, trained = tf.Variable([1.0]), tf.Variable([1.0])
     optimizer = tko.SGD(1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2)
     optimizer.build([frozen, trained])
@@ -125,17 +136,17 @@ def test_average_does_not_overwrite_what_got_no_gradient(regime):
     def step():
         optimizer.apply_gradients([(gradient, trained)])
 
-    if regime != "eager":
-        step = tf.function(step, jit_compile=regime == "xla", autograph=False)
+    step = in_regime(step, regime)
     frozen.assign([3.0])
     for _ in range(3):
         step()
     assert float(frozen.numpy()[0]) == 3.0
     assert float(trained.numpy()[0]) == pytest.approx(-1.75)  # -0.5 at 2, -1.5, (-1 - 2.5) / 2
-    average = optimizer._model_variables_moving_average[0]
-    assert float(average.numpy()[0]) == pytest.approx(2.625)  # 0, 1.5, 2.25, 2.625
+    (average,) = state.averages(optimizer)[0]
+    assert average == pytest.approx(2.625)  # 0, 1.5, 2.25, 2.625
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", JIT)
 @pytest.mark.parametrize("regime", harness.REGIMES)
 def test_accumulated_micro_batches_equal_one_batch(jit, regime):
@@ -164,11 +175,8 @@ def test_accumulated_micro_batches_equal_one_batch(jit, regime):
     for value, other in zip(values, expected):
         np.testing.assert_allclose(value, other, rtol=0, atol=1e-6)
     assert int(accumulating.iterations) == int(plain.iterations) == 5
-    averages = zip(
-        accumulating._model_variables_moving_average, plain._model_variables_moving_average
-    )
-    for ours, other in averages:
-        np.testing.assert_allclose(ours.numpy(), other.numpy(), rtol=0, atol=1e-6)
+    for ours, other in zip(state.averages(accumulating), state.averages(plain)):
+        np.testing.assert_allclose(ours, other, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("jit", JIT)
@@ -190,10 +198,11 @@ def test_four_micro_batches_of_eight_equal_one_batch_of_32_in_fit(jit):
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("regime", ["eager", "function", "xla"])
 @pytest.mark.filterwarnings("ignore:.*no gradient for")
-def test_a_window_updates_what_had_a_gradient_in_any_of_its_calls(regime, scaled):
+def test_accumulation_updates_what_had_a_gradient_in_any_of_its_calls(regime, scaled):
     """An expert that is not used in the last call, or in none, as one big batch gives.
 
     Its variable is given without a gradient, then not at all.
@@ -229,10 +238,7 @@ def test_a_window_updates_what_had_a_gradient_in_any_of_its_calls(regime, scaled
             optimizers[number].apply_gradients(pairs)
 
         key = (number, listed, *(s is None for s in slopes))
-        if regime != "eager":
-            step = functions.setdefault(
-                key, tf.function(step, jit_compile=regime == "xla", autograph=False)
-            )
+        step = functions.setdefault(key, in_regime(step, regime))
         step(*(tf.constant(s) for s in slopes if s is not None))
 
     for listed, window in itertools.product([True, False], windows):
@@ -243,11 +249,11 @@ def test_a_window_updates_what_had_a_gradient_in_any_of_its_calls(regime, scaled
         apply(1, True, *(sum(column) * scale / 3.0 if column else None for column in sums))
         for value, other in zip(*kept):
             np.testing.assert_allclose(value.numpy(), other.numpy(), rtol=0, atol=1e-6)
-    inner = [o.inner_optimizer if scaled else o for o in optimizers]
-    for value, other in zip(*(o._model_variables_moving_average for o in inner)):
-        np.testing.assert_allclose(value.numpy(), other.numpy(), rtol=0, atol=1e-6)
+    for value, other in zip(*map(state.averages, optimizers)):
+        np.testing.assert_allclose(value, other, rtol=0, atol=1e-6)
 
 
+@pytest.mark.one_keras
 def test_nothing_moves_while_gradients_accumulate():
     variable = tf.Variable([1.0])
     optimizer = tko.AdamW(0.1, gradient_accumulation_steps=3, use_ema=True)
@@ -258,9 +264,10 @@ def test_nothing_moves_while_gradients_accumulate():
     optimizer.apply_gradients([(tf.constant([1.0]), variable)])
     assert variable.numpy() < [0.95]
     assert int(optimizer.iterations) == 1
-    assert optimizer._accumulated_gradients[0].numpy() == [0.0]
+    assert state.slots(optimizer)["gradient_accumulator"] == [0.0]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("options", [{}, {"clipnorm": 0.5}, {"gradient_accumulation_steps": 1}])
 def test_static_loss_scale_is_taken_out_again(options):
     variable, other = tf.Variable([1.0]), tf.Variable([1.0])
@@ -280,6 +287,7 @@ def test_static_loss_scale_in_fit_changes_nothing_but_rounding():
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("steps", [None, 2])
 def test_constraints_hold_after_every_update(steps):
     variable = tf.Variable([1.0, 1.0], constraint=lambda w: tf.clip_by_value(w, 0.0, 1.0))
@@ -304,6 +312,7 @@ def test_a_variable_that_asks_for_it_takes_its_gradient_as_value(steps):
     assert sum("velocity" in path for path in paths) == 1
 
 
+@pytest.mark.one_keras
 def test_changed_hyperparameters_take_effect_and_are_checked():
     start, gradients = np.array([1.0]), [np.array([1.0]), np.array([-0.5])]
     variable = tf.Variable(start, dtype=tf.float32)

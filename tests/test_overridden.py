@@ -65,6 +65,7 @@ def mean_model():
     return model, lambda y, p: tf.reduce_mean(p)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("wrap", [False, True])
 @pytest.mark.parametrize("cls", APPLYING)
 def test_what_overrides_applying_is_used_by_fit_and_minimize(cls, wrap):
@@ -100,6 +101,7 @@ def test_fit_uses_it(cls, eagerly):
         assert float(model.get_weights()[0][0, 0]) == 0.5
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("cls", APPLYING)
 def test_replicas_use_it(cls, strategy):
     """In replicas, and called across them with values per replica or with sums."""
@@ -140,6 +142,7 @@ def test_an_overflow_does_not_reach_an_overridden_method():
     assert int(optimizer.iterations) == 2
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("bad", [0, 1])
 def test_an_overflow_on_one_replica_keeps_all_from_an_overridden_method(bad, strategy):
     with strategy.scope():
@@ -233,6 +236,7 @@ def test_lists_of_other_lengths_are_refused():
         optimizer.apply([tf.constant(1.0)], [weight, tf.Variable(1.0)])
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("wrap", [False, True])
 def test_a_variable_that_is_given_twice_is_refused_before_anything_is_made(wrap):
     weight, gradient = tf.Variable(1.0, name="tied"), tf.constant(1.0)

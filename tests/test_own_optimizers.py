@@ -48,6 +48,7 @@ def test_lion_is_as_short_as_promised():
     assert len(text.splitlines()) - 1 <= 15
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", harness.REGIMES)
 def test_lion_equals_its_paper(regime):
     gradients, starts = harness.gradient_sequence(50), harness.starts()
@@ -59,6 +60,7 @@ def test_lion_equals_its_paper(regime):
     assert harness.distance_error(values, expected, starts) <= 2e-5
 
 
+@pytest.mark.one_keras
 def test_lion_has_all_that_comes_with_the_base_class(strategy):
     arguments = {
         "learning_rate": 0.01,
@@ -101,17 +103,16 @@ def peer_in_fit(full):
 
 
 @pytest.mark.parametrize(
-    "mode",
+    ("mode", "full"),
     [
-        {},
-        {"jit_compile": True},
-        {"jit_compile": False},
-        {"run_eagerly": True},
-        {"steps_per_execution": 4},
+        ({}, False),
+        ({"jit_compile": False}, True),
+        ({"jit_compile": True}, harness.IS_KERAS_3),
+        ({"run_eagerly": True}, not harness.IS_KERAS_3),
+        ({"steps_per_execution": 4}, harness.IS_KERAS_3),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("full", [False, True], ids=["plain", "options"])
 def test_the_keras_way_equals_kerass_base_in_fit(mode, full):
     ours, losses = harness.fit(OursKerasStyle(0.1, **(FULL if full else {})), **mode)
     expected, others = peer_in_fit(full)
@@ -157,6 +158,7 @@ def everything_by_sgd():
     return harness.fit(tko.SGD(0.1, momentum=0.9, **EVERYTHING))[0].get_weights()
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", ["auto", True, False])
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_the_keras_way_has_every_option_in_every_regime(strategy, replicas, jit):
@@ -167,6 +169,7 @@ def test_the_keras_way_has_every_option_in_every_regime(strategy, replicas, jit)
     assert ours.optimizer.jit_compile_used is (jit is True)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", harness.REGIMES)
 def test_the_keras_way_in_eager_function_and_xla(regime):
     gradients, starts = harness.gradient_sequence(10), harness.starts()
@@ -187,6 +190,7 @@ def test_the_keras_way_keeps_its_slots_when_the_model_grows():
     assert len(optimizer.variables) == (4 if harness.IS_KERAS_3 else 3)
 
 
+@pytest.mark.one_keras
 def test_a_subclass_of_ours_may_change_its_update_step():
     class Halved(tko.Adam):
         def update_step(self, gradient, variable, learning_rate):
@@ -200,6 +204,7 @@ def test_a_subclass_of_ours_may_change_its_update_step():
             np.testing.assert_allclose(value, other, rtol=0, atol=1e-7)
 
 
+@pytest.mark.one_keras
 def test_what_update_returns_is_checked():
     def optimizer_returning(result):
         class Wrong(tko.Optimizer):

@@ -65,6 +65,7 @@ WAYS = {
 }
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("way", WAYS)
 def test_what_was_frozen_before_saving_is_left_out(way, wrapped, tmp_path, log_lines):
@@ -128,6 +129,7 @@ def test_layers_of_other_numbers_are_told_apart_by_their_weights(tmp_path):
         np.testing.assert_array_equal(slots["momentum"], expected[place]["momentum"])
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("optimizer", [tko.Adam(amsgrad=True), tko.Adam(use_ema=True)])
 def test_another_slot_of_a_variable_still_raises(tmp_path, optimizer):
     path = str(tmp_path / "x.weights.h5")

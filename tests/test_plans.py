@@ -37,6 +37,7 @@ def trained(**options):
     return said, optimizer.fused, variables
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     "options",
     [
@@ -64,6 +65,7 @@ def test_explain_names_what_runs(options):
     assert ("a" in fused) == (plain and options.get("weight_decay") != 0.1)
 
 
+@pytest.mark.one_keras
 def test_an_option_that_is_added_to_the_plan_is_never_left_out(monkeypatch):
     """A new option is a field of the plan; the operation that does not know it is not taken."""
 
@@ -84,6 +86,7 @@ def test_an_option_that_is_added_to_the_plan_is_never_left_out(monkeypatch):
         np.testing.assert_allclose(v, w, rtol=1e-5)
 
 
+@pytest.mark.one_keras
 def test_the_plain_plan_is_what_no_option_asks_for():
     plain = plans.UpdatePlan()
     for field in dataclasses.fields(plain):

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support import state
 from tf_keras_optim.engine import precision
 
 JIT = [True, False]
@@ -23,9 +24,10 @@ def train(optimizer, value=1.0, steps=20, size=4096, gradient=1.0, dtype=tf.bflo
     return weight
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("jit", JIT)
-def test_small_steps_add_up_in_a_master_copy(jit, dtype):
+def test_master_weights_add_up_small_steps(jit, dtype):
     """At 100, neighbours in bfloat16 are 0.5 apart; a step is 0.1."""
     weight = train(tko.Adam(0.1, jit_compile=jit), value=100.0, dtype=dtype)
     assert np.all(np.abs(100.0 - float64(weight) - 2.0) <= 0.05)
@@ -34,6 +36,7 @@ def test_small_steps_add_up_in_a_master_copy(jit, dtype):
     assert np.all(float64(lost) == 100.0)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("cls", [tko.Adam, tko.AdamW, tko.Lamb, tko.Nadam])
 def test_what_keras_leaves_standing_moves(cls):
     weight = train(cls(0.1))
@@ -43,27 +46,29 @@ def test_what_keras_leaves_standing_moves(cls):
     np.testing.assert_allclose(float64(weight), float64(wide), atol=0.01)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("jit", JIT)
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_rounding_by_chance_is_right_on_average(jit, dtype, sign):
+def test_stochastic_rounding_is_right_on_average(jit, dtype, sign):
     optimizer = tko.Adam(0.1, stochastic_rounding=True, jit_compile=jit)
     # So many that the bound is five standard deviations of the mean or more.
     weight = train(optimizer, value=sign * 1000.0, size=65_536, dtype=dtype, gradient=sign)
     moved = sign * 1000.0 - float64(weight)
     assert abs(np.mean(moved) * sign - 2.0) <= 0.02 * (8 if dtype == tf.bfloat16 else 1)
     assert len(np.unique(float64(weight))) > 1
-    assert len(optimizer.tko.store.tracked[0].slots) == 2
-    assert optimizer.tko.store.tracked[0].master is None
+    assert set(state.slots(optimizer)) == {"momentum", "velocity"}
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", JIT)
-def test_four_thousand_weights_move_by_two_on_average(jit):
+def test_stochastic_rounding_moves_four_thousand_weights_by_two_on_average(jit):
     optimizer = tko.Adam(0.1, stochastic_rounding=True, jit_compile=jit)
     weight = train(optimizer, value=100.0)
     assert abs(np.mean(100.0 - float64(weight)) - 2.0) <= 0.02
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize(
     "value", [1.0 + 2**-13, -1.0 - 2**-13, 3e-5, -1.7e-7, 5e-8, 0.0, 60000.3, -1e-3]
@@ -82,6 +87,7 @@ def test_a_rounded_value_is_a_neighbour_and_unbiased(value, dtype):
         assert abs(int(adjacent[1]) - int(adjacent[0])) == 1
 
 
+@pytest.mark.one_keras
 def test_what_is_not_finite_stays_so():
     special = tf.constant([np.inf, -np.inf, np.nan])
     for dtype in HALVES:
@@ -89,6 +95,7 @@ def test_what_is_not_finite_stays_so():
         np.testing.assert_array_equal(found, special.numpy())
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", JIT)
 @pytest.mark.parametrize("dtype", HALVES)
 def test_numbers_near_the_largest_are_rounded_to_the_nearest(dtype, jit):
@@ -107,7 +114,8 @@ def test_numbers_near_the_largest_are_rounded_to_the_nearest(dtype, jit):
             assert found.min() == largest
 
 
-def test_weights_near_the_largest_number_do_not_become_infinite():
+@pytest.mark.one_keras
+def test_stochastic_rounding_makes_no_infinities():
     largest = float(tf.float16.max)
     w = tf.Variable(tf.fill([2000], tf.constant(largest, tf.float16)))
     optimizer = tko.SGD(1.0, stochastic_rounding=True)
@@ -116,7 +124,8 @@ def test_weights_near_the_largest_number_do_not_become_infinite():
         np.testing.assert_array_equal(w.numpy(), np.float16(largest))
 
 
-def test_the_seed_decides():
+@pytest.mark.one_keras
+def test_stochastic_rounding_follows_its_seed():
     def final(**arguments):
         optimizer = tko.Adam(0.1, stochastic_rounding=True, **arguments)
         return float64(train(optimizer, value=100.0, steps=3))
@@ -125,6 +134,7 @@ def test_the_seed_decides():
     assert np.mean(final() != final(rounding_seed=1)) > 0.1
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("option", [{}, {"stochastic_rounding": True}])
 @pytest.mark.parametrize("slots", [None, "bfloat16"])
 def test_replicas_round_alike_and_equal_one(option, slots, strategy):
@@ -147,6 +157,7 @@ def test_replicas_round_alike_and_equal_one(option, slots, strategy):
     np.testing.assert_array_equal(first, float64(train(make(), 100.0, 5, size=512)))
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("option", [{}, {"stochastic_rounding": True}])
 def test_a_stopped_run_goes_on_bit_for_bit(option):
     whole = train(tko.Adam(0.1, slot_dtype="bfloat16", **option), 100.0, steps=6, size=64)
@@ -161,6 +172,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(option):
     np.testing.assert_array_equal(float64(weight), float64(whole))
 
 
+@pytest.mark.one_keras
 def test_weights_that_someone_else_sets_count():
     """The master copy must not bring back what was overwritten, as by `load_weights`."""
     optimizer = tko.SGD(0.125)
@@ -168,10 +180,11 @@ def test_weights_that_someone_else_sets_count():
     weight.assign(tf.constant([8.0, 8.0, 8.0, 99.5], tf.bfloat16))
     optimizer.apply_gradients([(tf.fill([4], tf.constant(1.0, tf.bfloat16)), weight)])
     np.testing.assert_array_equal(float64(weight), [7.875, 7.875, 7.875, 99.5])
-    master = optimizer.tko.store.tracked[0].master
-    np.testing.assert_array_equal(master.numpy(), [7.875, 7.875, 7.875, 99.5])
+    master = state.slots(optimizer)["master"]
+    np.testing.assert_array_equal(master, [7.875, 7.875, 7.875, 99.5])
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("option", [{}, {"stochastic_rounding": True}])
 def test_lazy_rows_of_narrow_tables(option):
     table = tf.Variable(tf.fill([5, 4096], tf.constant(100.0, tf.bfloat16)), name="table")
@@ -184,8 +197,9 @@ def test_lazy_rows_of_narrow_tables(option):
     assert np.abs(100.0 - values[[1, 3]].mean() - 2.0) <= 0.05
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", harness.REGIMES)
-def test_narrow_slots_stay_close_to_wide_ones(regime):
+def test_slot_dtype_bfloat16_stays_close_to_float32(regime):
     gradients = harness.gradient_sequence(60, [(64, 64)])
     starts = harness.starts([(64, 64)])
     narrow = tko.Adam(0.01, slot_dtype="bfloat16")
@@ -193,11 +207,11 @@ def test_narrow_slots_stay_close_to_wide_ones(regime):
     expected = harness.run(tko.Adam(0.01), gradients, starts, "function")
     error = np.mean(np.abs(values[0] - expected[0])) / np.mean(np.abs(expected[0] - starts[0]))
     assert error <= 0.01
-    slots = narrow.tko.store.tracked[0].slots
-    assert {slot.dtype for slot in slots.values()} == {tf.bfloat16}
+    assert {slot.dtype.name for slot in state.slots(narrow).values()} == {"bfloat16"}
     assert abs(np.mean(values[0] - expected[0])) <= 1e-4  # no bias
 
 
+@pytest.mark.one_keras
 def test_what_does_not_go_together_is_refused():
     class Own(tko.Optimizer):
         def update_step(self, gradient, variable, learning_rate):

@@ -63,6 +63,7 @@ def plain_moves():
     return moved()
 
 
+@pytest.mark.one_keras
 def test_eager_steps_by_public_calls(plain_moves, without):
     def by_rates():
         rates = iter([0.5, 0.25, 0.125])
@@ -76,6 +77,7 @@ def test_eager_steps_by_public_calls(plain_moves, without):
     np.testing.assert_array_equal(by_rates(), plain)
 
 
+@pytest.mark.one_keras
 def test_a_call_of_another_form_is_not_made(plain_moves, monkeypatch):
     cls = class_with(traced(), "_call_flat")
     plain = cls._call_flat
@@ -91,6 +93,7 @@ def test_a_call_of_another_form_is_not_made(plain_moves, monkeypatch):
     np.testing.assert_array_equal(moved(), plain_moves)
 
 
+@pytest.mark.one_keras
 def test_a_compiled_step_that_is_not_told_so(without):
     def compiled():
         weight = tf.Variable(tf.range(1.0, 5.0))
@@ -110,6 +113,7 @@ def test_a_compiled_step_that_is_not_told_so(without):
     np.testing.assert_allclose(compiled(), plain, rtol=1e-6)
 
 
+@pytest.mark.one_keras
 def test_checks_around_operations_are_found(plain_moves, without):
     without("tensorflow.python.framework.op_callbacks", "should_invoke_op_callbacks")
     np.testing.assert_array_equal(moved(), plain_moves)
@@ -143,6 +147,7 @@ def train_replicas(strategy):
     return np.stack([v.numpy() for v in strategy.experimental_local_results(weight)])
 
 
+@pytest.mark.one_keras
 def test_replicas_find_their_components(strategy, without):
     plain = train_replicas(strategy)
     with strategy.scope():
@@ -155,6 +160,7 @@ def test_replicas_find_their_components(strategy, without):
     np.testing.assert_array_equal(found[0], found[1])
 
 
+@pytest.mark.one_keras
 def test_a_component_is_known_without_its_container(strategy, without):
     with strategy.scope():
         weight, optimizer = tf.Variable([1.0, 2.0]), tko.SGD(0.5)
@@ -171,6 +177,7 @@ def test_a_component_is_known_without_its_container(strategy, without):
         np.testing.assert_array_equal(part.numpy(), [0.0, 1.0])
 
 
+@pytest.mark.one_keras
 def test_central_storage_is_recognized(without):
     without("tensorflow.python.distribute.ps_values", "AggregatingVariable")
     devices = ["CPU:0", "CPU:1"]
@@ -183,6 +190,7 @@ def test_central_storage_is_recognized(without):
     np.testing.assert_array_equal(weight.numpy(), [0.0, 0.0])
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("name", ["_handle_name", "_variable_creator_stack"])
 def test_slots_have_their_names(name, without):
     def names():
@@ -206,6 +214,7 @@ def following(optimizer, weight):
     return tf.function(lambda: optimizer.apply_gradients([(tf.constant(1.0), weight)]))
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("name", ["capture_call_time_value", "function_captures"])
 def test_a_rate_that_traced_functions_cannot_follow_is_not_replaced(name, without):
     graph = traced().graph

@@ -10,6 +10,7 @@ import tf_keras_optim as tko
 TARGET = np.linspace(-1.0, 1.0, 10).astype("f")
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [True, False])
 @pytest.mark.parametrize(
     "make", [lambda **kw: tko.Adam(0.05, **kw), lambda **kw: tko.SGD(0.1, momentum=0.9, **kw)]
@@ -34,6 +35,7 @@ def test_minimize_equals_kerass_own():
     np.testing.assert_allclose(ours, peer, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [None, True])
 def test_a_surrogate_posterior_is_fitted_inside_a_function(jit):
     """A normal prior and normal data have a normal posterior, known exactly."""

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support.steps import in_regime
 
 CLIPS = [{"clipnorm": 1.0}, {"global_clipnorm": 1.0}]
 LARGE, LARGEST = 2e19, 3e38  # the square of one is no float32, the other is hardly one
@@ -43,8 +44,7 @@ def moved(make, batches, regime="eager", dtype=tf.float32, loss_scale=1.0):
             gradients = optimizer.get_unscaled_gradients(gradients)
         optimizer.apply_gradients(zip(gradients, variables))
 
-    if regime != "eager":
-        step = tf.function(step, jit_compile=regime == "xla", autograph=False)
+    step = in_regime(step, regime)
     for batch in batches:
         step([tf.constant(g, dtype) for g in batch])
     return [-v.numpy().astype("d") for v in variables]
@@ -55,6 +55,7 @@ def assert_close(found, expected, tolerance=1e-5):
         np.testing.assert_allclose(value, other, rtol=tolerance, atol=1e-12)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", harness.REGIMES)
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: next(iter(clip)))
 def test_clips_of_gradients_whose_squares_are_out_of_range(clip, regime):
@@ -73,6 +74,7 @@ def test_clips_of_gradients_whose_squares_are_out_of_range(clip, regime):
         assert_close(found, clipped([g / 2 for g in gradients], clip))
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: next(iter(clip)))
 def test_clips_of_float64(clip):
     gradients = [np.array([1e200, -2e300]), np.array([1.0, 2.0])]
@@ -81,6 +83,7 @@ def test_clips_of_float64(clip):
         assert_close(found, clipped(gradients, clip), 1e-7)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: next(iter(clip)))
 @pytest.mark.parametrize("regime", harness.REGIMES)
 def test_clips_under_a_loss_scale(clip, regime):
@@ -93,6 +96,7 @@ def test_clips_under_a_loss_scale(clip, regime):
     assert_close(found, clipped(gradients, clip))
 
 
+@pytest.mark.one_keras
 def test_clips_of_lazy_rows_and_of_an_update_step():
     for clip in CLIPS:
         table = tf.Variable(np.zeros((4, 2), "f"))
@@ -108,6 +112,7 @@ def test_clips_of_lazy_rows_and_of_an_update_step():
             assert_close(found, clipped(gradients, clip))
 
 
+@pytest.mark.one_keras
 def test_clips_in_two_replicas(strategy):
     share = np.float32([LARGE / 2, -LARGE / 2])
     for clip in CLIPS:
@@ -120,6 +125,7 @@ def test_clips_in_two_replicas(strategy):
         assert_close([-found], clipped([2 * share], clip))
 
 
+@pytest.mark.one_keras
 def test_norms_too_small_for_their_squares_are_clipped():
     gradients = [np.float32([3e-25, 4e-25])]
     for regime in ("eager", "xla"):
@@ -127,6 +133,7 @@ def test_norms_too_small_for_their_squares_are_clipped():
         np.testing.assert_allclose(found, [6e-27, 8e-27], rtol=1e-5)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", harness.REGIMES)
 def test_what_is_not_finite_is_not_hidden(regime):
     for bad in (np.inf, np.nan):
@@ -148,13 +155,13 @@ def after(optimizer, start, gradients, regime="eager", dtype=tf.float32):
     def step(gradient):
         optimizer.apply_gradients([(gradient, w)])
 
-    if regime != "eager":
-        step = tf.function(step, jit_compile=regime == "xla", autograph=False)
+    step = in_regime(step, regime)
     for gradient in gradients:
         step(tf.constant(gradient, dtype))
     return w.numpy().astype("d")
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", harness.REGIMES)
 def test_adafactor_with_large_gradients_and_with_dead_rows_and_columns(regime):
     dead = np.ones((4, 3))
@@ -173,6 +180,7 @@ def test_adafactor_with_large_gradients_and_with_dead_rows_and_columns(regime):
         np.testing.assert_allclose(found, 0.99, rtol=1e-5)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [True, False])
 def test_lambs_ratio_of_a_direction_whose_square_is_0(jit):
     start, gradient = np.array([3.0, 4.0]), np.array([3e-31, -4e-31])
@@ -193,6 +201,7 @@ EDGES = {
 }
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("edge", EDGES)
 @pytest.mark.parametrize("cls", harness.OPTIMIZERS)
 def test_no_optimizer_divides_0_by_0(cls, edge):
@@ -213,6 +222,7 @@ def test_no_optimizer_divides_0_by_0(cls, edge):
         np.testing.assert_array_equal(values[0], start)
 
 
+@pytest.mark.one_keras
 def test_ftrl_stands_still_at_a_rate_of_0_and_then_goes_on_as_if_nothing_had_been():
     start, gradients = np.array([1.0, 2.0]), [np.array([1.0, -1.0])] * 4
     warm = after(tko.Ftrl(tko.schedules.Warmup(0.5, steps=2)), start, gradients)
@@ -220,6 +230,7 @@ def test_ftrl_stands_still_at_a_rate_of_0_and_then_goes_on_as_if_nothing_had_bee
     np.testing.assert_array_equal(warm, after(tko.Ftrl(schedule), start, gradients[1:]))
 
 
+@pytest.mark.one_keras
 def test_ftrl_from_accumulators_of_0_is_tensorflows_own():
     gradients = [np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.5, 0.0])]
     found = after(tko.Ftrl(0.1, initial_accumulator_value=0.0), np.ones(3), gradients)
@@ -241,8 +252,9 @@ def test_ftrl_from_accumulators_of_0_is_tensorflows_own():
 # All digits of float64.
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", harness.REGIMES)
-def test_averages_are_taken_in_float64(regime):
+def test_ema_is_taken_in_float64(regime):
     w = tf.Variable([1.0], dtype=tf.float64)
     optimizer = tko.SGD(0.0625, use_ema=True, ema_momentum=0.99)
     optimizer.build([w])
@@ -250,8 +262,7 @@ def test_averages_are_taken_in_float64(regime):
     def step():
         optimizer.apply_gradients([(tf.constant([0.3], tf.float64), w)])
 
-    if regime != "eager":
-        step = tf.function(step, jit_compile=regime == "xla", autograph=False)
+    step = in_regime(step, regime)
     value, average = 1.0, None
     for _ in range(50):
         step()
@@ -261,6 +272,7 @@ def test_averages_are_taken_in_float64(regime):
     np.testing.assert_allclose(w.numpy(), [average], rtol=1e-14)
 
 
+@pytest.mark.one_keras
 def test_what_is_carried_from_step_to_step_is_float64_where_a_step_is():
     gradients = [np.array([0.3, -0.2])] * 30
     for others in ([], [tf.Variable([1.0])]):
@@ -273,6 +285,7 @@ def test_what_is_carried_from_step_to_step_is_float64_where_a_step_is():
         np.testing.assert_allclose(w.numpy(), expected, rtol=1e-12)
 
 
+@pytest.mark.one_keras
 def test_scheduled_hyperparameters_and_loss_scales_are_float64_where_a_step_is():
     gradients = [np.array([0.3])] * 5
     tenths = tko.schedules.PiecewiseConstantDecay([100], [0.1, 0.2])
@@ -293,6 +306,7 @@ def test_scheduled_hyperparameters_and_loss_scales_are_float64_where_a_step_is()
 OPTIONS = [{}, {"clipvalue": 1.0}, {"skip_nonfinite": True}, {"gradient_accumulation_steps": 2}]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: next(iter(o), "plain"))
 def test_shapes_that_are_known_late_are_checked_before_anything_changes(options, jit):
@@ -315,6 +329,7 @@ def test_shapes_that_are_known_late_are_checked_before_anything_changes(options,
     assert (first.numpy() < 0.0).all() and (w.numpy() < 0.0).all()
 
 
+@pytest.mark.one_keras
 def test_rows_whose_shapes_are_known_late_are_checked():
     for sparse in ("exact", "lazy"):
         w = tf.Variable(tf.zeros([4, 3]), name="table")
@@ -335,6 +350,7 @@ def test_rows_whose_shapes_are_known_late_are_checked():
         np.testing.assert_allclose(w.numpy()[:, 0], [0.0, -0.1, -0.1, 0.0])
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("options", [{}, {"clipnorm": 1.0}], ids=["plain", "clipnorm"])
 def test_what_float32_cannot_hold_is_skipped(options):
     for jit in (False, True):
@@ -346,6 +362,7 @@ def test_what_float32_cannot_hold_is_skipped(options):
         assert int(optimizer.skipped_steps) == 1
 
 
+@pytest.mark.one_keras
 def test_what_a_loss_scale_has_saved_is_kept_when_it_is_taken_out():
     optimizer = tko.LossScaleOptimizer(tko.SGD(1.0), initial_scale=2.0**15)
     narrow = tf.constant([1e-8 * 2**15], tf.float16)
@@ -368,6 +385,7 @@ def watched():
         tf.debugging.disable_check_numerics()
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("options", [{}, {"use_ema": True, "jit_compile": True}, CLIPS[1]])
 def test_numerics_are_checked_before_and_after_the_first_step(options):
     gradient = np.array([0.0, 1.0])

@@ -62,6 +62,7 @@ def fitted(model, steps):
 WAYS = [{}, {"jit_compile": False}, {"jit_compile": True}, {"steps_per_execution": 3}]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("arguments", WAYS, ids=str)
 def test_the_next_fit_follows_a_schedule_that_was_assigned(arguments):
     pieces = schedules.PiecewiseConstantDecay
@@ -123,6 +124,7 @@ def test_replicas_follow_a_schedule_that_was_assigned(strategy):
         assert float(component.numpy()) == -1.375
 
 
+@pytest.mark.one_keras
 def test_a_long_run_after_the_assignment_stays_exact():
     """More updates than are computed at a time."""
     weight, optimizer = tf.Variable(0.0, dtype=tf.float64), tko.SGD(0.5)
@@ -142,6 +144,7 @@ def test_a_long_run_after_the_assignment_stays_exact():
     np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-9)
 
 
+@pytest.mark.one_keras
 def test_a_call_of_too_many_steps_is_told():
     weight, optimizer = one_weight(), tko.SGD(0.5)
     optimizer.build([weight])
@@ -178,6 +181,7 @@ def test_a_function_with_such_a_step_can_be_saved(tmp_path):
 # Schedules in plain Python.
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("schedule", [Branch, Table])
 def test_a_schedule_in_plain_python_is_called_at_every_eager_step(schedule):
     assert moves(tko.SGD(schedule()), one_weight(), 4) == [1.0, 1.0, 0.5, 0.5]
@@ -186,6 +190,7 @@ def test_a_schedule_in_plain_python_is_called_at_every_eager_step(schedule):
     assert moves(scaled, weight, 4, step) == [1.0, 1.0, 0.5, 0.5]
 
 
+@pytest.mark.one_keras
 def test_other_hyperparameters_follow_such_schedules_too():
     weight = one_weight()
     optimizer = tko.SGD(1.0, momentum=Branch(), weight_decay=Branch())
@@ -198,6 +203,7 @@ def test_other_hyperparameters_follow_such_schedules_too():
     assert weight.numpy() == twin.numpy() != 0.0
 
 
+@pytest.mark.one_keras
 def test_sparse_gradients_go_with_such_schedules():
     table = tf.Variable(tf.zeros([3, 2]))
     optimizer = tko.SGD(Branch(), sparse="lazy")
@@ -283,6 +289,7 @@ def test_giving_the_rate_back_keeps_the_factor(schedule):
     np.testing.assert_allclose(seen, [float(schedule(t)) * factor for t in range(6)], rtol=1e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [False, True])
 def test_the_rate_can_be_set_in_a_function(jit):
     for start, first, scale in ((0.1, 0.5, 1.0), (schedules.Rex(0.5, 1000), 0.25, 1.0)):
@@ -300,6 +307,7 @@ def test_the_rate_can_be_set_in_a_function(jit):
             assert before - float(weight.numpy()) == pytest.approx(rate * scale, rel=1e-6)
 
 
+@pytest.mark.one_keras
 def test_replicas_set_the_rate_in_a_function(strategy):
     with strategy.scope():
         weight = tf.Variable(0.0)
@@ -359,6 +367,7 @@ class Tenth(Base):
         return tf.constant(0.1, tf.float64) + 0.0 * tf.cast(step, tf.float64)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("in_function", [False, True])
 def test_rates_have_the_digits_of_float64(float64, in_function):
     for rate in (0.1, Tenth(), lambda: 0.1):

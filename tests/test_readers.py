@@ -16,9 +16,10 @@ import harness
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_state import assert_equal, trained, variables
 
 import tf_keras_optim as tko
+from tests.support.state import assert_equal
+from tests.support.steps import trained, variables
 from tf_keras_optim.faces.running import keras
 from tools import checkpoint
 
@@ -87,6 +88,7 @@ def rewritten(source, target, change=None, **options):
             archive.writestr(name, content)
 
 
+@pytest.mark.one_keras
 def test_archives_that_declare_what_cannot_be(files, tmp_path):
     """Bombs, encrypted members, unknown compression: none of them is unpacked."""
     directory, _, theirs = files
@@ -151,6 +153,7 @@ JSONS = {
 }
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("content", list(JSONS.values()), ids=list(JSONS))
 def test_json_of_any_other_kind(files, tmp_path, content):
     directory, _, theirs = files
@@ -180,6 +183,7 @@ def test_json_of_any_other_kind(files, tmp_path, content):
             read(notes)
 
 
+@pytest.mark.one_keras
 def test_arrays_that_declare_terabytes(files, tmp_path):
     directory, ours, theirs = files
     header = io.BytesIO()

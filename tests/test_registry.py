@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support import state
 from tf_keras_optim.optimizers import records
 
 keras = tf.keras
@@ -59,7 +60,7 @@ def test_a_record_says_what_is_there(record):
     assert harness.oracle_of(record.cls)
     known = hasattr(keras.optimizers, record.keras.name or "")
     assert known or (record.keras.name is None) or not harness.IS_KERAS_3
-    assert {*record.keras.fixed, *record.keras.only} <= set(record.cls._parameters)
+    assert {*record.keras.fixed, *record.keras.only} <= set(state.hyperparameters(record.cls))
 
 
 def test_an_optimizer_without_an_oracle_is_found(monkeypatch):

@@ -150,6 +150,45 @@ def test_private_api_is_used_in_its_modules_only():
         assert not used & names, f"{name(path)}: {used & names}"
 
 
+# Private names of the package that tests may use, and why.
+PRIVATE_IN_TESTS = {
+    "_learning_rate": "Keras' optimizers have it, and code around them writes to it",
+    "_u_product": "Keras' Nadam has it",
+    "_get_variable_index": "optimizers written for Keras 3 call it",
+    "_renameat2": "taken away, as on systems that cannot exchange directories",
+    "_lock": "taken away, as on file systems without locks",
+}
+# Files about the private names of Keras' optimizers, which classes that people wrote use.
+ABOUT_PRIVATE_NAMES = {"test_keras_members.py", "own_classes"}
+
+
+def private_in(path):
+    """The private names of the package that a file of tests asks others for."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute):
+            base = node.value
+            own = isinstance(base, ast.Name) and base.id in ("self", "cls", "os", "sys")
+            if private(node.attr) and not own and not ast.unparse(base).startswith("super()"):
+                yield node.attr
+            if isinstance(base, ast.Attribute) and base.attr == "tko":  # the parts of one
+                yield "tko" if not hasattr(tko, node.attr) else ""
+        elif isinstance(node, ast.Call) and "attr" in ast.unparse(node.func):
+            yield from (a.value for a in node.args[1:2] if isinstance(a, ast.Constant))
+
+
+def test_tests_use_no_private_name_of_the_package():
+    package = {text for path in PACKAGE.rglob("*.py") for text in defined(path)}
+    names, used = {"tko"} | {text for text in package if private(text)}, set()
+    assert {"_store", "_parameters", "_lock"} <= names
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if ABOUT_PRIVATE_NAMES & set(path.parts):
+            continue
+        found = names & set(private_in(path))
+        assert found <= set(PRIVATE_IN_TESTS), f"{name(path)}: {found - set(PRIVATE_IN_TESTS)}"
+        used |= found
+    assert used == set(PRIVATE_IN_TESTS)  # what is no longer used is not listed
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_sizes(path):
     limit = 150 if path.parent.name == "optimizers" else 400

@@ -21,7 +21,7 @@ def trajectories(tmp_path_factory):
         model = resume.make_model(make())
         resume.train(model, 0, resume.STEPS)
         (directory / name).mkdir()
-        resume.save(model, directory / name)
+        resume.save(model, directory / name, name)
         start[name] = resume.result(model)
         resume.train(model, resume.STEPS, 2 * resume.STEPS)
         expected[name] = resume.result(model)

@@ -58,6 +58,7 @@ def entries(path):
     return sorted(p.name for p in path.parent.iterdir())
 
 
+@pytest.mark.one_keras
 def test_whatever_call_fails_the_earlier_or_the_new_one_is_whole(kind, tmp_path):
     save, read = kind
     path = tmp_path / "saved"
@@ -81,6 +82,7 @@ def test_whatever_call_fails_the_earlier_or_the_new_one_is_whole(kind, tmp_path)
     assert left > 10
 
 
+@pytest.mark.one_keras
 def test_wherever_a_process_is_killed_the_next_save_leaves_nothing_else(kind, tmp_path):
     save, read = kind
     path = tmp_path / "saved"
@@ -117,6 +119,7 @@ class Writer:
     save_weights = save
 
 
+@pytest.mark.one_keras
 def test_every_saver_removes_what_another_left(tmp_path):
     model, _ = harness.fit(tko.Adam(), epochs=1)
     tko.export_training(model, tmp_path / "m")
@@ -137,6 +140,7 @@ def test_every_saver_removes_what_another_left(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m", "m.keras", "s", "w.weights.h5"]
 
 
+@pytest.mark.one_keras
 def test_a_living_process_keeps_what_it_writes(tmp_path):
     """Also one that has the same number elsewhere: the number is not asked for."""
     (begun, to_parent), (go_on, to_child) = os.pipe(), os.pipe()
@@ -158,6 +162,7 @@ def test_a_living_process_keeps_what_it_writes(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "x.weights.h5"]
 
 
+@pytest.mark.one_keras
 def test_what_another_machine_writes_is_kept_for_a_day(tmp_path):
     """Its lock cannot be seen here."""
     place = tmp_path / f".tf_keras_optim-{'a' * 32}-{'b' * 16}.partial"
@@ -179,6 +184,7 @@ def test_what_another_machine_writes_is_kept_for_a_day(tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted([*foreign, tmp_path / "saved"])
 
 
+@pytest.mark.one_keras
 def test_where_there_are_no_locks_a_day_decides(tmp_path, monkeypatch):
     monkeypatch.setattr(workplaces, "_lock", lambda *_, **__: None)
     child = faults.forked(tko.save_model, Writer(faults.kill), tmp_path / "x.keras")
@@ -191,6 +197,7 @@ def test_where_there_are_no_locks_a_day_decides(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["saved"]
 
 
+@pytest.mark.one_keras
 def test_threads_save_to_one_path(tmp_path):
     model, _ = harness.fit(tko.Adam(), epochs=1)
     tko.export_training(model, tmp_path / "m")
@@ -227,6 +234,7 @@ def test_threads_save_to_one_path(tmp_path):
     tko.load_training(tmp_path / "m")
 
 
+@pytest.mark.one_keras
 def test_a_reader_never_finds_a_directory_absent_or_half(tmp_path, monkeypatch):
     path = tmp_path / "saved"
     monkeypatch.setattr(os, "fsync", lambda _: None)
@@ -247,6 +255,7 @@ def test_a_reader_never_finds_a_directory_absent_or_half(tmp_path, monkeypatch):
     assert all(found)
 
 
+@pytest.mark.one_keras
 def test_a_model_that_is_replaced_while_it_is_read_is_read_anew(tmp_path, monkeypatch):
     """Never the graph of one and the variables of the other."""
     model, _ = harness.fit(tko.SGD(0.1), epochs=1)
@@ -287,6 +296,7 @@ def savers(tmp_path_factory):
 NAMES = ["x.npz", "x.weights.h5", "x.keras", "x"]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("name", NAMES)
 def test_mode_and_owner_stay(savers, name, tmp_path):
     path, umask = tmp_path / name, os.umask(0o027)
@@ -310,6 +320,7 @@ def test_mode_and_owner_stay(savers, name, tmp_path):
     assert (path.stat().st_uid, path.stat().st_gid) == owner
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("name", NAMES)
 def test_symbolic_links_are_written_through(savers, name, tmp_path):
     store = tmp_path / "store"
@@ -325,6 +336,7 @@ def test_symbolic_links_are_written_through(savers, name, tmp_path):
     assert sorted(os.listdir(tmp_path)) == sorted(["store", name])
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("name", NAMES)
 def test_long_names(savers, name, tmp_path):
     path = tmp_path / ("n" * (255 - len(name)) + name)
@@ -348,6 +360,7 @@ def test_an_empty_directory_may_be_exported_to(savers, tmp_path, monkeypatch):
         savers["x"](path)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("name", NAMES[:3])
 def test_what_must_not_be_replaced(savers, name, tmp_path, monkeypatch):
     path = tmp_path / name

@@ -47,6 +47,7 @@ def expected(cls):
     return found
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", harness.REGIMES)
 @pytest.mark.parametrize("cls", CASES)
 def test_the_correction_goes_by_the_product(cls, regime):
@@ -55,6 +56,7 @@ def test_the_correction_goes_by_the_product(cls, regime):
     assert harness.distance_error(values, expected(cls), starts) <= 1e-5
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("target", [0.9, 0.999])
 def test_every_step_of_a_constant_gradient_is_the_rate(target):
     optimizer = tko.Adam(0.01, beta_2=tko.schedules.Warmup(target, 50, 0.95))
@@ -66,6 +68,7 @@ def test_every_step_of_a_constant_gradient_is_the_rate(target):
         before = now
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("cls", CASES)
 def test_the_product_is_resumed(cls):
     gradients, starts = harness.gradient_sequence(STEPS, SHAPES), harness.starts(SHAPES)
@@ -78,6 +81,7 @@ def test_the_product_is_resumed(cls):
     assert harness.distance_error(values, expected(cls), starts) <= 1e-5
 
 
+@pytest.mark.one_keras
 def test_a_state_without_the_product_loads_and_goes_on_as_it_did():
     variable = tf.Variable([1.0, 2.0], name="w")
     gradient = tf.constant([1.0, -1.0])
@@ -96,6 +100,7 @@ def test_a_state_without_the_product_loads_and_goes_on_as_it_did():
     np.testing.assert_allclose(before - variable.numpy(), step, rtol=1e-4)
 
 
+@pytest.mark.one_keras
 def test_a_beta_that_becomes_a_schedule_goes_on():
     variable = tf.Variable([1.0])
     optimizer = tko.Adam(0.01)
@@ -108,6 +113,7 @@ def test_a_beta_that_becomes_a_schedule_goes_on():
         assert before - float(variable.numpy()[0]) == pytest.approx(0.01, rel=0.15)
 
 
+@pytest.mark.one_keras
 def test_constant_betas_keep_no_product():
     optimizer = tko.Adam()
     optimizer.build([tf.Variable([1.0])])

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support import state
 from tf_keras_optim import schedules
 
 keras = tf.keras
@@ -87,6 +88,7 @@ def is_restart(length, factor):
     return np.isin(STEPS, np.round(starts, 6))
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [True, False])
 @pytest.mark.parametrize("factor", [1.0, 1.25, 1.5, 2.0, 3.0, 10.0])
 def test_restarts_restart(factor, jit):
@@ -100,6 +102,7 @@ def test_restarts_restart(factor, jit):
     np.testing.assert_allclose(values(schedule, steps, jit), expected, rtol=0, atol=1e-7)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [True, False])
 def test_pieces_are_those_of_keras(jit):
     arguments = [10, 50, 51], [0.1, 0.02, 0.5, 0.3]
@@ -153,6 +156,7 @@ def expected_values(t):
         yield s.Cyclical(0.02, 0.1, 40, mode, 0.99), 0.02 + 0.08 * height * scale
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [True, False])
 def test_further_schedules_follow_their_formulas(jit):
     chosen = [schedule for schedule, _ in expected_values(1)]
@@ -175,6 +179,7 @@ def test_every_schedule_is_tried():
     assert {cls.__name__ for cls in classes} < set(schedules.__all__)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("schedule", ALL, ids=lambda s: type(s).__name__)
 def test_a_step_may_be_any_number(schedule):
     expected = schedule(12)
@@ -197,7 +202,8 @@ def test_configurations_round_trip(schedule):
     for name, value in schedule.get_config().items():
         assert value != signature[name].default
     optimizer = tko.deserialize(json.loads(json.dumps(tko.serialize(tko.Adam(schedule)))))
-    assert repr(optimizer._learning_rate) == repr(schedule)
+    rate = tko.schedules.deserialize(optimizer.get_config()["learning_rate"])
+    assert repr(rate) == repr(schedule)
 
 
 @pytest.mark.parametrize("name", KERAS_CASES)
@@ -277,6 +283,7 @@ def scheduled_adam(gradients, starts, rate, beta_1, beta_2, decay):
     return values
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", harness.REGIMES)
 def test_betas_decay_and_rate_follow_schedules(regime):
     arguments = {
@@ -297,9 +304,10 @@ def test_betas_decay_and_rate_follow_schedules(regime):
     assert optimizer.trace_count == 1
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("cls", harness.OPTIMIZERS)
 def test_a_constant_schedule_equals_the_number(cls):
-    names = [n for n, p in cls._parameters.items() if p.schedulable]
+    names = [n for n, p in state.hyperparameters(cls).items() if p.schedulable]
     numbers = {n: getattr(cls(), n) or 0.05 for n in names}
     constants = {
         name: schedules.PiecewiseConstantDecay([100], [number, 0.0])
@@ -313,6 +321,7 @@ def test_a_constant_schedule_equals_the_number(cls):
     assert "weight_decay" in names
 
 
+@pytest.mark.one_keras
 def test_momentum_follows_a_schedule():
     variable = tf.Variable([0.0])
     momentum = schedules.PiecewiseConstantDecay([1], [0.5, 0.25])
@@ -325,6 +334,7 @@ def test_momentum_follows_a_schedule():
     assert steps == [1.0, 1.5, 1.375, 1.34375]
 
 
+@pytest.mark.one_keras
 def test_decay_of_a_step_of_ones_own_follows_a_schedule():
     class Plain(tko.Optimizer):
         def update_step(self, gradient, variable, learning_rate):
@@ -338,6 +348,7 @@ def test_decay_of_a_step_of_ones_own_follows_a_schedule():
         assert variable.numpy() == [expected]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [True, False])
 def test_two_replicas_follow_one_schedule(jit, strategy):
     def make():
@@ -505,6 +516,7 @@ def test_a_stopped_run_sees_the_rates_of_one_that_went_on(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.one_keras
 def test_one_minus_power_keeps_its_digits_for_a_tensor():
     from tf_keras_optim.engine import formulas
 
@@ -578,6 +590,7 @@ FAR_CASES = {
 }
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", [True, False])
 @pytest.mark.parametrize("case", FAR_CASES)
 def test_steps_beyond_what_float32_counts_are_told_apart(case, jit):
@@ -591,6 +604,7 @@ def test_steps_beyond_what_float32_counts_are_told_apart(case, jit):
     np.testing.assert_allclose(schedule(as_float), expected(FAR + 1), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.one_keras
 def test_an_optimizer_changes_its_rate_at_the_very_step():
     schedule = schedules.PiecewiseConstantDecay([FAR], [1.0, 0.5])
     optimizer, w = tko.SGD(schedule), tf.Variable([0.0])

@@ -33,6 +33,7 @@ def check(variable, expected, *optimizers):
     np.testing.assert_array_equal(variable.numpy(), rounded.numpy())
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     "dtype, jit",
     [(tf.bfloat16, None), (tf.bfloat16, True), (tf.bfloat16, False), (tf.float16, True)],
@@ -50,6 +51,7 @@ def test_steps_of_two_optimizers_add_up(dtype, jit):
     check(variable, [98.0, 1.0], one, other)
 
 
+@pytest.mark.one_keras
 def test_steps_by_turns_of_optimizers_with_slots_and_scales():
     one = tko.LossScaleOptimizer(tko.Adam(0.01), initial_scale=4.0)
     other, variable = tko.Adam(0.03), weight()
@@ -61,6 +63,7 @@ def test_steps_by_turns_of_optimizers_with_slots_and_scales():
     check(variable, [98.0, 1.0], other)
 
 
+@pytest.mark.one_keras
 def test_two_replicas(strategy):
     with strategy.scope():
         variable, one, other = weight(), tko.SGD(0.005), tko.SGD(0.015)
@@ -78,6 +81,7 @@ def test_two_replicas(strategy):
         np.testing.assert_array_equal(part.numpy(), [98.0, 1.0])
 
 
+@pytest.mark.one_keras
 def test_an_optimizer_made_later_goes_on_with_all_digits():
     model = keras.Sequential([keras.layers.Dense(1, use_bias=False, dtype="bfloat16")])
     model.build((None, 2))
@@ -100,6 +104,7 @@ def test_an_optimizer_made_later_goes_on_with_all_digits():
     np.testing.assert_array_equal(slots["master"], [[100.0], [2.0]])
 
 
+@pytest.mark.one_keras
 def test_what_no_optimizer_has_any_more_is_gone():
     variable, one = weight(), tko.SGD(0.01)
     step(one, variable)
@@ -111,6 +116,7 @@ def test_what_no_optimizer_has_any_more_is_gone():
     np.testing.assert_array_equal(master(other), variable.numpy().astype("f"))
 
 
+@pytest.mark.one_keras
 def test_other_variables_of_the_same_name_and_copies_have_their_own():
     first, second, one, other = weight(), weight(), tko.SGD(0.01), tko.SGD(0.03)
     step(one, first)
@@ -127,6 +133,7 @@ def test_other_variables_of_the_same_name_and_copies_have_their_own():
     check(second, [99.97, 2.97], other)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("way", ["checkpoint", "state"])
 def test_both_come_back_from_files(way, tmp_path):
     def make():

@@ -5,44 +5,10 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support.state import assert_equal
+from tests.support.steps import train, trained, variables
 
 keras = tf.keras
-
-
-def variables(*names, size=2):
-    return [tf.Variable(np.arange(1.0, 1.0 + size, dtype="f"), name=name) for name in names]
-
-
-def train(optimizer, chosen, steps=2):
-    for step in range(steps):
-        for_each = [
-            tf.constant(np.cos(np.arange(v.shape[0]) + step), tf.float32) for v in chosen
-        ]
-        optimizer.apply_gradients(zip(for_each, chosen))
-
-
-def trained(optimizer, *names, steps=2):
-    chosen = variables(*names)
-    optimizer.build(chosen)
-    train(optimizer, chosen, steps)
-    return chosen
-
-
-def assert_equal(one, other):
-    """Two state dicts, apart from what the weights are."""
-    assert {k: one[k] for k in ("format", "version", "class_name")} == {
-        k: other[k] for k in ("format", "version", "class_name")
-    }
-    assert one["variables"].keys() == other["variables"].keys()
-    for mine, theirs in [
-        (one["scalars"], other["scalars"]),
-        (one["extra"], other["extra"]),
-        *((one["variables"][path], other["variables"][path]) for path in one["variables"]),
-    ]:
-        assert mine.keys() == theirs.keys()
-        for name in mine:
-            assert mine[name].dtype == theirs[name].dtype
-            np.testing.assert_array_equal(mine[name], theirs[name])
 
 
 def test_the_state_is_named():
@@ -193,7 +159,7 @@ def test_a_new_learning_rate_may_be_kept():
     assert float(target.learning_rate.numpy()) == np.float32(0.1)
 
 
-def test_slots_of_another_dtype_are_cast_where_that_is_asked_for():
+def test_slots_of_another_slot_dtype_are_cast_where_that_is_asked_for():
     source, target = tko.Adam(0.1), tko.Adam(0.1, slot_dtype="bfloat16")
     trained(source, "a")
     target.build(variables("a"))

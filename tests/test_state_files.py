@@ -12,13 +12,15 @@ import harness
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_state import assert_equal, train, trained, variables
 
 import tf_keras_optim as tko
+from tests.support.state import assert_equal
+from tests.support.steps import train, trained, variables
 
 HERE = pathlib.Path(__file__).parent
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("built", [True, False])
 @pytest.mark.parametrize("scaled", [False, True])
 def test_a_file_brings_back_weights_and_state(tmp_path, built, scaled):
@@ -158,6 +160,7 @@ def damaged(content, generator):
     return bytes(content)
 
 
+@pytest.mark.one_keras
 def test_damaged_state_files_raise_or_load_exactly(tmp_path):
     """A hundred seeded damages: never half a state, never another error."""
     source, target = tko.Adam(0.1, use_ema=True), tko.Adam(0.2, use_ema=True)
@@ -260,6 +263,7 @@ def test_what_an_hdf5_file_lost_is_noticed(tmp_path):
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.one_keras
 def test_damaged_checkpoints_raise_or_load_exactly(tmp_path):
     """TensorFlow keeps checksums of its own."""
     source, target = tko.Adam(0.1), tko.Adam(0.1)
@@ -283,6 +287,7 @@ def test_damaged_checkpoints_raise_or_load_exactly(tmp_path):
     assert refused >= 80
 
 
+@pytest.mark.one_keras
 def test_twenty_kills_while_training_and_saving_change_nothing(tmp_path):
     path = os.pathsep.join([str(HERE), str(HERE.parent)])
     run = subprocess.run(

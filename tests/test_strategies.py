@@ -10,6 +10,7 @@ from conftest import DEVICES
 from test_distribution import check_replicas
 
 import tf_keras_optim as tko
+from tests.support.steps import traced_or_not
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,7 @@ def central():
 # ParameterServerStrategy, which need processes of their own, in test_workers.py.
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     ("case", "scaled", "jit"),
     [
@@ -35,6 +37,7 @@ def test_central_storage_equals_one_replica(case, scaled, jit, central):
     check_replicas(case, 2, scaled, jit, {2: central})
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("make", [tko.SGD, tko.RMSprop])
 def test_fit_in_central_storage_equals_fit_without(make, central):
     options = {"global_clipnorm": 0.5, "use_ema": True, "ema_momentum": 0.9}
@@ -51,6 +54,7 @@ def test_fit_in_central_storage_equals_fit_without(make, central):
         np.testing.assert_array_equal(value, other)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("traced", [False, True])
 def test_central_storage_in_eager_loops(traced, central):
     with central.scope():
@@ -65,7 +69,7 @@ def test_central_storage_in_eager_loops(traced, central):
     def step():
         central.run(replica)
 
-    step = tf.function(step, autograph=False) if traced else step
+    step = traced_or_not(step, traced)
     for _ in range(4):
         step()
     assert int(optimizer.iterations) == 2
@@ -85,6 +89,7 @@ def scope_of(strategy):
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("way", ["outside", "other", "reverse", "default"])
 def test_a_step_elsewhere_names_both_strategies(way, traced, strategy, strategies, central):
@@ -108,7 +113,7 @@ def test_a_step_elsewhere_names_both_strategies(way, traced, strategy, strategie
     step(made)
     value, state = variable.numpy(), optimizer.get_weights()
     names = [type(s or tf.distribute.get_strategy()).__name__ for s in (made, stepped)]
-    run = tf.function(step, autograph=False) if traced else step
+    run = traced_or_not(step, traced)
     with pytest.raises(ValueError) as caught:
         run(stepped)
     assert "'mine'" in str(caught.value)

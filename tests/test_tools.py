@@ -28,6 +28,7 @@ def test_there_is_a_preset_for_every_optimizer():
     assert names == set(tko.list_optimizers())
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("path", CONFIGS)
 def test_presets_are_complete(path):
     config = load(path)
@@ -45,6 +46,7 @@ def test_values_can_be_set():
     assert config.data["epochs"] == 2
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -104,6 +106,7 @@ def test_a_short_run_compares_and_writes(tmp_path):
     assert picture[..., :3].std() > 0.01
 
 
+@pytest.mark.one_keras
 def test_a_mistake_ends_with_a_message_and_no_run():
     run = subprocess.run(
         [sys.executable, "-m", "tools.train", "--set", "data.epoch=1"],

@@ -5,11 +5,13 @@ import itertools
 
 import harness
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
 
 
+@pytest.mark.one_keras
 def test_an_eager_step_over_200_variables_is_traced_once():
     shapes = [(64, 64), (64,)] * 100
     variables = [tf.Variable(tf.zeros(shape)) for shape in shapes]
@@ -30,6 +32,7 @@ def test_fit_traces_the_step_once():
     assert traces == optimizer.trace_count == 1
 
 
+@pytest.mark.one_keras
 def test_a_changed_batch_size_does_not_retrace_an_eager_step():
     model = harness.small_model()
     optimizer, loss = tko.Adam(), harness.classification_loss()
@@ -42,6 +45,7 @@ def test_a_changed_batch_size_does_not_retrace_an_eager_step():
     assert optimizer.trace_count == 1
 
 
+@pytest.mark.one_keras
 def test_two_optimizers_in_one_traced_step():
     generator, critic = tf.Variable([1.0]), tf.Variable([2.0])
     first, second = tko.SGD(0.5), tko.Adam(0.1)
@@ -70,6 +74,7 @@ def test_two_optimizers_in_one_traced_step():
     np.testing.assert_allclose(critic.numpy(), [c], rtol=1e-5)
 
 
+@pytest.mark.one_keras
 def test_one_optimizer_serves_two_sets_of_variables():
     a, b = tf.Variable([1.0]), tf.Variable([1.0])
     optimizer = tko.SGD(1.0)
@@ -88,6 +93,7 @@ def functions_in_memory():
     return sum(type(thing) is kind for thing in gc.get_objects())
 
 
+@pytest.mark.one_keras
 def test_steps_of_many_sets_of_variables_are_not_all_kept():
     """As with stochastic depth or experts: each call has gradients for other variables."""
     variables = [tf.Variable([0.0]) for _ in range(8)]
@@ -115,6 +121,7 @@ def test_steps_of_many_sets_of_variables_are_not_all_kept():
     assert optimizer.trace_count == before + 30
 
 
+@pytest.mark.one_keras
 def test_a_tape_does_not_see_the_step():
     """A tape around a step must not watch what the step alone reads."""
     variable, other = tf.Variable([1.0]), tf.Variable([1.0])
@@ -127,6 +134,7 @@ def test_a_tape_does_not_see_the_step():
         assert tape.gradient(loss, variable).numpy() == [2.0]
 
 
+@pytest.mark.one_keras
 def test_functions_may_be_run_eagerly_for_debugging():
     tf.config.run_functions_eagerly(True)
     try:

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support.steps import traced_or_not
 from tf_keras_optim import LossScaleOptimizer
 
 keras = tf.keras
@@ -66,7 +67,7 @@ def test_what_is_made_of_unscaled_gradients_is_not_unscaled_again(change, moved,
         gradients = optimizer.get_unscaled_gradients(scaled_gradients(optimizer, weight))
         optimizer.apply_gradients(zip(change(gradients), [weight]))
 
-    step = tf.function(step, autograph=False) if traced else step
+    step = traced_or_not(step, traced)
     for count in (1, 2):
         step()
         assert float(weight.numpy()) == 1.0 - count * moved
@@ -103,7 +104,7 @@ def test_a_look_at_gradients_leaves_them_scaled(traced):
         tf.linalg.global_norm(optimizer.get_unscaled_gradients(gradients))
         optimizer.apply_gradients(zip(gradients, [weight]))
 
-    step = tf.function(step, autograph=False) if traced else step
+    step = traced_or_not(step, traced)
     step()
     assert float(weight.numpy()) == 0.5
     # In the next step of a loop too, whatever was looked at before.

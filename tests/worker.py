@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support import state
 
 STEPS = 10
 SCALE = 1024.0
@@ -103,12 +104,12 @@ def train(
         run([tf.constant(g, tf.float32) for g in dense], *map(tf.constant, (ids, rows, factor)))
         if manager:
             manager.save(checkpoint_number=step + 1)
-    state = [v.numpy() for v in inner.tko.store.state()]
-    numbers = {"begin": begin, "iterations": int(inner._iterations.numpy())}
+    kept = state.by_name(inner)
+    numbers = {"begin": begin, "iterations": int(kept.pop("iterations"))}
     if scaled:
         numbers["scale"] = float(optimizer.loss_scale)
         numbers["skipped"] = int(optimizer.skipped_steps.numpy())
-    arrays = [v.numpy() for v in variables] + state
+    arrays = [v.numpy() for v in variables] + [*kept.values()]
     np.savez(directory / f"{name}_{worker}.npz", *arrays, numbers=json.dumps(numbers))
 
 

@@ -1,0 +1,1 @@
+"""What the tests share: which Keras runs what, models and data, steps, state to look at."""
