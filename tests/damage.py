@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim as tko
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat.running import keras
 from tools import checkpoint
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import tf_keras_optim as tko
 from tests.own_classes import cases, compare, regimes
-from tf_keras_optim.faces import keras_private_order as order
+from tf_keras_optim.keras_compat import keras_private_order as order
 
 CASES = cases.cases()
 BASE = tf.keras.optimizers.Optimizer

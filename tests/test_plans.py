@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
-from tf_keras_optim.engine import plans
+from tf_keras_optim.engine.update import plans
 
 
 class Noted(tko.Adam):

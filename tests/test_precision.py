@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import tf_keras_optim as tko
 from tests.support import state
-from tf_keras_optim.engine import precision
+from tf_keras_optim.engine.numerics import precision
 
 JIT = [True, False]
 HALVES = [tf.bfloat16, tf.float16]

@@ -20,7 +20,7 @@ import tensorflow as tf
 import tf_keras_optim as tko
 from tests.support.state import assert_equal
 from tests.support.steps import trained, variables
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat.running import keras
 from tools import checkpoint
 
 MEGABYTE = 1 << 20

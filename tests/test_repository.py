@@ -27,13 +27,13 @@ ALGORITHMS = [
 # What each layer may import of this package, besides itself.
 LAYERS = {
     "engine": set(),
-    "faces": {"engine"},
-    "optimizers": {"engine", "faces"},
-    "schedules": {"engine", "faces"},
-    "saving": {"engine", "faces", "optimizers", "loss_scale"},
-    "loss_scale": {"engine", "faces", "optimizers"},
-    "conversion": {"engine", "faces", "optimizers", "loss_scale", "saving"},
-    "testing": {"engine", "faces", "optimizers"},
+    "keras_compat": {"engine"},
+    "optimizers": {"engine", "keras_compat"},
+    "schedules": {"engine", "keras_compat"},
+    "saving": {"engine", "keras_compat", "optimizers", "loss_scale"},
+    "loss_scale": {"engine", "keras_compat", "optimizers"},
+    "conversion": {"engine", "keras_compat", "optimizers", "loss_scale", "saving"},
+    "testing": {"engine", "keras_compat", "optimizers"},
 }
 
 
@@ -278,18 +278,20 @@ def test_the_tool_for_build_files_notices_an_import(tmp_path, capsys):
         shutil.copy(document, tmp_path)
     arguments = ["--check", f"--root={tmp_path}"]
     assert build_files.main(arguments) == 0
-    source = tmp_path / "tf_keras_optim" / "engine" / "recent.py"
-    source.write_text(source.read_text() + "\nfrom tf_keras_optim.engine import formulas\n")
+    source = tmp_path / "tf_keras_optim" / "engine" / "step" / "recent.py"
+    source.write_text(
+        source.read_text() + "\nfrom tf_keras_optim.engine.numerics import formulas\n"
+    )
     (tmp_path / "tests" / "test_scratch.py").write_text("import harness\n")
     assert build_files.main(arguments) == 1
     said = capsys.readouterr().out
-    assert "Differs: tf_keras_optim/engine/BUILD" in said
+    assert "Differs: tf_keras_optim/engine/step/BUILD" in said
     assert "Differs: tests/BUILD" in said
     assert build_files.main(arguments[1:]) == 0
     assert build_files.main(arguments) == 0
-    engine = (tmp_path / "tf_keras_optim" / "engine" / "BUILD").read_text()
+    engine = (tmp_path / "tf_keras_optim" / "engine" / "step" / "BUILD").read_text()
     rule = engine[engine.index('name = "recent"') :].split("py_library")[0]
-    assert '":formulas",' in rule
+    assert '"//tf_keras_optim/engine/numerics:formulas",' in rule
     tests = (tmp_path / "tests" / "BUILD").read_text()
     assert 'args = ["$(location test_scratch.py)"],' in tests
 

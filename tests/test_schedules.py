@@ -518,7 +518,7 @@ def test_a_stopped_run_sees_the_rates_of_one_that_went_on(tmp_path):
 
 @pytest.mark.one_keras
 def test_one_minus_power_keeps_its_digits_for_a_tensor():
-    from tf_keras_optim.engine import formulas
+    from tf_keras_optim.engine.numerics import formulas
 
     for rate in (0.0, 0.5, 0.9, 0.999):
         for step in (1.0, 2.0, 1000.0):

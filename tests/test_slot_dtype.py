@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras_optim as tko
 from tests.support import state
 from tests.support.state import assert_equal, native
-from tf_keras_optim.engine import quantization
+from tf_keras_optim.engine.numerics import quantization
 from tf_keras_optim.engine.variable_hooks import of_shape, slots_for
 
 JIT = [True, False]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tf_keras_optim as tko
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.saving import checksums
 from tools import checkpoint
 

@@ -13,9 +13,9 @@ from tf_keras_optim import optimizers, schedules
 from tf_keras_optim.conversion import convert, to_keras
 from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
-from tf_keras_optim.engine.kernels import Scalars
-from tf_keras_optim.engine.named_state import LoadReport
-from tf_keras_optim.engine.slots import Slot
+from tf_keras_optim.engine.state.named_state import LoadReport
+from tf_keras_optim.engine.state.slots import Slot
+from tf_keras_optim.engine.update.kernels import Scalars
 from tf_keras_optim.engine.variable_hooks import VariableInfo
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers import (

@@ -5,8 +5,8 @@ import types
 from typing import Any
 
 from tf_keras_optim.engine.hyperparameters import nearest
-from tf_keras_optim.faces import described, keras_private
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat import described, keras_private
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import PACKAGE, records

@@ -26,9 +26,9 @@ import yaml
 
 import tf_keras_optim as tko
 import tf_keras_optim.conversion.foreign_files as files
-from tf_keras_optim.engine import layout
-from tf_keras_optim.engine.saved_arrays import SavedArray
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.engine.state import layout
+from tf_keras_optim.engine.state.saved_arrays import SavedArray
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.saving import (
     archives,
     checkpoint_functions,

@@ -12,7 +12,7 @@ import matplotlib
 import tensorflow as tf
 
 import tf_keras_optim as tko
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat.running import keras
 from tools.config import Config
 from tools.task import Data
 

@@ -7,8 +7,8 @@ import numpy as np
 
 import tf_keras_optim.conversion.foreign_private as foreign
 import tf_keras_optim.conversion.positions as positions
-from tf_keras_optim.engine import named_state
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.engine.state import named_state
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.records import InKeras, keras_form, records
 

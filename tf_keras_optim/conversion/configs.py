@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_keras_optim.engine.hyperparameters import nearest, plain_number
-from tf_keras_optim.faces import described
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat import described
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.optimizers.records import keras_form, known_to_keras
 
 _RUN_NOT_COMPUTED = ("jit_compile", "is_legacy_optimizer")

@@ -18,9 +18,9 @@ import tf_keras_optim.saving.damage as damage
 import tf_keras_optim.saving.hdf5 as hdf5
 import tf_keras_optim.saving.reading as reading
 from tf_keras_optim.conversion.source import Source
-from tf_keras_optim.engine import layout
-from tf_keras_optim.engine.meanings import of_class
 from tf_keras_optim.engine.options import calls_per_update
+from tf_keras_optim.engine.state import layout
+from tf_keras_optim.engine.state.meanings import of_class
 from tf_keras_optim.engine.variable_hooks import of_shape, slots_for
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.records import keras_form, known_to_keras

@@ -7,7 +7,7 @@ made: a file with the optimizer's state can be converted instead.
 from collections.abc import Mapping
 from typing import Any
 
-from tf_keras_optim.engine import missing
+from tf_keras_optim.engine.tensorflow import missing
 
 
 def _read(owner: Any, name: str) -> Any:

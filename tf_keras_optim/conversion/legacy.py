@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tf_keras_optim.engine.declarations import parameters_of
-from tf_keras_optim.faces import keras_private
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat import keras_private
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
 

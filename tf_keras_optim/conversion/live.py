@@ -8,7 +8,7 @@ import numpy as np
 import tf_keras_optim.conversion.configs as configs
 import tf_keras_optim.conversion.foreign_private as foreign
 from tf_keras_optim.conversion.source import Source
-from tf_keras_optim.faces.keras_private_variables import inside_autocast
+from tf_keras_optim.keras_compat.keras_private_variables import inside_autocast
 from tf_keras_optim.optimizers.records import keras_form
 
 

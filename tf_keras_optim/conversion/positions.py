@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_keras_optim.engine import named_state
-from tf_keras_optim.engine.named_state import Key
+from tf_keras_optim.engine.state import named_state
+from tf_keras_optim.engine.state.named_state import Key
 from tf_keras_optim.optimizers.records import Listed, keras_form
 
 RATE: Key = ("scalars", "learning_rate")

@@ -8,12 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim.conversion.positions as positions
-from tf_keras_optim.engine import accumulation, named_state
-from tf_keras_optim.engine.named_state import Key
-from tf_keras_optim.engine.saved_arrays import kept
-from tf_keras_optim.engine.store import path_of
-from tf_keras_optim.faces.keras_private_variables import inside_autocast
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.engine.state import named_state
+from tf_keras_optim.engine.state.named_state import Key
+from tf_keras_optim.engine.state.saved_arrays import kept
+from tf_keras_optim.engine.state.store import path_of
+from tf_keras_optim.engine.step import accumulation
+from tf_keras_optim.keras_compat.keras_private_variables import inside_autocast
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers import Optimizer
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine.scalars import Scalars
+from tf_keras_optim.engine.update.scalars import Scalars
 from tf_keras_optim.engine.variable_hooks import VariableHooks
 
 
@@ -112,8 +112,8 @@ class Algorithm(VariableHooks):
     ) -> None:
         """Does what `update` does by a training operation of TensorFlow, if there is one.
 
-        It is used where that is faster; see `choices`. It must be written in the class that
-        has the `update`, or below it.
+        It is used where that is faster; see `kernel_choice`. It must be written in the class
+        that has the `update`, or below it.
 
         Args:
           gradient: the conditioned gradient, of the variable's shape and dtype.

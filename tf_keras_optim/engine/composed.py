@@ -5,23 +5,23 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.algorithm import Algorithm
-from tf_keras_optim.engine.builder import Builder
 from tf_keras_optim.engine.context import Context, KerasSide
-from tf_keras_optim.engine.counter import Counter
 from tf_keras_optim.engine.declarations import Declared, parameters_of
 from tf_keras_optim.engine.hyperparameters import SetByInit
 from tf_keras_optim.engine.options import CommonOptions
-from tf_keras_optim.engine.own_variables import OwnVariables
 from tf_keras_optim.engine.parts import Parts
-from tf_keras_optim.engine.rate import Rate
-from tf_keras_optim.engine.saved_state import SavedState
-from tf_keras_optim.engine.scaling import Scaling
-from tf_keras_optim.engine.stepper import Stepper
-from tf_keras_optim.engine.store import Store
-from tf_keras_optim.engine.traces import Traces
-from tf_keras_optim.engine.variables import StateVariables
+from tf_keras_optim.engine.state.builder import Builder
+from tf_keras_optim.engine.state.own_variables import OwnVariables
+from tf_keras_optim.engine.state.saved_state import SavedState
+from tf_keras_optim.engine.state.store import Store
+from tf_keras_optim.engine.state.variables import StateVariables
+from tf_keras_optim.engine.step.counter import Counter
+from tf_keras_optim.engine.step.rate import Rate
+from tf_keras_optim.engine.step.scaling import Scaling
+from tf_keras_optim.engine.step.stepper import Stepper
+from tf_keras_optim.engine.step.traces import Traces
+from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
 
 
 class Composed(Algorithm, CommonOptions, Declared, tracking.AutoTrackable):

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from tf_keras_optim.engine.algorithm import Algorithm
-from tf_keras_optim.engine.counter import Counter
 from tf_keras_optim.engine.options import CommonOptions
-from tf_keras_optim.engine.store import Store
-from tf_keras_optim.engine.traces import Traces
-from tf_keras_optim.engine.variables import StateVariables
+from tf_keras_optim.engine.state.store import Store
+from tf_keras_optim.engine.state.variables import StateVariables
+from tf_keras_optim.engine.step.counter import Counter
+from tf_keras_optim.engine.step.traces import Traces
 
 
 class KerasSide(Protocol):

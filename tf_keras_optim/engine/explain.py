@@ -6,12 +6,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import choices, plans
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.options import is_lazy
-from tf_keras_optim.engine.planning import Planning
-from tf_keras_optim.engine.received import Received
-from tf_keras_optim.engine.store import Tracked
+from tf_keras_optim.engine.state.store import VariableState
+from tf_keras_optim.engine.step.planning import Planning
+from tf_keras_optim.engine.step.received import Received
+from tf_keras_optim.engine.update import kernel_choice, plans
 
 _HEADS = ("variable", "shape", "dtype", "kernel", "state", "bytes", "sparse", "decay", "group")
 
@@ -64,7 +64,7 @@ def reports(context: Context, planning: Planning) -> list[VariableReport]:
 
 
 def _report(
-    context: Context, planning: Planning, entry: Tracked, groups: dict[Any, int]
+    context: Context, planning: Planning, entry: VariableState, groups: dict[Any, int]
 ) -> VariableReport:
     late = entry.late()
     kept = {name: v for name, v in entry.kept().items() if name not in late}
@@ -76,7 +76,7 @@ def _report(
     source = plans.GIVEN if step.calls == 1 else plans.ACCUMULATED
     plan = planning.update_plan(entry, planning.rule(), step, source)
     dtypes = {name: variable.dtype.name for name, variable in kept.items()}
-    shared = plan.kernel in choices.KERNELS
+    shared = plan.kernel in kernel_choice.KERNELS
     alike = (plan, shape, entry.variable.dtype, *dtypes.items()) if shared else entry.path
     return VariableReport(
         entry.path,

@@ -7,22 +7,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import (
-    accumulation,
-    declarations,
-    explain,
-    hyperparameters,
-    losses,
-    nature,
-    option_checks,
-    single,
-)
-from tf_keras_optim.engine import tensorflow_private_tracking as tracking
-from tf_keras_optim.engine.applying import Applying
-from tf_keras_optim.engine.configuration import Configuration
+from tf_keras_optim.engine import declarations, explain, hyperparameters, nature, option_checks
 from tf_keras_optim.engine.explain import VariableReport
+from tf_keras_optim.engine.methods.applying import Applying
+from tf_keras_optim.engine.methods.configuration import Configuration
 from tf_keras_optim.engine.options import EIGHT_BIT, calls_per_update
 from tf_keras_optim.engine.patterns import all_of
+from tf_keras_optim.engine.step import accumulation, losses
+from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
+from tf_keras_optim.engine.update import single
 
 
 class Engine(Applying, Configuration):

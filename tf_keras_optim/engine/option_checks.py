@@ -4,7 +4,7 @@ from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.nature import is_elementwise, is_pure
 from tf_keras_optim.engine.options import EIGHT_BIT, CommonOptions, calls_per_update
 from tf_keras_optim.engine.patterns import all_of
-from tf_keras_optim.engine.scaling import Scaling
+from tf_keras_optim.engine.step.scaling import Scaling
 
 
 def check(options: CommonOptions, algorithm: Algorithm, scaling: Scaling) -> None:

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from tf_keras_optim.engine.builder import Builder
 from tf_keras_optim.engine.context import Context, KerasSide
-from tf_keras_optim.engine.counter import Counter
-from tf_keras_optim.engine.own_variables import OwnVariables
-from tf_keras_optim.engine.rate import Rate
-from tf_keras_optim.engine.saved_state import SavedState
-from tf_keras_optim.engine.scaling import Scaling
-from tf_keras_optim.engine.stepper import Stepper
-from tf_keras_optim.engine.store import Store
-from tf_keras_optim.engine.traces import Traces
-from tf_keras_optim.engine.variables import StateVariables
+from tf_keras_optim.engine.state.builder import Builder
+from tf_keras_optim.engine.state.own_variables import OwnVariables
+from tf_keras_optim.engine.state.saved_state import SavedState
+from tf_keras_optim.engine.state.store import Store
+from tf_keras_optim.engine.state.variables import StateVariables
+from tf_keras_optim.engine.step.counter import Counter
+from tf_keras_optim.engine.step.rate import Rate
+from tf_keras_optim.engine.step.scaling import Scaling
+from tf_keras_optim.engine.step.stepper import Stepper
+from tf_keras_optim.engine.step.traces import Traces
 
 
 class Parts:

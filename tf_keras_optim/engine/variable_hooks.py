@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
-from tf_keras_optim.engine.slots import Slot, slot_declarations
-from tf_keras_optim.engine.store import Tracked
+from tf_keras_optim.engine.state.slots import Slot, slot_declarations
+from tf_keras_optim.engine.state.store import VariableState
 
 RATE_FACTOR = "learning_rate_factor"  # the option that multiplies a variable's learning rate
 _FACTOR = Hyperparameter(1.0, minimum=0.0)
@@ -101,7 +101,7 @@ class VariableHooks:
         return self.options_for(VariableInfo(path, (), decays=decays))
 
 
-def info_of(entry: Tracked, decays: bool) -> VariableInfo:
+def info_of(entry: VariableState, decays: bool) -> VariableInfo:
     """Returns what an algorithm may know of a variable that is kept.
 
     Args:

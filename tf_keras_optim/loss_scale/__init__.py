@@ -1,6 +1,6 @@
 """Loss scaling for float16, as an optimizer around one of this package."""
 
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.loss_scale.around import watch
 from tf_keras_optim.optimizers.records import PACKAGE
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 import tf_keras_optim.loss_scale.crossing as crossing
-from tf_keras_optim.engine import layout
-from tf_keras_optim.engine import tensorflow_private_tracking as tracking
-from tf_keras_optim.faces import described, keras_private
-from tf_keras_optim.faces.keras_private_variables import opened
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.engine.state import layout
+from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
+from tf_keras_optim.keras_compat import described, keras_private
+from tf_keras_optim.keras_compat.keras_private_variables import opened
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.optimizers.base import Optimizer
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import distribution, rows
-from tf_keras_optim.engine import tensorflow_private_tracking as tracking
-from tf_keras_optim.engine.loss_scaler import ScalePolicy
 from tf_keras_optim.engine.option_checks import check_reducer
-from tf_keras_optim.engine.received import Received
-from tf_keras_optim.faces import naming
+from tf_keras_optim.engine.step.loss_scaler import ScalePolicy
+from tf_keras_optim.engine.step.received import Received
+from tf_keras_optim.engine.tensorflow import distribution
+from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
+from tf_keras_optim.engine.update import rows
+from tf_keras_optim.keras_compat import naming
 from tf_keras_optim.loss_scale.arguments import OWNER, Arguments, check_bounds
 from tf_keras_optim.optimizers.base import Optimizer
 

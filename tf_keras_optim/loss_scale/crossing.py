@@ -8,7 +8,7 @@ way round, the wrong ones would be taken, and no slots.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tf_keras_optim.engine.restoration import MARK
+from tf_keras_optim.engine.state.restoration import MARK
 
 # The names of the edges to the same variables: Keras' and this package's.
 TO_OURS: Mapping[str, str] = {

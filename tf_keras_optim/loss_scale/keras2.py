@@ -7,9 +7,9 @@ import tensorflow as tf
 import tf_keras
 
 import tf_keras_optim.loss_scale.common as common
-from tf_keras_optim.engine import tensorflow_private_tracking as tracking
-from tf_keras_optim.engine.received import Received
-from tf_keras_optim.faces import described, keras_private, naming
+from tf_keras_optim.engine.step.received import Received
+from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
+from tf_keras_optim.keras_compat import described, keras_private, naming
 from tf_keras_optim.loss_scale.arguments import checked, documented
 from tf_keras_optim.loss_scale.handed_on import hand_on
 from tf_keras_optim.optimizers.base import Optimizer

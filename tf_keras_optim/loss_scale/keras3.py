@@ -10,12 +10,13 @@ import tensorflow as tf
 
 import tf_keras_optim.loss_scale.common as common
 import tf_keras_optim.loss_scale.crossing as crossing
-from tf_keras_optim.engine import layout, received
-from tf_keras_optim.engine import tensorflow_private_tracking as tracking
-from tf_keras_optim.engine.received import Received
-from tf_keras_optim.faces import described, naming
-from tf_keras_optim.faces.keras3_side import automatic_name
-from tf_keras_optim.faces.keras_private_variables import opened
+from tf_keras_optim.engine.state import layout
+from tf_keras_optim.engine.step import received
+from tf_keras_optim.engine.step.received import Received
+from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
+from tf_keras_optim.keras_compat import described, naming
+from tf_keras_optim.keras_compat.keras3_side import automatic_name
+from tf_keras_optim.keras_compat.keras_private_variables import opened
 from tf_keras_optim.loss_scale.arguments import checked, documented
 from tf_keras_optim.loss_scale.handed_on import hand_on
 from tf_keras_optim.loss_scale.origins import Origins

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import formulas, loops
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
-from tf_keras_optim.engine.kernels import Scalars
+from tf_keras_optim.engine.numerics import formulas, loops
+from tf_keras_optim.engine.update.kernels import Scalars
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import InKeras, registered
 

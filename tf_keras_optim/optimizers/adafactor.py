@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import formulas, norms
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
-from tf_keras_optim.engine.kernels import Scalars
-from tf_keras_optim.engine.slots import Slot
+from tf_keras_optim.engine.numerics import formulas, norms
+from tf_keras_optim.engine.state.slots import Slot
+from tf_keras_optim.engine.update.kernels import Scalars
 from tf_keras_optim.engine.variable_hooks import VariableInfo, of_shape, slots_for
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import InKeras, Listed, registered

@@ -1,6 +1,6 @@
 """The abstract base class of all optimizers."""
 
-from tf_keras_optim.faces.running import Face
+from tf_keras_optim.keras_compat.running import Face
 from tf_keras_optim.optimizers.records import documented
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import loops
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
-from tf_keras_optim.engine.kernels import Scalars
-from tf_keras_optim.engine.slots import Slot
+from tf_keras_optim.engine.numerics import loops
+from tf_keras_optim.engine.state.slots import Slot
+from tf_keras_optim.engine.update.kernels import Scalars
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import InKeras, registered
 

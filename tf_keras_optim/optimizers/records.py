@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tf_keras_optim.engine import documentation
-from tf_keras_optim.engine.views import SlotList
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.engine.methods.views import SlotList
+from tf_keras_optim.keras_compat.running import keras
 
 PACKAGE = "tf_keras_optim"
 

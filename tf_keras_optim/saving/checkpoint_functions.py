@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim.saving.damage as damage
-from tf_keras_optim.engine import accumulation, late, named_state
-from tf_keras_optim.engine.saved_arrays import SavedArray
+from tf_keras_optim.engine.state import late, named_state
+from tf_keras_optim.engine.state.saved_arrays import SavedArray
+from tf_keras_optim.engine.step import accumulation
 
 MANIFEST = "tf_keras_optim"
 STEPS = "tf_keras_optim_calls"  # how many calls make an update; earlier versions wrote none

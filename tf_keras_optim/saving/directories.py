@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.faces import keras_private
+from tf_keras_optim.keras_compat import keras_private
 from tf_keras_optim.optimizers.base import Optimizer
 
 

@@ -11,11 +11,13 @@ import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
 import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.signature as signature
-from tf_keras_optim.engine import kernels, late_rates, missing, placement
-from tf_keras_optim.engine.store import by_path
-from tf_keras_optim.engine.tensorflow_private_tracking import keep_untracked
-from tf_keras_optim.faces import keras_private
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.engine.state.store import by_path
+from tf_keras_optim.engine.step import late_rates
+from tf_keras_optim.engine.tensorflow import missing, placement
+from tf_keras_optim.engine.tensorflow.tensorflow_private_tracking import keep_untracked
+from tf_keras_optim.engine.update import kernels
+from tf_keras_optim.keras_compat import keras_private
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.saving.training_steps import Steps

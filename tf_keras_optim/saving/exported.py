@@ -12,7 +12,7 @@ import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
 import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.damage as damage
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.saving.export import write_directory
 from tf_keras_optim.saving.signature import WEIGHT, argument, components
 

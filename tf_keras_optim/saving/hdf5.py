@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tf_keras_optim.engine.saved_arrays import SavedArray
+from tf_keras_optim.engine.state.saved_arrays import SavedArray
 
 _PIECE = 1 << 20  # bytes
 _FLOOR = 1 << 26  # bytes; smaller compressed arrays may unpack as they like

@@ -20,7 +20,7 @@ import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.damage as damage
 import tf_keras_optim.saving.model_configs as model_configs
 import tf_keras_optim.saving.rollback as rollback
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.saving.turns import TURN
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tf_keras_optim.faces import described
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat import described
+from tf_keras_optim.keras_compat.running import keras
 
 _IS_KERAS_3 = not keras.__name__.startswith("tf_keras")
 # Parts of Keras whose classes and functions a model consists of; in others are functions that

@@ -17,9 +17,10 @@ import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
 import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.damage as damage
 import tf_keras_optim.saving.hdf5 as hdf5
-from tf_keras_optim.engine import accumulation, layout, named_state
-from tf_keras_optim.engine.fingerprints import fingerprint
-from tf_keras_optim.engine.saved_arrays import SavedArray
+from tf_keras_optim.engine.state import layout, named_state
+from tf_keras_optim.engine.state.fingerprints import fingerprint
+from tf_keras_optim.engine.state.saved_arrays import SavedArray
+from tf_keras_optim.engine.step import accumulation
 
 MANIFEST = "manifest.json"
 WEIGHTS = "model.weights.h5"  # in Keras' archives

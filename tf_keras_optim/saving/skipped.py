@@ -9,8 +9,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from tf_keras_optim.engine import skipping
-from tf_keras_optim.faces import keras_private
+from tf_keras_optim.engine.state import skipping
+from tf_keras_optim.keras_compat import keras_private
 from tf_keras_optim.optimizers.base import Optimizer
 
 

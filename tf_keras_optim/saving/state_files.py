@@ -15,8 +15,9 @@ import tensorflow as tf
 
 import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.reading as reading
-from tf_keras_optim.engine import accumulation, named_state
-from tf_keras_optim.engine.fingerprints import fingerprint
+from tf_keras_optim.engine.state import named_state
+from tf_keras_optim.engine.state.fingerprints import fingerprint
+from tf_keras_optim.engine.step import accumulation
 
 
 def write_state(

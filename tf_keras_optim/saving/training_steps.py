@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import ordering
+from tf_keras_optim.engine.step import ordering
 from tf_keras_optim.saving.signature import WEIGHT, Specs, components, named
 
 Tensors = dict[str, tf.Tensor]

@@ -6,7 +6,7 @@ Hyperparameters whose documentation says so (betas, momentum, weight decay) take
 well.
 """
 
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.schedules.base import Schedule, deserialize
 from tf_keras_optim.schedules.combined import Join, Warmup
 from tf_keras_optim.schedules.cosines import CosineDecay, CosineDecayRestarts

@@ -10,8 +10,8 @@ import tensorflow as tf
 from tf_keras_optim.engine import documentation, hyperparameters
 from tf_keras_optim.engine.declarations import Declared
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
-from tf_keras_optim.faces import described
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat import described
+from tf_keras_optim.keras_compat.running import keras
 
 PACKAGE = "tf_keras_optim"
 KerasSchedule: Any = keras.optimizers.schedules.LearningRateSchedule

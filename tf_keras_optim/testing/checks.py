@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import tf_keras_optim.testing.trials as trials
 from tf_keras_optim.engine.nature import is_elementwise, is_pure
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.testing.report import NotRunError
 
 BOUND = 2e-5  # of the distance moved

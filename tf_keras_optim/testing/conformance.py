@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine.hyperparameters import nearest
-from tf_keras_optim.faces.running import keras
+from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import records
 from tf_keras_optim.testing.checks import CHECKS, Trial

@@ -1,0 +1,121 @@
+"""The arguments of an optimizer as a configuration, with its exclusions from weight decay."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import declarations, hyperparameters
+from tf_keras_optim.engine.methods.delegates import Delegates
+from tf_keras_optim.engine.options import CommonOptions, Reducer
+from tf_keras_optim.engine.patterns import problem_of
+from tf_keras_optim.engine.state.store import path_of
+from tf_keras_optim.engine.tensorflow import distribution
+
+
+class Configuration(Delegates):
+    """The part of an optimizer that describes it, and makes one from a description."""
+
+    # What a face overrides.
+
+    @classmethod
+    def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
+        """Returns the schedule or callable that a config describes."""
+        raise NotImplementedError
+
+    def _values(self) -> dict[str, Any]:
+        """Returns every hyperparameter but the learning rate: numbers and schedules."""
+        names = [name for name in self._parameters if name != "learning_rate"]
+        return {name: getattr(self, name) for name in names}
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Excludes variables from weight decay. Must be called before `build`.
+
+        Args:
+          var_list: variables.
+          var_names: regular expressions, searched in each variable's path; or one such
+            string.
+
+        Raises:
+          ValueError: the optimizer is built already, or a regular expression is none. `build`
+            raises where a name or variable is none of the optimizer's.
+        """
+        names = [var_names] if isinstance(var_names, str) else list(var_names or ())
+        problem = problem_of(names)
+        if problem:
+            raise ValueError(
+                f"{self.tko.title}: `exclude_from_weight_decay` takes regular expressions, "
+                f"searched in a variable's path. Received: var_names={var_names!r} ({problem})."
+            )
+        if var_list is None:
+            variables = []
+        else:
+            single = isinstance(var_list, tf.Variable) or hasattr(var_list, "path")
+            variables = [var_list] if single else list(var_list)
+        natives = [
+            distribution.container(self.tko.keras.unwrap(variable)) for variable in variables
+        ]
+        pairs = list(zip(natives, map(path_of, variables)))
+        if self.built and self.tko.builder.exclusions.are(pairs, names):
+            return  # as each replica says it, of which the first has taken a step by then
+        if self.built:
+            raise ValueError(
+                f"{self.tko.title} is built already, so `exclude_from_weight_decay` would "
+                "have no effect. Call it right after creating the optimizer, before the "
+                "first step and before `build`."
+            )
+        self.tko.builder.exclusions.set(pairs, names)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments by name; `from_config` makes an equal optimizer.
+
+        Options that Keras' optimizers do not have are left out where they are as by default:
+        a class whose `__init__` names Keras' arguments alone can be made from it.
+        """
+        config: dict[str, Any] = {"name": self.name}
+        source = self.tko.store.rate_source
+        if self.tko.store.rate is None:
+            config["learning_rate"] = self.tko.keras.serialize(source)
+        else:
+            config["learning_rate"] = float(self.tko.store.rate.numpy())
+        factor = self.tko.store.multiplier
+        if factor is not None and float(factor.numpy()) != 1.0:
+            config["learning_rate_multiplier"] = float(factor.numpy())
+        common = declarations.collected(CommonOptions)
+        for name, value in self._values().items():
+            if name in common and name not in self.tko.keras.known_arguments:
+                default = self._parameters[name].default
+                if type(value) is type(default) and value == default:
+                    continue
+            needs_keras = self.tko.keras.is_schedule(value) or callable(value)
+            plain = hyperparameters.plain_copy(value)
+            config[name] = self.tko.keras.serialize(value) if needs_keras else plain
+        if self.tko.builder.exclusions:
+            paths = [path_of(entry.public) for entry in self.tko.store.tracked]
+            config["exclude_from_weight_decay"] = self.tko.builder.exclusions.get_config(paths)
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """Makes an optimizer from what `get_config` returned."""
+        config = dict(config)
+        if config.get("is_legacy_optimizer") is False:  # as Keras 2 writes it
+            del config["is_legacy_optimizer"]
+        for name, value in config.items():
+            parameter = cls._parameters.get(name)
+            from_keras = isinstance(parameter, (hyperparameters.LearningRate, Reducer)) or (
+                parameter is not None and parameter.schedulable
+            )
+            if from_keras and isinstance(value, dict):
+                config[name] = cls._deserialize(value, custom_objects)
+        excluded = config.pop("exclude_from_weight_decay", None)
+        later = {}
+        if "learning_rate_multiplier" in config:
+            later["learning_rate_multiplier"] = config.pop("learning_rate_multiplier")
+        if not config.get("use_ema"):  # kept, although they have no effect now
+            names = ("ema_momentum", "ema_overwrite_frequency")
+            later |= {name: config.pop(name) for name in names if name in config}
+        optimizer = cls(**config)
+        for name, value in later.items():
+            setattr(optimizer, name, value)
+        optimizer.tko.builder.exclusions.load(excluded)
+        return optimizer

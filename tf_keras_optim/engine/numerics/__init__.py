@@ -1,0 +1,1 @@
+"""Pure arithmetic: formulas, norms, low precision, slots in 8 bits."""

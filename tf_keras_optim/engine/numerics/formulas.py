@@ -1,0 +1,176 @@
+"""The arithmetic that every optimizer shares, each formula once.
+
+All functions are pure: tensors in, tensors out. They run inside compiled kernels
+as well as around a user-written `update_step`.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_keras_optim.engine.numerics import loops, norms
+
+OPERAND = "operand_"  # begins the names of scalars that only a training operation takes
+
+
+def log_product_key(name: str) -> str:
+    """Returns the name of the scalar with the logarithm of the product of a decay's values."""
+    return f"{name}_log_product"
+
+
+def one_minus_power(rate: Any, step: tf.Tensor) -> tf.Tensor:
+    """Returns `1 - rate ** step`, without the loss of digits of that expression.
+
+    In float32, `1 - 0.999 ** 1` is off by 1.3e-5 of its value; this form keeps
+    full precision.
+
+    Args:
+      rate: number in [0, 1), or 0-d tensor.
+      step: 0-d floating tensor, counted from 1.
+
+    Returns:
+      0-d tensor of the dtype of `step`.
+    """
+    if isinstance(rate, tf.Tensor):
+        return -tf.math.expm1(step * tf.math.log(rate))
+    if rate == 0.0:
+        return tf.ones_like(step)
+    return -tf.math.expm1(step * tf.constant(math.log(rate), step.dtype))
+
+
+def bias_correction(scalars: Any, name: str, rate: Any = None) -> tf.Tensor:
+    """Returns how much of what it averages a moment holds: one minus the product of its decays.
+
+    Args:
+      scalars: the numbers of this step.
+      name: the hyperparameter that is the decay; its class lists it in `corrected`.
+      rate: another value for it, where it is constant: a rounded one.
+    """
+    product = getattr(scalars, log_product_key(name), None)
+    if product is not None:
+        return -tf.math.expm1(product)
+    return one_minus_power(getattr(scalars, name) if rate is None else rate, scalars.step)
+
+
+def rounded(rate: Any, dtype: tf.DType) -> Any:
+    """Returns the number that a Python number becomes in a tensor; a tensor as it is."""
+    return rate if isinstance(rate, tf.Tensor) else float(dtype.as_numpy_dtype(rate))
+
+
+def operands(scalars: Any, *names: str) -> dict[str, tf.Tensor]:
+    """Returns hyperparameters as a training operation takes them, made once for all variables.
+
+    Args:
+      scalars: the numbers of this step.
+      *names: names of hyperparameters.
+
+    Returns:
+      0-d tensors of the dtype of `scalars.step`, under "operand_" and the name.
+    """
+    dtype = scalars.step.dtype
+    return {
+        f"{OPERAND}{name}": tf.convert_to_tensor(getattr(scalars, name), dtype)
+        for name in names
+    }
+
+
+def moment(before: tf.Tensor, sample: tf.Tensor, decay: Any) -> tf.Tensor:
+    """Moves a running moment towards a sample: `m + (x - m) * (1 - decay)`."""
+    return before + (sample - before) * (1.0 - decay)
+
+
+def decayed(value: tf.Tensor, weight_decay: Any, learning_rate: tf.Tensor) -> tf.Tensor:
+    """Decoupled weight decay (Loshchilov & Hutter 2019): `w - w * decay * rate`."""
+    return value - value * weight_decay * learning_rate
+
+
+def penalized(gradient: tf.Tensor, value: tf.Tensor, weight_decay: Any) -> tf.Tensor:
+    """The gradient with that of an L2 penalty: `g + decay * w`."""
+    return gradient + weight_decay * value
+
+
+def root(square: tf.Tensor, epsilon: Any, inside: bool) -> tf.Tensor:
+    """Returns `sqrt(square + epsilon)`, or `sqrt(square) + epsilon`."""
+    return tf.sqrt(square + epsilon) if inside else tf.sqrt(square) + epsilon
+
+
+def ratio(numerator: tf.Tensor, root: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Returns the quotient by a root that is at least a small constant; x / 0 is 0.
+
+    Without that constant the root is 0 where every gradient so far was, and nothing moves.
+
+    Args:
+      numerator: floating tensor.
+      root: tensor of its dtype, not negative.
+      epsilon: the constant that has been added to the root.
+    """
+    if has_effect(epsilon, root.dtype):
+        return numerator / root
+    return tf.math.divide_no_nan(numerator, root)
+
+
+def has_effect(epsilon: float, dtype: tf.DType) -> bool:
+    """Says whether a constant is more than 0 in a dtype, and so keeps a root from 0."""
+    return epsilon >= float(np.finfo(dtype.as_numpy_dtype).smallest_normal)
+
+
+def operands_fit(epsilon: float, *rates: Any) -> bool:
+    """Says whether a training operation gives what the formula gives for these numbers.
+
+    It takes float32. Without `epsilon` it divides 0 by 0; a rate near 1 loses what `1 - rate`
+    is in the formula.
+
+    Args:
+      epsilon: the constant that keeps its denominator from 0.
+      *rates: decays, in [0, 1); what is no number passes.
+    """
+    numbers = [rate for rate in rates if isinstance(rate, float)]
+    kept = [abs((1.0 - rounded(rate, tf.float32)) / (1.0 - rate) - 1.0) for rate in numbers]
+    return has_effect(epsilon, tf.float32) and all(error < 0.01 for error in kept)
+
+
+def conditioned(
+    gradient: tf.Tensor, scale: tf.Tensor | None, clipvalue: float | None
+) -> tf.Tensor:
+    """Applies the common factor (unscaling, mean, norm clip), then the value clip.
+
+    Args:
+      gradient: floating tensor.
+      scale: the factor, 0-d; or [2]: a divisor that is usually 1 and a factor, whose quotient
+        may be out of the range of the dtype.
+      clipvalue: limit of each element's size.
+    """
+    if scale is not None and scale.shape.rank == 1:
+        divisor, scale = tf.unstack(scale)
+        gradient = loops.divided(gradient, divisor)
+    if scale is not None:
+        gradient = gradient * scale
+    if clipvalue is not None:
+        gradient = tf.clip_by_value(gradient, -clipvalue, clipvalue)
+    return gradient
+
+
+def averaged(average: tf.Tensor, value: tf.Tensor, momentum: tf.Tensor) -> tf.Tensor:
+    """Exponential moving average: `momentum * average + (1 - momentum) * value`."""
+    return momentum * average + (1.0 - momentum) * value
+
+
+def clip_scales(found: norms.Norms, factor: Any, limit: float) -> tf.Tensor:
+    """Returns what brings gradients times a common factor to norms within a limit.
+
+    A norm that is not finite must not turn into a factor of zero, which would hide the
+    overflow: the factor is NaN then.
+
+    Args:
+      found: the norms of n gradients as they came.
+      factor: number or 0-d float64 tensor.
+      limit: largest norm of a gradient times the common factor.
+
+    Returns:
+      float64 [n, 2]: for each gradient a divisor, which is 1 where the squares of its elements
+      are in range, and the factor that follows.
+    """
+    clipped = limit * factor / tf.maximum(factor * found.multiples, limit / found.units)
+    return tf.stack([found.units, clipped + (found.multiples - found.multiples)], 1)

@@ -1,0 +1,1 @@
+"""What is kept for model variables: how it is made, named, saved and restored."""

@@ -1,0 +1,121 @@
+"""What slots mean: whether a slot of another algorithm may stand for one's own.
+
+Slots of one name need not be one quantity: what is a mean of gradients in one algorithm is the
+last step in another. So a slot has a meaning, a text that its algorithm declares, and a slot
+that another class has saved is taken over where the texts are equal.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Set
+from typing import Any
+
+from tf_keras_optim.engine.algorithm import Algorithm
+from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.nature import has_algorithm
+from tf_keras_optim.engine.state.slots import STARTED
+from tf_keras_optim.engine.state.store import BEGUN
+
+_OF_EVERY_CLASS = frozenset({"average", "gradient_accumulator", "master"})
+_BESIDE = ("_scale", STARTED)  # end the names of what belongs to a slot
+
+
+def of_class(cls: type[Algorithm], slot: str) -> str:
+    """Returns what a slot of a class means.
+
+    That is what the class, or the nearest class above it, declares. Where none does, the
+    slot is the one of that name in the topmost algorithm among them, and no other.
+    """
+    for owner in cls.__mro__:
+        declared = vars(owner).get("slot_meanings", {})
+        if slot in declared:
+            return str(declared[slot])
+    algorithms = [c for c in cls.__mro__ if issubclass(c, Algorithm) and has_algorithm(c)]
+    return f"{(algorithms or [cls])[-1].__name__}.{slot}"
+
+
+def of(context: Context) -> dict[str, str]:
+    """Returns what an optimizer's slots mean, by their names in its state."""
+    store = context.store
+    names = {slot.name for slot in context.algorithm.step_slots}
+    beside: set[tuple[str, str]] = set()
+    for entry in store.tracked:
+        names |= entry.slots.keys()
+        beside |= {*itertools.product(entry.scales, _BESIDE[:1])}
+        beside |= {*itertools.product(entry.started, _BESIDE[1:])}
+    own = {id(variable) for variable in store.extra}
+    names |= {name for name, variable in store.named.items() if id(variable) in own}
+    names |= {slot for _, slot in store.owners.values()}
+    found = {name: of_class(type(context.algorithm), name) for name in sorted(names)}
+    return found | {name + kind: found[name] for name, kind in sorted(beside)}
+
+
+def refused(context: Context, state: Mapping[str, Any], kept: Set[str]) -> dict[str, str]:
+    """Returns which slots of a saved state are something else than those here.
+
+    Args:
+      context: what the optimizer's parts share.
+      state: a state dict; its arrays are not looked at.
+      kept: the names of what the optimizer keeps beside model variables.
+
+    Returns:
+      By the names of such slots a text that says why they cannot be taken over.
+    """
+    class_name = state.get("class_name")
+    if class_name == context.class_name:
+        return {}
+    here = of(context)
+    slots = _own({n for names in state["variables"].values() for n in names})
+    others = {n for section in ("scalars", "extra") for n in state.get(section) or ()}
+    if class_name is None and slots == _own(kept):
+        return {}
+    saved = _of_state(state, slots, slots | (others & here.keys()))
+    return {
+        name: f"saved by {class_name!r} as {saved[name] or 'unknown'!r}, here {meaning!r}"
+        for name, meaning in here.items()
+        if name in saved and saved[name] != meaning
+    }
+
+
+def _own(names: Set[str]) -> set[str]:
+    """Returns those names that are not the same quantity in every class."""
+    return {n for n in names - _OF_EVERY_CLASS if n.partition("/")[0] != BEGUN}
+
+
+def _of_state(
+    state: Mapping[str, Any], slots: Set[str], names: Set[str]
+) -> dict[str, str | None]:
+    """Returns what saved slots mean, `None` where it cannot be told.
+
+    Earlier versions say at most by which class a state was made. Where even that is not said,
+    it is what all classes agree upon that declare such slots.
+    """
+    class_name, told = state.get("class_name"), state.get("meanings") or {}
+    if class_name is None:
+        plain = {_base(name, slots) for name in slots}
+        classes = [cls for cls in _known(Algorithm) if plain <= _declared(cls)]
+    else:
+        classes = [cls for cls in _known(Algorithm) if cls.__name__ == class_name]
+    found: dict[str, str | None] = {}
+    for name in names:
+        base = _base(name, names)
+        possible = {of_class(cls, base) for cls in classes}
+        unknown = None if class_name is None else f"{class_name}.{base}"
+        found[name] = possible.pop() if len(possible) == 1 else unknown
+    return found | {name: text for name, text in told.items() if name in names}
+
+
+def _base(name: str, names: Set[str]) -> str:
+    """Returns the name of the slot that something beside it belongs to; else its own."""
+    bases = (name.removesuffix(kind) for kind in _BESIDE if name.endswith(kind))
+    return next((base for base in bases if base in names), name)
+
+
+def _declared(cls: type[Algorithm]) -> set[str]:
+    return {name for owner in cls.__mro__ for name in vars(owner).get("slot_meanings", {})}
+
+
+def _known(cls: type[Algorithm]) -> Iterator[type[Algorithm]]:
+    for one in cls.__subclasses__():
+        if has_algorithm(one):
+            yield one
+        yield from _known(one)

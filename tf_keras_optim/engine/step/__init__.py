@@ -1,0 +1,1 @@
+"""One call: gradients come in, are summed, examined, and applied."""

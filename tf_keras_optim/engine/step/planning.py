@@ -1,0 +1,165 @@
+"""What a step is to do, and the numbers that it does it with."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.engine import declarations, nature
+from tf_keras_optim.engine.algorithm import Algorithm
+from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.state.store import VariableState
+from tf_keras_optim.engine.step import late_rates
+from tf_keras_optim.engine.step.received import Received
+from tf_keras_optim.engine.step.scaling import Scaling
+from tf_keras_optim.engine.tensorflow import distribution
+from tf_keras_optim.engine.update import kernels, measures, plans, products, purity
+from tf_keras_optim.engine.update.execution import Execution
+from tf_keras_optim.engine.update.plans import Rule, StepPlan, UpdatePlan
+from tf_keras_optim.engine.update.scalars import Scalars
+from tf_keras_optim.engine.variable_hooks import info_of, options_for
+
+
+class Planning:
+    """Plans steps and their updates, and computes the scalars of the algorithm.
+
+    Args:
+      context: what the optimizer's parts share.
+      scaling: its loss scale.
+      update_step: the optimizer's, where it is written so; called with gradient, variable and
+        learning rate.
+
+    Attributes:
+      execution: what runs the algorithm, with its hyperparameters as they are.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        scaling: Scaling,
+        update_step: Callable[[Any, Any, Any], None],
+    ):
+        self._context = context
+        self._scaling = scaling
+        self._update_step = update_step
+        self._static: dict[str, Any] = {}
+        self._scheduled: dict[str, Any] = {}
+        self.execution: Execution
+
+    def renew(self) -> None:
+        """Makes what runs the algorithm anew, as hyperparameters have changed."""
+        values, is_schedule = declarations.values_of(self._context.options), {}
+        for name, value in values.items():
+            is_schedule[name] = callable(value) and self._context.keras.is_schedule(value)
+        self._static = {name: v for name, v in values.items() if not is_schedule[name]}
+        self._scheduled = {name: v for name, v in values.items() if is_schedule[name]}
+        self.execution = self._made()
+
+    def _made(self) -> Execution:
+        algorithm = self._context.algorithm
+        is_pure = nature.is_pure(algorithm)
+        has = measures.check_hooks(type(algorithm), Algorithm, is_pure=is_pure)
+        jit_compile = self._context.options.jit_compile
+        arguments = (algorithm, self._update_step, self.static_scalars, jit_compile)
+        return Execution(*arguments, has_measure=has)
+
+    # Plans.
+
+    def rule(self) -> Rule:
+        """Returns how the algorithm updates variables, for their plans."""
+        algorithm, options = self._context.algorithm, self._context.options
+        is_pure, decay = nature.is_pure(algorithm), plans.L2
+        if options.decoupled_weight_decay:
+            in_update = is_pure and options.decays_in_update
+            decay = plans.IN_UPDATE if in_update else plans.DECOUPLED
+        return Rule(is_pure, nature.can_fuse(algorithm), options.jit_compile, decay)
+
+    def step_plan(self, given: Received) -> StepPlan:
+        """Returns what a step does with its gradients, which carry the loss scale or not."""
+        scaler = self._scaling.scaler
+        examines = scaler is not None and scaler.active and not given.examined
+        unscales = examines and given.scaled and self._scaling.has_scale
+        return plans.plan_step(self._context.options, examines=examines, unscales=unscales)
+
+    def update_plan(
+        self, entry: VariableState, rule: Rule, step: StepPlan, gradient: str = plans.GIVEN
+    ) -> UpdatePlan:
+        """Returns what an update of a variable does; arguments as for `plan_update`."""
+        return plans.plan_update(
+            entry,
+            rule,
+            step,
+            gradient,
+            decays=self._decays(entry),
+            traits=self._traits(entry, self._decays(entry))[0],
+            compiles=kernels.compiles(),
+        )
+
+    def bare_plan(self, entry: VariableState, rule: Rule, gradient: str) -> UpdatePlan:
+        """Returns the plan of an update by the algorithm alone, without any option."""
+        traits, compiles = self._traits(entry, False)[0], kernels.compiles()
+        return plans.plan_update(
+            entry, rule, StepPlan(), gradient, traits=traits, compiles=compiles
+        )
+
+    def rate_factor(self, entry: VariableState) -> float:
+        """Returns the factor on a variable's learning rate."""
+        return self._traits(entry, self._decays(entry))[1]
+
+    def _decays(self, entry: VariableState) -> bool:
+        return bool(self._context.options.weight_decay) and entry.decays
+
+    def _traits(self, entry: VariableState, decays: bool) -> tuple[dict[str, Any], float]:
+        """Returns a variable's own options, and the factor on its learning rate."""
+        return options_for(self._context.algorithm, info_of(entry, decays))
+
+    # Numbers.
+
+    def rounding(self, entry: VariableState, updates: tf.Tensor) -> tf.Tensor:
+        """Returns the seed of one update of one variable, int32 of shape [2]."""
+        # By place, not by path: Keras gives a loaded model's variables other paths.
+        place = zlib.crc32(str(entry.place).encode())
+        own = (place ^ self._context.options.rounding_seed) & 0x3FFFFFFF
+        return tf.stack([tf.constant(own, tf.int32), tf.cast(updates, tf.int32)])
+
+    def static_scalars(self) -> dict[str, Any]:
+        """Returns the hyperparameters that follow no schedule, by name."""
+        return self._static
+
+    def scalars(
+        self,
+        dtype: tf.DType,
+        rate: Any,
+        updates: tf.Tensor,
+        asked: Mapping[str, tf.Tensor] | None = None,
+        begun: VariableState | None = None,
+    ) -> dict[str, tf.Tensor]:
+        """Returns what varies from step to step, as 0-d tensors of a dtype.
+
+        Args:
+          dtype: the dtype.
+          rate: the learning rate.
+          updates: the number of updates so far.
+          asked: what was computed outside.
+          begun: one of the variables that the scalars are for, where their slots came late.
+        """
+        asked, context = asked or {}, self._context
+        total, carried = tf.cast(updates + 1, dtype), context.store.step_slots
+        scalars = {"learning_rate": tf.cast(rate, dtype), "step": total}
+        if begun is not None and begun.begun is not None:
+            before = distribution.local(begun.begun).read_value()
+            scalars["step"], carried = tf.cast(updates + 1 - before, dtype), begun.carried
+        for name, value in self._scheduled.items():
+            if name not in asked:
+                # Our schedules have more digits than Keras expects of one.
+                source = getattr(value, "precise", value) if dtype.size > 4 else value
+                value = late_rates.value_of(source, updates, name, context.title)
+            scalars[name] = tf.cast(asked.get(name, value), dtype)
+        for name, variable in carried.items():
+            scalars[name] = tf.cast(distribution.local(variable).read_value(), dtype)
+        scalars |= products.advanced(context, scalars)
+        with purity.watched(context.algorithm, "prepare"):
+            seen = Scalars(self._static, scalars | {"total_step": total})
+            further = context.algorithm.prepare(seen)
+        return scalars | {name: tf.cast(value, dtype) for name, value in further.items()}

@@ -1,0 +1,227 @@
+"""One real update of the variables of a step: plans, scalars, kernels, averages."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.numerics import formulas, loops, norms
+from tf_keras_optim.engine.state import late
+from tf_keras_optim.engine.state.store import VariableState
+from tf_keras_optim.engine.step.loss_scaler import FiniteCheck
+from tf_keras_optim.engine.step.planning import Planning
+from tf_keras_optim.engine.step.rate import Rate
+from tf_keras_optim.engine.tensorflow import distribution
+from tf_keras_optim.engine.update import plans
+from tf_keras_optim.engine.update.execution import Job
+from tf_keras_optim.engine.update.kernels import average_only
+from tf_keras_optim.engine.update.plans import StepPlan, UpdateInputs
+
+# A gradient of `None` stands for the accumulated one.
+Pairs = Sequence[tuple[VariableState, Any]]
+
+
+class Updating:
+    """Updates variables as plans say.
+
+    Args:
+      context: what the optimizer's parts share.
+      rate: its learning rate.
+      planning: plans updates, and runs the algorithm.
+    """
+
+    def __init__(self, context: Context, rate: Rate, planning: Planning):
+        self._context = context
+        self._rate = rate
+        self._planning = planning
+
+    def update(
+        self,
+        step: StepPlan,
+        pairs: Pairs,
+        updates: tf.Tensor,
+        asked: Mapping[str, tf.Tensor] | None,
+        check: FiniteCheck | None = None,
+        gathered: Mapping[int, tf.Tensor] | None = None,
+    ) -> None:
+        """Updates variables.
+
+        Args:
+          step: what the step does.
+          pairs: the variables and their gradients.
+          updates: the number of updates so far.
+          asked: what was computed outside of the step.
+          check: what was found about the gradients, if they were looked at.
+          gathered: by the ids of their entries, whether variables take part; those that are
+            not there do.
+        """
+        gathered = gathered or {}
+        learned = [(e, g) for e, g in pairs if not e.overwrite]
+        for entry, gradient in pairs:
+            if entry.overwrite:
+                if_so(gathered.get(id(entry)), functools.partial(_overwrite, entry, gradient))
+        rate = self._rate.of_step(updates, asked)
+        averaging = self._averaging(step, updates)
+        begun = late.note_trace(self._context)
+        scalars: dict[late.Kind, Mapping[str, tf.Tensor]] = {}
+
+        def scalars_of(kind: late.Kind) -> Mapping[str, tf.Tensor]:
+            if kind not in scalars:
+                own = rate if kind[1] == 1.0 else rate * tf.cast(kind[1], rate.dtype)
+                found = self._planning.scalars(kind[0], own, updates, asked, kind[2])
+                scalars[kind] = found
+            return scalars[kind]
+
+        def compute(dtype: tf.DType, first: VariableState | None) -> Mapping[str, tf.Tensor]:
+            return self._planning.scalars(dtype, rate, updates, asked, first)
+
+        jobs: list[Job] = []
+        rule = self._planning.rule()
+        for (entry, gradient), scale in zip(learned, self._scales(step, learned, check)):
+            plan = self._planning.update_plan(entry, rule, step, _source(gradient))
+            kind = (entry.dtype, self._planning.rate_factor(entry), begun.get(id(entry)))
+            seed = self._planning.rounding(entry, updates) if plan.rounds else None
+            average = self._begun(averaging, entry, updates)
+            inputs = UpdateInputs(gradient, scalars_of(kind), scale, seed=seed, **average)
+            jobs.append((entry, plan, inputs))
+        concluded = self._planning.execution.prepare(jobs, gathered, compute)
+        self._run(jobs, gathered, concluded)
+        late.carry(self._context.store, begun, scalars, compute, concluded)
+        self._average_others(learned, averaging, updates)
+        for entry, _ in learned:
+            if getattr(entry.public, "constraint", None) is not None:
+                if_so(gathered.get(id(entry)), functools.partial(_constrain, entry))
+
+    def _run(
+        self,
+        jobs: Sequence[Job],
+        gathered: Mapping[int, tf.Tensor],
+        concluded: Mapping[str, tf.Tensor],
+    ) -> None:
+        """Runs updates, with the scalars that the algorithm has concluded."""
+        execution = self._planning.execution
+        for entry, plan, inputs in jobs:
+            inputs = inputs.with_scalars(concluded)
+            if_so(
+                gathered.get(id(entry)),
+                functools.partial(execution.run, entry, plan, inputs),
+                functools.partial(average_only, entry, inputs) if plan.averages else None,
+            )
+
+    # Averages.
+
+    def _averaging(self, step: StepPlan, updates: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scalars of the moving average; after the first update it equals the weights."""
+        if not step.averages:
+            return {}
+        momentum = tf.constant(self._context.options.ema_momentum, tf.float64)
+        momentum = tf.where(tf.equal(updates, 0), tf.zeros_like(momentum), momentum)
+        found = {"ema_momentum": momentum}
+        if step.overwrites_every is not None:
+            due = tf.equal((updates + 1) % step.overwrites_every, 0)
+            found["ema_overwrite"] = due
+        return found
+
+    def _average_others(
+        self, learned: Pairs, averaging: Mapping[str, tf.Tensor], updates: tf.Tensor
+    ) -> None:
+        """Averages go on for variables that got no gradient in this step.
+
+        Their weights stay as they are, those of a layer that was frozen since, say.
+        """
+        if averaging:
+            averaging = {"ema_momentum": averaging["ema_momentum"]}
+            done = {id(entry) for entry, _ in learned}
+            for entry in self._context.store.tracked:
+                if id(entry) not in done:
+                    average = self._begun(averaging, entry, updates)
+                    average_only(entry, UpdateInputs(None, {}, **average))
+
+    def _begun(
+        self, averaging: Mapping[str, tf.Tensor], entry: VariableState, updates: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Returns what one variable's average needs; it may have no value yet."""
+        found, store = dict(averaging), self._context.store
+        calls = store.awaited.calls_before(entry.average) if averaging else None
+        if calls is not None:
+            begins = tf.equal(updates, calls // store.counted_by)
+            momentum = found["ema_momentum"]
+            found["ema_momentum"] = tf.where(begins, tf.zeros_like(momentum), momentum)
+        return found
+
+    # What gradients are multiplied by.
+
+    def _scales(
+        self, step: StepPlan, learned: Pairs, check: FiniteCheck | None
+    ) -> list[tf.Tensor | None]:
+        """Returns for `conditioned` what unscales, averages and clips each gradient."""
+        entries = [entry for entry, _ in learned]
+        if not step.scales:
+            return [None] * len(entries)
+        factor: Any = step.factor
+        if check is not None and check.inverse is not None:
+            factor = check.inverse * factor
+        if step.limit is None or not entries:
+            return _for_dtypes(entries, [tf.cast(factor, tf.float64)] * len(entries))
+        gradients = [given(entry, gradient) for entry, gradient in learned]
+        found = norms.norms(gradients, check and check.squares, step.limit / factor)
+        if step.clips == plans.TOGETHER:
+            scales = formulas.clip_scales(found.total(), factor, step.limit)
+            return _for_dtypes(entries, [scales[0]] * len(entries))
+        return _for_dtypes(entries, formulas.clip_scales(found, factor, step.limit))
+
+
+def _source(gradient: Any) -> str:
+    """Returns where an update's gradient comes from, as plans name it."""
+    if gradient is None:
+        return plans.ACCUMULATED
+    return plans.ROWS if isinstance(gradient, tf.IndexedSlices) else plans.GIVEN
+
+
+def _for_dtypes(entries: Sequence[VariableState], scales: Any) -> list[tf.Tensor]:
+    """Returns the n-th scale in the compute dtype of the n-th entry."""
+    found = {}
+    for dtype in {entry.dtype for entry in entries}:
+        if tf.is_tensor(scales):
+            found[dtype] = tf.unstack(tf.cast(scales, dtype))
+        else:
+            found[dtype] = [tf.cast(scales[0], dtype)] * len(entries)
+    return [found[entry.dtype][number] for number, entry in enumerate(entries)]
+
+
+def given(entry: VariableState, gradient: Any) -> tf.Tensor:
+    """Returns the elements of a gradient: those of the rows that it names, or all."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return gradient.values  # each row once; the others are zero
+    if gradient is not None:
+        return gradient
+    return distribution.local(entry.accumulator).read_value()
+
+
+def _overwrite(entry: VariableState, gradient: tf.Tensor | None) -> None:
+    """Gives a variable its "gradient" as its value (float8 scales and histories)."""
+    variable = distribution.local(entry.variable)
+    variable.assign(tf.cast(given(entry, gradient), variable.dtype))
+    if gradient is None:
+        accumulator = distribution.local(entry.accumulator)
+        accumulator.assign(tf.zeros_like(accumulator))
+
+
+def _constrain(entry: VariableState) -> None:
+    variable = distribution.local(entry.variable)
+    value = entry.public.constraint(variable.read_value())
+    variable.assign(tf.cast(value, variable.dtype))
+
+
+def if_so(
+    condition: tf.Tensor | None,
+    then: Callable[[], None],
+    otherwise: Callable[[], None] | None = None,
+) -> None:
+    """Calls one of two functions; the first if there is no condition."""
+    if condition is None:
+        then()
+    else:
+        loops.choose(condition, then, otherwise)

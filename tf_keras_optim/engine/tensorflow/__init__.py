@@ -1,0 +1,1 @@
+"""TensorFlow's contexts, devices and private API."""

@@ -1,0 +1,236 @@
+"""What a step and each of its updates are, decided once, as data.
+
+The step asks a plan which tensors to compute, the executors do what it says and keep their
+functions by it, and `explain` prints it. TensorFlow's training operation runs only where the
+plan equals the plain one, so an option that is added here is never left out in silence.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.state.store import VariableState
+from tf_keras_optim.engine.tensorflow import distribution
+from tf_keras_optim.engine.update import kernel_choice
+
+GIVEN, ACCUMULATED, ROWS = "given", "accumulated", "rows"  # where the gradient comes from
+ONE_BY_ONE, TOGETHER = "one_by_one", "together"  # which norms are clipped
+DECOUPLED, L2, IN_UPDATE = "decoupled", "l2", "in_update"  # kinds of weight decay
+OVERWRITE, UPDATE_STEP = "overwritten", "update_step"  # what updates, beside the kernels
+
+
+class StepOptions(Protocol):
+    """The options of an optimizer that a step plan is made of."""
+
+    clipnorm: float | None
+    global_clipnorm: float | None
+    clipvalue: float | None
+    use_ema: bool
+    ema_overwrite_frequency: int | None
+    loss_scale_factor: float | None
+    gradient_accumulation_steps: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class StepPlan:
+    """What one call of the step does with all of its gradients.
+
+    Attributes:
+      calls: the number of calls that make an update.
+      examines: whether it looks for gradients that are not finite, and leaves them out.
+      unscales: whether the gradients carry a dynamic loss scale, which is divided out.
+      factor: the number that every gradient is multiplied by: it unscales and averages.
+      clips: "one_by_one" or "together": which L2 norms are limited; `None` for none.
+      limit: their limit.
+      clipvalue: the limit of each element's size, or `None`.
+      averages: whether moving averages of the variables are kept.
+      overwrites_every: after how many updates the variables take their averages over.
+    """
+
+    calls: int = 1
+    examines: bool = False
+    unscales: bool = False
+    factor: float = 1.0
+    clips: str | None = None
+    limit: float | None = None
+    clipvalue: float | None = None
+    averages: bool = False
+    overwrites_every: int | None = None
+
+    @property
+    def scales(self) -> bool:
+        """Whether an update multiplies its gradient: by all of the above but `clipvalue`."""
+        # What is accumulated was unscaled before.
+        return bool(self.clips) or (self.unscales and self.calls == 1) or self.factor != 1.0
+
+
+def plan_step(options: StepOptions, *, examines: bool, unscales: bool) -> StepPlan:
+    """Returns what a step does.
+
+    Args:
+      options: the optimizer's options.
+      examines: whether it looks for gradients that are not finite.
+      unscales: whether its gradients carry a dynamic loss scale.
+    """
+    calls = options.gradient_accumulation_steps or 1
+    clips, limit = None, options.clipnorm
+    if limit is not None:
+        clips = ONE_BY_ONE
+    elif options.global_clipnorm is not None:
+        clips, limit = TOGETHER, options.global_clipnorm
+    return StepPlan(
+        calls=calls,
+        examines=examines,
+        unscales=unscales,
+        factor=1.0 / ((options.loss_scale_factor or 1.0) * calls),
+        clips=clips,
+        limit=limit,
+        clipvalue=options.clipvalue,
+        averages=options.use_ema,
+        overwrites_every=(options.ema_overwrite_frequency or None) if options.use_ema else None,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How an algorithm updates variables, as far as a plan goes by it.
+
+    Attributes:
+      is_pure: whether it is an `update`, and not a user-written `update_step`.
+      can_fuse: whether a training operation of TensorFlow computes the same.
+      jit_compile: "auto", True or False.
+      decay: the kind of weight decay, or `None`.
+    """
+
+    is_pure: bool
+    can_fuse: bool
+    jit_compile: str | bool
+    decay: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdatePlan:
+    """What one update of one variable does. The defaults are the plain one.
+
+    Attributes:
+      gradient: "given", "accumulated" (and set to zero then), or "rows": some rows of it.
+      scales: whether the gradient is multiplied by a tensor first.
+      clipvalue: the limit of each element's size, or `None`.
+      decay: kind of weight decay: "decoupled", "l2", "in_update" (by the algorithm itself);
+        `None` for none.
+      averages: whether a moving average is kept.
+      overwrites: whether the variable takes its average over in some updates.
+      rounds: whether something is rounded by chance, by a seed.
+      keeps_master: whether the variable's value is kept with all its digits beside it.
+      converts: whether something is kept in another dtype than that of the arithmetic.
+      traits: what the algorithm says of this variable alone: pairs of name and value.
+      kernel: "fused", "xla" or "graph" for an `update`, "update_step", or "overwritten": by
+        its gradient.
+    """
+
+    gradient: str = GIVEN
+    scales: bool = False
+    clipvalue: float | None = None
+    decay: str | None = None
+    averages: bool = False
+    overwrites: bool = False
+    rounds: bool = False
+    keeps_master: bool = False
+    converts: bool = False
+    traits: tuple[tuple[str, Any], ...] = ()
+    kernel: str = kernel_choice.GRAPH
+
+
+def plan_update(
+    entry: VariableState,
+    rule: Rule,
+    step: StepPlan,
+    gradient: str = GIVEN,
+    *,
+    decays: bool = False,
+    traits: Mapping[str, Any] | None = None,
+    compiles: bool = True,
+) -> UpdatePlan:
+    """Returns what an update of a variable does where it is called.
+
+    Args:
+      entry: the variable.
+      rule: how the algorithm updates.
+      step: what the step does.
+      gradient: where the gradient comes from.
+      decays: whether weight decay applies to the variable.
+      traits: what the algorithm says of it alone.
+      compiles: whether there may be compiled kernels here.
+    """
+    if entry.overwrite:
+        return UpdatePlan(gradient, kernel=OVERWRITE)
+    kept = [entry.variable, *entry.slots.values()]
+    plan = UpdatePlan(
+        gradient=gradient,
+        scales=step.scales,
+        clipvalue=step.clipvalue,
+        decay=rule.decay if decays else None,
+        averages=step.averages,
+        overwrites=step.overwrites_every is not None,
+        rounds=entry.rounds,
+        keeps_master=entry.master is not None,
+        converts=any(variable.dtype != entry.dtype for variable in kept),
+        traits=tuple(sorted((traits or {}).items())),
+    )
+    if not rule.is_pure:
+        return dataclasses.replace(plan, kernel=UPDATE_STEP)
+    if gradient == ROWS:
+        return plan  # their number varies from step to step: nothing to compile
+    device = distribution.local(entry.variable).device
+    kernel = kernel_choice.choose(
+        rule.jit_compile if compiles else False,
+        tf.DeviceSpec.from_string(device).device_type if device else "CPU",
+        in_xla=distribution.in_xla(),
+        fused=rule.can_fuse and plan == UpdatePlan(),
+    )
+    return dataclasses.replace(plan, kernel=kernel)
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateInputs:
+    """The tensors of one update of one variable; its plan says which are there.
+
+    Attributes:
+      gradient: the gradient, or slices of which no row stands twice; `None` where it is the
+        accumulated one.
+      scalars: scalars of the rule, in the compute dtype.
+      scale: factor on the gradient, as `formulas.conditioned` takes it.
+      ema_momentum: momentum of the moving average, 0-d float64.
+      ema_overwrite: whether the variable takes the average over now, 0-d bool.
+      seed: for rounding by chance, int32 [2].
+    """
+
+    gradient: Any
+    scalars: Mapping[str, tf.Tensor]
+    scale: tf.Tensor | None = None
+    ema_momentum: tf.Tensor | None = None
+    ema_overwrite: tf.Tensor | None = None
+    seed: tf.Tensor | None = None
+
+    def with_scalars(self, further: Mapping[str, tf.Tensor]) -> "UpdateInputs":
+        """Returns these inputs with further scalars, in the dtype of the others."""
+        if not further:
+            return self
+        dtype = self.scalars["learning_rate"].dtype
+        new = {name: tf.cast(scalar, dtype) for name, scalar in further.items()}
+        return dataclasses.replace(self, scalars={**self.scalars, **new})
+
+    def options(self) -> dict[str, tf.Tensor]:
+        """Returns the tensors beside gradient and scalars, without those that are not there."""
+        names = ("scale", "ema_momentum", "ema_overwrite", "seed")
+        found = {name: getattr(self, name) for name in names}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+class Executor(Protocol):
+    """What updates a variable as a plan says."""
+
+    def run(self, entry: VariableState, plan: UpdatePlan, inputs: UpdateInputs) -> None:
+        """Updates a variable, its slots and its average."""

@@ -1,0 +1,63 @@
+"""One update of one variable, as an `update_step` asks for it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.options import is_lazy
+from tf_keras_optim.engine.state import first_updates
+from tf_keras_optim.engine.step import gradients as incoming
+from tf_keras_optim.engine.step.admission import Admission
+from tf_keras_optim.engine.step.planning import Planning
+from tf_keras_optim.engine.update import plans, rows
+from tf_keras_optim.engine.update.plans import UpdateInputs
+
+
+def update(
+    context: Context,
+    admission: Admission,
+    planning: Planning,
+    gradient: Any,
+    variable: Any,
+    rate_at: Callable[[tf.Tensor], Any],
+) -> None:
+    """Updates one variable by the algorithm's `update`, with nothing around it.
+
+    Args:
+      context: what the optimizer's parts share.
+      admission: finds the variable.
+      planning: runs the algorithm.
+      gradient: tensor of the variable's shape, or `tf.IndexedSlices`.
+      variable: a variable that the optimizer was built with.
+      rate_at: returns the learning rate after a number of updates.
+
+    Raises:
+      TypeError: the algorithm uses numbers over all variables.
+      ValueError: the variable is not known, or the gradient has another shape.
+    """
+    if planning.execution.has_measure:
+        raise TypeError(
+            f"{context.title}: `update_step` updates one variable, and `measure` of this "
+            "algorithm needs all of them. Call `apply_gradients` with all variables."
+        )
+    entry = admission.entry_of(variable)
+    gradient = rows.tensors(gradient)
+    with tf.control_dependencies(incoming.check([entry], [gradient])):
+        gradient = incoming.in_shape(entry, gradient)
+    source = plans.GIVEN
+    if isinstance(gradient, tf.IndexedSlices):
+        lazy = is_lazy(context.options, entry.path)
+        source = plans.ROWS if lazy else plans.GIVEN
+        if gradient.dtype.size < entry.dtype.size:
+            gradient = tf.cast(gradient, entry.dtype)
+        gradient = (rows.summed if lazy else rows.dense)(gradient, entry.variable.shape[0])
+    updates = context.counter.updates()
+    scalars = planning.scalars(entry.dtype, rate_at(updates), updates, None, entry)
+    rule = dataclasses.replace(planning.rule(), is_pure=True)
+    plan = planning.bare_plan(entry, rule, source)
+    seed = planning.rounding(entry, updates) if plan.rounds else None
+    first_updates.begin([entry], {})
+    planning.execution.run(entry, plan, UpdateInputs(gradient, scalars, seed=seed))
