@@ -100,6 +100,8 @@ def traces(trial: Trial) -> str:
             [(tf.constant(g, tf.float32), v) for g, v in zip(batch, variables)]
         )
     count = optimizer.trace_count
+    if count == 0 and not is_pure(optimizer):
+        return "an `update_step`, which runs eagerly in eager calls"
     _require(count == 1, f"{count} traces in {STEPS} eager calls with 2 variables; expected 1")
     return f"1 trace in {STEPS} eager calls, with the learning rate changed between them"
 
