@@ -134,7 +134,9 @@ def uninterrupted(optimizer):
 
 
 def _replicas(make):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    # Without collectives: another strategy in the process may have them, with one group key.
+    reduction = tf.distribute.ReductionToOneDevice()
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=reduction)
     with strategy.scope():
         variables, optimizer = _variables(), make()
         optimizer.build(variables)
