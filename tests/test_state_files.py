@@ -108,7 +108,7 @@ def test_the_state_in_a_file_of_keras_can_be_taken_over(tmp_path, suffix, scaled
     for name, slots in saved["variables"].items():
         for slot, value in slots.items():
             np.testing.assert_array_equal(after["variables"][name][slot], value)
-    assert int(after["scalars"]["iterations"]) == 16
+    assert int(after["scalars"]["iterations"]) == 8
 
 
 def foreign(tmp_path):
