@@ -15,11 +15,15 @@ OF_PYTHON = {"_getframe"}
 # What Keras or TensorFlow call on an optimizer, or set on it, by these names.
 OF_OTHERS = {
     "_accumulated_gradients",
+    "_all_reduce_sum_gradients",
+    "_apply_weight_decay",
     "_build_index_dict",
     "_build_learning_rate",
     "_built",
+    "_compute_current_learning_rate",
     "_copy_trackable_to_cpu",
     "_distribution_strategy",
+    "_get_current_learning_rate",
     "_get_variable_index",
     "_index_dict",
     "_iterations",
@@ -37,6 +41,9 @@ OF_OTHERS = {
     "_trainable_variables",
     "_trainable_variables_indices",
     "_untrack_variable",
+    "_update_step",
+    "_update_step_xla",
+    "_use_weight_decay",
     "_variables",
 }
 
