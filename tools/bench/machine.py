@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim as tko
-from tf_keras_optim.engine.variable_hooks import of_shape, slots_for
 from tf_keras_optim.optimizers.records import records
 
 _COPIES = 5
@@ -92,6 +91,8 @@ def slots(name: str) -> float:
     A step reads and writes them, beside the weight.
     """
     shape = (512, 512)
+    from tf_keras_optim.engine.variable_hooks import of_shape, slots_for  # as in `options`
+
     kept = slots_for(records()[name].cls(), of_shape(shape))
     return sum(math.prod(slot.shape_for(shape)) for slot in kept) / math.prod(shape)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine.variable_hooks import of_shape, slots_for
 from tools.bench import shapes
 from tools.bench.peers import Peers
 from tools.bench.results import OURS, Comparison
@@ -69,6 +68,9 @@ def options(settings: Settings, peers: Peers) -> Iterator[Comparison]:
 
 def _narrow(name: str) -> list[str]:
     """Returns the narrow dtypes that the slots of an optimizer can have."""
+    # Here: a checkout from before, of which other options are timed, need not have it.
+    from tf_keras_optim.engine.variable_hooks import of_shape, slots_for
+
     declared = slots_for(make_optimizer(OURS, name), of_shape((64, 64)))
     bears = any(slot.eight_bit for slot in declared)
     return [*(["bfloat16"] if declared else []), *(["int8"] if bears else [])]
