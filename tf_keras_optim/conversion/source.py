@@ -111,7 +111,7 @@ def finished(
 
 
 def _adopted(variable: Any) -> Any:
-    """Returns a variable in a form that the running Keras' face takes."""
+    """Returns a variable in a form that optimizers of the running Keras take."""
     if _IS_KERAS_3:
         return inside_autocast(variable)
     value = getattr(variable, "value", None)

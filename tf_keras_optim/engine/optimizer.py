@@ -19,7 +19,7 @@ from tf_keras_optim.engine.update import single
 
 
 class Engine(Applying, Configuration):
-    """Slots, kernels and the step. A face adds what one Keras generation expects.
+    """The methods of an optimizer. `keras_compat` adds what one generation of Keras expects.
 
     An algorithm overrides `slots` and `update` (and `prepare`, if it has scalars
     to compute once per step), or, as in Keras 3, `build` and `update_step`.

@@ -50,10 +50,11 @@ class Keras2Side:
             if isinstance(getattr(variable, "value", None), tf.Variable):
                 raise TypeError(
                     f"Variable {variable.path!r} belongs to a Keras 3 model, but "
-                    f"{self._title} is bound to tf_keras. {naming.HOW_TO_BIND_TO_KERAS_3}"
+                    f"{self._optimizer.tko.title} is bound to tf_keras. "
+                    f"{naming.HOW_TO_BIND_TO_KERAS_3}"
                 )
             raise TypeError(
-                f"{self._title} updates tf.Variable objects. "
+                f"{self._optimizer.tko.title} updates tf.Variable objects. "
                 f"Received: {variable!r} (of type {type(variable).__name__})."
             )
         return variable
@@ -99,10 +100,6 @@ class Keras2Side:
         if self.is_schedule(value):
             return schedules.serialize(value)
         return tf_keras.saving.serialize_keras_object(value)
-
-    @property
-    def _title(self) -> str:
-        return f"{type(self._optimizer).__name__} {self._optimizer.name!r}"
 
 
 def _takes(method: Any, number: int) -> bool:

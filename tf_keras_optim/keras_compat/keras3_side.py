@@ -58,11 +58,12 @@ class Keras3Side:
         if hasattr(variable, "true_dtype"):  # tf_keras under a mixed precision policy
             raise TypeError(
                 f"Variable {variable.name!r} belongs to a tf_keras (Keras 2) model, but "
-                f"{self._title} is bound to Keras 3. {naming.HOW_TO_BIND_TO_KERAS_2}"
+                f"{self._optimizer.tko.title} is bound to Keras 3. "
+                f"{naming.HOW_TO_BIND_TO_KERAS_2}"
             )
         if not isinstance(variable, tf.Variable):
             raise TypeError(
-                f"{self._title} updates keras.Variable or tf.Variable objects. "
+                f"{self._optimizer.tko.title} updates keras.Variable or tf.Variable objects. "
                 f"Received: {variable!r} (of type {type(variable).__name__})."
             )
         return variable
@@ -117,7 +118,3 @@ class Keras3Side:
     def serialize(self, value: Any) -> Any:
         """Returns a schedule or callable as Keras writes it into a config."""
         return keras.saving.serialize_keras_object(value)
-
-    @property
-    def _title(self) -> str:
-        return f"{type(self._optimizer).__name__} {self._optimizer.name!r}"

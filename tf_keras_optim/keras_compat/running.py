@@ -1,4 +1,4 @@
-"""The Keras this process runs, and the face that optimizers show it.
+"""The Keras this process runs, and the base class that optimizers have under it.
 
 `tf.keras` is Keras 3 or, with TF_USE_LEGACY_KERAS=1, tf_keras (Keras 2). The
 choice is TensorFlow's and is made once, when this package is imported.

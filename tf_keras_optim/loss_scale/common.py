@@ -19,7 +19,7 @@ from tf_keras_optim.optimizers.base import Optimizer
 
 
 class LossScaling(naming.Described, Arguments):
-    """The part that both generations share; the state machine is the engine's guard."""
+    """The part that both generations share; the scale itself is the engine's."""
 
     inner_optimizer: Any
     _set_up = False
@@ -43,6 +43,7 @@ class LossScaling(naming.Described, Arguments):
                 f"LossScaleOptimizer: {inner.tko.title} has `skip_nonfinite`=True, which this "
                 "wrapper takes over. Create the inner optimizer without it."
             )
+        check_reducer(inner, skips=True)
         if inner.loss_scale_factor:
             warnings.warn(
                 f"LossScaleOptimizer: {inner.tko.title} has `loss_scale_factor`="
@@ -53,7 +54,6 @@ class LossScaling(naming.Described, Arguments):
             inner.loss_scale_factor = None
         for name, value in arguments.items():
             setattr(self, name, value)
-        check_reducer(inner, skips=True)
         tracking.keep_untracked(self, "_scaler", scaling.begin(self._policy()))
         tracking.keep_untracked(self, "_inner", inner)
 

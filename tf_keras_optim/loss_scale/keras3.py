@@ -178,9 +178,8 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         if not values:
             return
         if notes and notes.get("0", {}).get("key") != _UNUSED:
-            self._inner.tko.state.load_layout(
-                values, notes
-            )  # of an optimizer without a wrapper
+            # It was saved by an optimizer without a wrapper.
+            self._inner.tko.state.load_layout(values, notes)
             return
         places = {"2": "step_counter", "3": "dynamic_scale"}
         for key in values:

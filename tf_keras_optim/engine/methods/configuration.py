@@ -15,17 +15,12 @@ from tf_keras_optim.engine.tensorflow import distribution
 class Configuration(Delegates):
     """The part of an optimizer that describes it, and makes one from a description."""
 
-    # What a face overrides.
+    # What is overridden for each Keras.
 
     @classmethod
     def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
         """Returns the schedule or callable that a config describes."""
         raise NotImplementedError
-
-    def _values(self) -> dict[str, Any]:
-        """Returns every hyperparameter but the learning rate: numbers and schedules."""
-        names = [name for name in self._parameters if name != "learning_rate"]
-        return {name: getattr(self, name) for name in names}
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
         """Excludes variables from weight decay. Must be called before `build`.
@@ -81,7 +76,7 @@ class Configuration(Delegates):
         if factor is not None and float(factor.numpy()) != 1.0:
             config["learning_rate_multiplier"] = float(factor.numpy())
         common = declarations.collected(CommonOptions)
-        for name, value in self._values().items():
+        for name, value in declarations.values_of(self).items():
             if name in common and name not in self.tko.keras.known_arguments:
                 default = self._parameters[name].default
                 if type(value) is type(default) and value == default:

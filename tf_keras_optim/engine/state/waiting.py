@@ -93,7 +93,6 @@ class Pending:
                 if key[0] == "scalars" and key[1] in saved and not is_kept:
                     self._set_at_once(given, key[1], variable)
         self.given = given
-        self._context.traces.forget_lookups()
 
     def _set_at_once(self, given: Waiting, name: str, variable: tf.Variable) -> None:
         assert given.state is not None

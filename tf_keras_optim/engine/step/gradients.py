@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.tensorflow import distribution
+from tf_keras_optim.engine.update import rows
 
 
 def check(entries: Sequence[VariableState], gradients: Sequence[Any]) -> list[tf.Operation]:
@@ -39,6 +40,22 @@ def in_shape(entry: VariableState, gradient: Any) -> Any:
             return gradient
         return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
     return not_wider(_in_shape(gradient, entry.variable.shape.as_list()), entry.dtype)
+
+
+def taken(entry: VariableState, gradient: Any, keeps_rows: bool) -> Any:
+    """Returns a gradient as an update takes it: no row stands twice in it.
+
+    Args:
+      entry: the variable.
+      gradient: its gradient; its shape has been checked.
+      keeps_rows: whether slices stay slices; otherwise they become a dense gradient.
+    """
+    gradient = in_shape(entry, gradient)
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    if gradient.dtype.size < entry.dtype.size:
+        gradient = tf.cast(gradient, entry.dtype)
+    return (rows.summed if keeps_rows else rows.dense)(gradient, entry.variable.shape[0])
 
 
 def not_wider(gradient: Any, dtype: tf.DType) -> Any:

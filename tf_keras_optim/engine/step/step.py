@@ -216,13 +216,8 @@ class Step:
 
     def _taken(self, entry: VariableState, gradient: Any) -> Any:
         """Sums repeated rows; only a lazy update keeps them apart from the rest."""
-        gradient = incoming.in_shape(entry, gradient)
-        if not isinstance(gradient, tf.IndexedSlices):
-            return gradient
         lazy = is_lazy(self._context.options, entry.path) and not entry.overwrite
-        if gradient.dtype.size < entry.dtype.size:
-            gradient = tf.cast(gradient, entry.dtype)
-        return (rows.summed if lazy else rows.dense)(gradient, entry.variable.shape[0])
+        return incoming.taken(entry, gradient, keeps_rows=lazy)
 
 
 def _accumulate(entry: VariableState, gradient: tf.Tensor, check: FiniteCheck | None) -> None:

@@ -80,7 +80,7 @@ class Updating:
         jobs: list[Job] = []
         rule = self._planning.rule()
         for (entry, gradient), scale in zip(learned, self._scales(step, learned, check)):
-            plan = self._planning.update_plan(entry, rule, step, _source(gradient))
+            plan = self._planning.update_plan(entry, rule, step, plans.source_of(gradient))
             kind = (entry.dtype, self._planning.rate_factor(entry), begun.get(id(entry)))
             seed = self._planning.rounding(entry, updates) if plan.rounds else None
             average = self._begun(averaging, entry, updates)
@@ -171,13 +171,6 @@ class Updating:
             scales = formulas.clip_scales(found.total(), factor, step.limit)
             return _for_dtypes(entries, [scales[0]] * len(entries))
         return _for_dtypes(entries, formulas.clip_scales(found, factor, step.limit))
-
-
-def _source(gradient: Any) -> str:
-    """Returns where an update's gradient comes from, as plans name it."""
-    if gradient is None:
-        return plans.ACCUMULATED
-    return plans.ROWS if isinstance(gradient, tf.IndexedSlices) else plans.GIVEN
 
 
 def _for_dtypes(entries: Sequence[VariableState], scales: Any) -> list[tf.Tensor]:

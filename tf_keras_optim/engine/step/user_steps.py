@@ -7,7 +7,6 @@ import tensorflow as tf
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step import gradients as incoming
 from tf_keras_optim.engine.step.step import Step
-from tf_keras_optim.engine.update import rows
 
 
 class UserStep(Step):
@@ -36,11 +35,8 @@ class UserStep(Step):
     def _taken(self, entry: VariableState, gradient: Any) -> Any:
         if entry.overwrite or self.plan.calls > 1:
             return super()._taken(entry, gradient)
-        gradient = incoming.in_shape(entry, gradient)
+        gradient = incoming.taken(entry, gradient, keeps_rows=True)
         if not isinstance(gradient, tf.IndexedSlices):
             return gradient
-        if gradient.dtype.size < entry.dtype.size:
-            gradient = tf.cast(gradient, entry.dtype)
-        summed = rows.summed(gradient, entry.variable.shape[0])
-        shape = tf.constant(entry.variable.shape.as_list(), summed.indices.dtype)
-        return tf.IndexedSlices(summed.values, summed.indices, shape)
+        shape = tf.constant(entry.variable.shape.as_list(), gradient.indices.dtype)
+        return tf.IndexedSlices(gradient.values, gradient.indices, shape)

@@ -21,6 +21,13 @@ DECOUPLED, L2, IN_UPDATE = "decoupled", "l2", "in_update"  # kinds of weight dec
 OVERWRITE, UPDATE_STEP = "overwritten", "update_step"  # what updates, beside the kernels
 
 
+def source_of(gradient: Any) -> str:
+    """Returns where an update's gradient comes from; `None` stands for the accumulated one."""
+    if gradient is None:
+        return ACCUMULATED
+    return ROWS if isinstance(gradient, tf.IndexedSlices) else GIVEN
+
+
 class StepOptions(Protocol):
     """The options of an optimizer that a step plan is made of."""
 

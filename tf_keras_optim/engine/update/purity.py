@@ -1,10 +1,12 @@
 """Whether a method of an algorithm is pure: it must not assign, nor keep what it is given."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
+
+from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
 
 # How the types of TensorFlow's operations begin that write into a variable.
 _WRITES = (
@@ -43,23 +45,13 @@ def watched(algorithm: Any, method: str) -> Iterator[None]:
                 "`slots` and return its new value. Or write the algorithm as an `update_step`, "
                 "which may assign."
             )
-    for name, value in attributes(algorithm).items():
+    for name, value in tracking.attributes(algorithm).items():
         if not isinstance(value, _PLAIN) and any(map(_is_symbolic, _parts(value))):
             raise TypeError(
                 f"`{title}` must be pure, but the attribute {name!r} holds a tensor of the "
                 "graph that is traced, which has no value outside of it. Keep it in a slot: "
                 "declare it in `slots` and return its new value."
             )
-
-
-def attributes(instance: Any) -> Mapping[str, Any]:
-    """Returns the attributes of an instance, whatever its class calls `__dict__`."""
-    own = next(vars(c)["__dict__"] for c in reversed(type(instance).__mro__) if _has_dict(c))
-    return own.__get__(instance)
-
-
-def _has_dict(cls: type) -> bool:
-    return "__dict__" in vars(cls) and cls is not type
 
 
 def _parts(value: Any) -> list[Any]:

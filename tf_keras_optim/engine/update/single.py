@@ -46,18 +46,12 @@ def update(
     entry = admission.entry_of(variable)
     gradient = rows.tensors(gradient)
     with tf.control_dependencies(incoming.check([entry], [gradient])):
-        gradient = incoming.in_shape(entry, gradient)
-    source = plans.GIVEN
-    if isinstance(gradient, tf.IndexedSlices):
         lazy = is_lazy(context.options, entry.path)
-        source = plans.ROWS if lazy else plans.GIVEN
-        if gradient.dtype.size < entry.dtype.size:
-            gradient = tf.cast(gradient, entry.dtype)
-        gradient = (rows.summed if lazy else rows.dense)(gradient, entry.variable.shape[0])
+        gradient = incoming.taken(entry, gradient, keeps_rows=lazy)
     updates = context.counter.updates()
     scalars = planning.scalars(entry.dtype, rate_at(updates), updates, None, entry)
     rule = dataclasses.replace(planning.rule(), is_pure=True)
-    plan = planning.bare_plan(entry, rule, source)
+    plan = planning.bare_plan(entry, rule, plans.source_of(gradient))
     seed = planning.rounding(entry, updates) if plan.rounds else None
     first_updates.begin([entry], {})
     planning.execution.run(entry, plan, UpdateInputs(gradient, scalars, seed=seed))
