@@ -82,6 +82,89 @@ def test_what_is_refused_changes_nothing():
     assert not optimizer.built and optimizer.state_dict()["variables"] == {}
 
 
+# A weight decay and a refusal of its own.
+
+
+class TwoDecays(tko.SGD):
+    """Kernels decay by another number, and take no sparse gradients."""
+
+    kernel_decay = tko.Hyperparameter(
+        None, kind=float, minimum=0.0, schedulable=True, keyword_only=True
+    )
+
+    def options_for(self, variable):
+        if variable.rank < 2:
+            return {}
+        return {"weight_decay_name": "kernel_decay", "not_sparse": "It is whole. Densify it."}
+
+
+@pytest.mark.one_keras
+@pytest.mark.parametrize("kernels", [0.5, "schedule", None])
+@pytest.mark.parametrize("others", [0.25, None])
+@pytest.mark.parametrize("decoupled", [True, False])
+def test_a_variable_decays_by_the_hyperparameter_that_is_named(kernels, others, decoupled):
+    numbers = [kernels or 0.0] * 3
+    if kernels == "schedule":
+        kernels, numbers = tko.schedules.PiecewiseConstantDecay([0, 1], [0.5, 0.25, 0.0]), None
+        numbers = [0.5, 0.25, 0.0]
+    optimizer = TwoDecays(
+        0.5,
+        weight_decay=others,
+        kernel_decay=kernels,
+        decoupled_weight_decay=decoupled,
+        jit_compile=False,
+    )
+    names = ("hidden/kernel", "hidden/bias", "head/kernel")
+    chosen = [tf.Variable(tf.ones(NAMES[name]), name=name) for name in names]
+    optimizer.exclude_from_weight_decay(var_names=["head"])
+    step = tf.function(lambda: train(optimizer, chosen))
+    optimizer.build(chosen)
+    kernel = bias = 1.0
+    for number in numbers:
+        step()
+        kernel, bias = (
+            w - 0.5 * d * w - 0.5 for w, d in ((kernel, number), (bias, others or 0))
+        )
+    expected = (kernel, bias, 1.0 - 0.5 * 3)
+    for variable, value in zip(chosen, expected):
+        np.testing.assert_allclose(variable.numpy(), np.full(variable.shape, value), rtol=1e-6)
+    reports = optimizer.explain(print_fn=lambda text: None)
+    assert [r.decays for r in reports] == [kernels is not None, others is not None, False]
+
+
+@pytest.mark.one_keras
+@pytest.mark.parametrize("regime", ["eager", "function", "xla"])
+def test_a_sparse_gradient_that_makes_no_sense_is_refused_before_anything_changes(regime):
+    optimizer = TwoDecays(0.5, momentum=0.5)
+    bias, table = variables(("hidden/bias", "table"))
+    train(optimizer, [bias, table])
+    before = [v.numpy() for v in (bias, table)]
+    slices = tf.IndexedSlices(tf.ones([1, 2]), tf.constant([1]), tf.constant([4, 2]))
+
+    def step():
+        optimizer.apply_gradients([(tf.ones([3]), bias), (slices, table)])
+
+    if regime != "eager":
+        step = tf.function(step, jit_compile=regime == "xla", autograph=False)
+    message = r"'table' is sparse \(`tf.IndexedSlices`\).*It is whole\. Densify it\."
+    with pytest.raises(ValueError, match=message):
+        step()
+    assert int(optimizer.iterations) == 1
+    for variable, value in zip((bias, table), before):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_a_name_that_is_no_hyperparameter_is_refused():
+    for options, message in (
+        ({"weight_decay_name": "decay"}, "the name of a hyperparameter. Received: 'decay'"),
+        ({"weight_decay_name": None}, "the name of a hyperparameter. Received: None"),
+        ({"not_sparse": True}, "`not_sparse` must be a text"),
+    ):
+        wrong = type("Wrong", (tko.SGD,), {"options_for": lambda self, v, o=options: o})
+        with pytest.raises(ValueError, match=f"Wrong.options_for: .*{message}"):
+            train(wrong(0.1), variables())
+
+
 # The older forms.
 
 

@@ -68,10 +68,7 @@ def _report(
 ) -> VariableReport:
     late = entry.late()
     kept = {name: v for name, v in entry.kept().items() if name not in late}
-    shape, decays = (
-        tuple(entry.variable.shape),
-        bool(context.options.weight_decay) and entry.decays,
-    )
+    shape, decays = tuple(entry.variable.shape), planning.decays(entry)
     step = planning.step_plan(Received())
     source = plans.GIVEN if step.calls == 1 else plans.ACCUMULATED
     plan = planning.update_plan(entry, planning.rule(), step, source)

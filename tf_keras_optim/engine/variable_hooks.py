@@ -8,8 +8,13 @@ from typing import Any
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.state.slots import Slot, slot_declarations
 from tf_keras_optim.engine.state.store import VariableState
+from tf_keras_optim.engine.tensorflow import distribution
 
-RATE_FACTOR = "learning_rate_factor"  # the option that multiplies a variable's learning rate
+# Options with a meaning of their own; see `VariableHooks.options_for`.
+RATE_FACTOR = "learning_rate_factor"
+DECAY_NAME = "weight_decay_name"
+NOT_SPARSE = "not_sparse"
+WEIGHT_DECAY = "weight_decay"  # the hyperparameter, where nothing else is said
 _FACTOR = Hyperparameter(1.0, minimum=0.0)
 _FACTOR.name = RATE_FACTOR
 _OLDER = {"slots_for": "slots_of", "options_for": "traits_of"}
@@ -28,6 +33,7 @@ class VariableInfo:
       is_last_kernel: whether it was the last of them with two or more dimensions (the kernel
         of the head, often) when the optimizer was first built with it. That stays as it is
         where others are added later.
+      device: the device of its value here, e.g. "/job:localhost/replica:0/task:0/device:GPU:0".
     """
 
     path: str
@@ -36,11 +42,29 @@ class VariableInfo:
     decays: bool = False
     place: int = 0
     is_last_kernel: bool = False
+    device: str = dataclasses.field(default="", compare=False)
 
     @property
     def rank(self) -> int:
         """The number of its dimensions."""
         return len(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class VariableOptions:
+    """In what the update of one variable differs from that of others.
+
+    Attributes:
+      traits: what the algorithm's `update` is told of it, by name.
+      rate_factor: factor on its learning rate.
+      decay_name: the hyperparameter that is its weight decay.
+      not_sparse: why it takes no sparse gradient, and what to do; `None` where it takes them.
+    """
+
+    traits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    rate_factor: float = 1.0
+    decay_name: str = WEIGHT_DECAY
+    not_sparse: str | None = None
 
 
 class VariableHooks:
@@ -90,9 +114,12 @@ class VariableHooks:
 
         Returns:
           Mapping from name to a Python value that can be hashed; `update` finds them in
-          its `scalars`. Variables with equal ones share a compiled kernel. The name
-          "learning_rate_factor" has a meaning: the learning rate of that variable, in
-          `prepare`, in `update` and in decoupled weight decay, is multiplied by it.
+          its `scalars`. Variables with equal ones share a compiled kernel. Three names have a
+          meaning: "learning_rate_factor", by which the learning rate of that variable is
+          multiplied in `prepare`, in `update` and in decoupled weight decay;
+          "weight_decay_name", the name of the hyperparameter that is its weight decay, where
+          that is not `weight_decay`; and "not_sparse", a sentence that says why it takes no
+          sparse gradient and what to do, or `None`: such gradients are refused with it.
         """
         return {}
 
@@ -108,8 +135,16 @@ def info_of(entry: VariableState, decays: bool) -> VariableInfo:
       entry: the variable.
       decays: whether weight decay is on and the variable not excluded from it.
     """
-    shape, dtype = tuple(entry.variable.shape), entry.variable.dtype.name
-    return VariableInfo(entry.path, shape, dtype, decays, entry.place, entry.is_last_kernel)
+    variable = entry.variable
+    return VariableInfo(
+        entry.path,
+        tuple(variable.shape),
+        variable.dtype.name,
+        decays,
+        entry.place,
+        entry.is_last_kernel,
+        distribution.local(variable).device,
+    )
 
 
 def of_shape(shape: Sequence[int]) -> VariableInfo:
@@ -128,19 +163,36 @@ def slots_for(algorithm: Any, variable: VariableInfo) -> tuple[Slot, ...]:
     return slot_declarations(algorithm.slots_for(variable))
 
 
-def options_for(algorithm: Any, variable: VariableInfo) -> tuple[dict[str, Any], float]:
-    """Returns in what the update of a variable differs, and the factor on its learning rate.
+def options_for(algorithm: Any, variable: VariableInfo) -> VariableOptions:
+    """Returns in what the update of a variable differs.
 
     Raises:
-      ValueError: the factor is no number of at least 0.
+      ValueError: the factor is no number of at least 0, the weight decay no hyperparameter, or
+        the refusal of sparse gradients no text.
     """
     name = method(algorithm, "options_for")
     if name == "traits_of":
-        options = dict(algorithm.traits_of(variable.path, variable.decays))
+        traits = dict(algorithm.traits_of(variable.path, variable.decays))
     else:
-        options = dict(algorithm.options_for(variable))
-    factor = options.pop(RATE_FACTOR, 1.0)
-    return options, _FACTOR.check(factor, f"{type(algorithm).__name__}.{name}")
+        traits = dict(algorithm.options_for(variable))
+    where = f"{type(algorithm).__name__}.{name}"
+    factor = _FACTOR.check(traits.pop(RATE_FACTOR, 1.0), where)
+    decay, refusal = traits.pop(DECAY_NAME, WEIGHT_DECAY), traits.pop(NOT_SPARSE, None)
+    if not (isinstance(decay, str) and isinstance(_declared(algorithm, decay), Hyperparameter)):
+        raise ValueError(
+            f"{where}: `{DECAY_NAME}` must be the name of a hyperparameter. Received: "
+            f"{decay!r}. Declare it as a `tko.Hyperparameter` of the class."
+        )
+    if not (refusal is None or isinstance(refusal, str)):
+        raise ValueError(
+            f"{where}: `{NOT_SPARSE}` must be a text, for the error, or None. Received: "
+            f"{refusal!r}."
+        )
+    return VariableOptions(traits, factor, decay, refusal)
+
+
+def _declared(algorithm: Any, name: str) -> Any:
+    return getattr(type(algorithm), name, None)
 
 
 def method(algorithm: Any, name: str) -> str:

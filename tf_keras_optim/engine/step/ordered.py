@@ -16,9 +16,10 @@ _NOT_SHARED = (
     "is not possible where all replicas share the variables, as under CentralStorageStrategy. "
     "Use MirroredStrategy."
 )
-_NO_FACTORS = (
+_NOTHING_OWN = (
     "its class overrides a part of Keras' step, so its steps are taken in Keras' order, in "
-    "which variables have no learning rates of their own, and the algorithm gives one to"
+    "which variables have no learning rates and no weight decays of their own, and the "
+    "algorithm gives one to"
 )
 
 
@@ -54,8 +55,12 @@ class OrderedStepper(Stepper):
         if not tf.executing_eagerly():
             self._context.traces.in_graph = True
         for entry in self._context.store.tracked:
-            if self.planning.rate_factor(entry) != 1.0:
-                raise ValueError(f"{self._context.title}: {_NO_FACTORS} {entry.path!r}.")
+            own = self.planning.own(entry)
+            decay = getattr(self._context.options, own.decay_name)
+            if own.rate_factor != 1.0 or decay != self._context.options.weight_decay:
+                raise ValueError(f"{self._context.title}: {_NOTHING_OWN} {entry.path!r}.")
+        for gradient, variable in zip(gradients, variables):
+            self.planning.check_sparse(self.admission.entry_of(variable), gradient)
         tensors = [None if g is None else rows.tensors(g) for g in gradients]
         carried = self._carried()
         with ordering.update([tensor for tensor in tensors if tensor is not None]):

@@ -18,7 +18,7 @@ from tf_keras_optim.engine.update import kernels, measures, plans, products, pur
 from tf_keras_optim.engine.update.execution import Execution
 from tf_keras_optim.engine.update.plans import Rule, StepPlan, UpdatePlan
 from tf_keras_optim.engine.update.scalars import Scalars
-from tf_keras_optim.engine.variable_hooks import info_of, options_for
+from tf_keras_optim.engine.variable_hooks import VariableOptions, info_of, options_for
 
 
 class Planning:
@@ -86,33 +86,51 @@ class Planning:
         self, entry: VariableState, rule: Rule, step: StepPlan, gradient: str = plans.GIVEN
     ) -> UpdatePlan:
         """Returns what an update of a variable does; arguments as for `plan_update`."""
+        own = self.own(entry)
         return plans.plan_update(
             entry,
             rule,
             step,
             gradient,
-            decays=self._decays(entry),
-            traits=self._traits(entry, self._decays(entry))[0],
+            decay_name=own.decay_name if self._decays(entry, own) else None,
+            traits=own.traits,
             compiles=kernels.compiles(),
         )
 
     def bare_plan(self, entry: VariableState, rule: Rule, gradient: str) -> UpdatePlan:
         """Returns the plan of an update by the algorithm alone, without any option."""
-        traits, compiles = self._traits(entry, False)[0], kernels.compiles()
+        own = options_for(self._context.algorithm, info_of(entry, False))
+        compiles = kernels.compiles()
         return plans.plan_update(
-            entry, rule, StepPlan(), gradient, traits=traits, compiles=compiles
+            entry, rule, StepPlan(), gradient, traits=own.traits, compiles=compiles
         )
 
-    def rate_factor(self, entry: VariableState) -> float:
-        """Returns the factor on a variable's learning rate."""
-        return self._traits(entry, self._decays(entry))[1]
-
-    def _decays(self, entry: VariableState) -> bool:
-        return bool(self._context.options.weight_decay) and entry.decays
-
-    def _traits(self, entry: VariableState, decays: bool) -> tuple[dict[str, Any], float]:
-        """Returns a variable's own options, and the factor on its learning rate."""
+    def own(self, entry: VariableState) -> VariableOptions:
+        """Returns in what the updates of a variable differ from those of others."""
+        decays = bool(self._context.options.weight_decay) and entry.decays
         return options_for(self._context.algorithm, info_of(entry, decays))
+
+    def decays(self, entry: VariableState) -> bool:
+        """Says whether weight decay applies to a variable."""
+        return self._decays(entry, self.own(entry))
+
+    def _decays(self, entry: VariableState, own: VariableOptions) -> bool:
+        return bool(getattr(self._context.options, own.decay_name)) and entry.decays
+
+    def check_sparse(self, entry: VariableState, gradient: Any) -> None:
+        """Refuses a sparse gradient of a variable that takes none.
+
+        Raises:
+          ValueError: it takes none; the algorithm says why.
+        """
+        if not isinstance(gradient, tf.IndexedSlices):
+            return
+        reason = self.own(entry).not_sparse
+        if reason is not None:
+            raise ValueError(
+                f"{self._context.title}: the gradient of variable {entry.path!r} is sparse "
+                f"(`tf.IndexedSlices`), which is not possible: {reason}"
+            )
 
     # Numbers.
 

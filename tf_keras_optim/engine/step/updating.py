@@ -81,7 +81,7 @@ class Updating:
         rule = self._planning.rule()
         for (entry, gradient), scale in zip(learned, self._scales(step, learned, check)):
             plan = self._planning.update_plan(entry, rule, step, plans.source_of(gradient))
-            kind = (entry.dtype, self._planning.rate_factor(entry), begun.get(id(entry)))
+            kind = (entry.dtype, self._planning.own(entry).rate_factor, begun.get(id(entry)))
             seed = self._planning.rounding(entry, updates) if plan.rounds else None
             average = self._begun(averaging, entry, updates)
             inputs = UpdateInputs(gradient, scalars_of(kind), scale, seed=seed, **average)

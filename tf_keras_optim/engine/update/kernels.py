@@ -267,9 +267,11 @@ def _conditioned(
     )
     value = tf.cast(value, dtype)
     if plan.decay == L2:
-        gradient = formulas.penalized(gradient, value, scalars.weight_decay)
+        gradient = formulas.penalized(gradient, value, getattr(scalars, plan.decay_name))
     elif plan.decay == DECOUPLED:
-        value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
+        value = formulas.decayed(
+            value, getattr(scalars, plan.decay_name), scalars.learning_rate
+        )
     return gradient, value, {name: tf.cast(slot, dtype) for name, slot in slots.items()}
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.tensorflow import distribution
 from tf_keras_optim.engine.update import kernel_choice
+from tf_keras_optim.engine.variable_hooks import WEIGHT_DECAY
 
 GIVEN, ACCUMULATED, ROWS = "given", "accumulated", "rows"  # where the gradient comes from
 ONE_BY_ONE, TOGETHER = "one_by_one", "together"  # which norms are clipped
@@ -127,6 +128,7 @@ class UpdatePlan:
       clipvalue: the limit of each element's size, or `None`.
       decay: kind of weight decay: "decoupled", "l2", "in_update" (by the algorithm itself);
         `None` for none.
+      decay_name: the hyperparameter that is the weight decay.
       averages: whether a moving average is kept.
       overwrites: whether the variable takes its average over in some updates.
       rounds: whether something is rounded by chance, by a seed.
@@ -141,6 +143,7 @@ class UpdatePlan:
     scales: bool = False
     clipvalue: float | None = None
     decay: str | None = None
+    decay_name: str = WEIGHT_DECAY
     averages: bool = False
     overwrites: bool = False
     rounds: bool = False
@@ -156,7 +159,7 @@ def plan_update(
     step: StepPlan,
     gradient: str = GIVEN,
     *,
-    decays: bool = False,
+    decay_name: str | None = None,
     traits: Mapping[str, Any] | None = None,
     compiles: bool = True,
 ) -> UpdatePlan:
@@ -167,7 +170,7 @@ def plan_update(
       rule: how the algorithm updates.
       step: what the step does.
       gradient: where the gradient comes from.
-      decays: whether weight decay applies to the variable.
+      decay_name: the hyperparameter that is its weight decay, `None` where it does not decay.
       traits: what the algorithm says of it alone.
       compiles: whether there may be compiled kernels here.
     """
@@ -178,7 +181,8 @@ def plan_update(
         gradient=gradient,
         scales=step.scales,
         clipvalue=step.clipvalue,
-        decay=rule.decay if decays else None,
+        decay=rule.decay if decay_name else None,
+        decay_name=decay_name or WEIGHT_DECAY,
         averages=step.averages,
         overwrites=step.overwrites_every is not None,
         rounds=entry.rounds,

@@ -45,6 +45,7 @@ def update(
         )
     entry = admission.entry_of(variable)
     gradient = rows.tensors(gradient)
+    planning.check_sparse(entry, gradient)
     with tf.control_dependencies(incoming.check([entry], [gradient])):
         lazy = is_lazy(context.options, entry.path)
         gradient = incoming.taken(entry, gradient, keeps_rows=lazy)

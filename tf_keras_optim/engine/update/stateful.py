@@ -58,12 +58,16 @@ class UpdateSteps:
         with placement.beside(variable):
             value = tf.cast(variable.read_value(), entry.dtype) if plan.decay else None
             if plan.decay == DECOUPLED:
-                value = formulas.decayed(value, scalars.weight_decay, scalars.learning_rate)
+                value = formulas.decayed(
+                    value, getattr(scalars, plan.decay_name), scalars.learning_rate
+                )
                 variable.assign(tf.cast(value, variable.dtype))
             elif plan.decay == L2:
                 if isinstance(gradient, tf.IndexedSlices):
                     gradient = rows.dense(gradient, variable.shape[0])
-                gradient = formulas.penalized(gradient, value, scalars.weight_decay)
+                gradient = formulas.penalized(
+                    gradient, value, getattr(scalars, plan.decay_name)
+                )
             self._update_step(variable, compiled)(
                 tf.cast(gradient, variable.dtype), scalars.learning_rate
             )
