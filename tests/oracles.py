@@ -30,8 +30,13 @@ def adam_step(w, g, s, history):
     v = s["v"] = h["beta_2"] * s.get("v", 0.0) + (1 - h["beta_2"]) * g * g
     v_max = s["v_max"] = np.maximum(s.get("v_max", 0.0), v)
     second = v_max if h["amsgrad"] else v
-    correction = np.sqrt(1 - product(history, "beta_2")) / (1 - product(history, "beta_1"))
-    return w - h["learning_rate"] * correction * m / (np.sqrt(second) + h["epsilon"])
+    product_1 = product(history, "beta_1")
+    m_hat = m / (1 - product_1)
+    if h["nesterov"]:  # each term corrected by itself, that of the moment as one step later
+        m_hat = h["beta_1"] * m / (1 - product_1 * h["beta_1"])
+        m_hat = m_hat + (1 - h["beta_1"]) * g / (1 - product_1)
+    correction = np.sqrt(1 - product(history, "beta_2"))
+    return w - h["learning_rate"] * correction * m_hat / (np.sqrt(second) + h["epsilon"])
 
 
 def rmsprop_step(w, g, s, history):
@@ -142,7 +147,7 @@ _ADAM = {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7
 # By name of the algorithm: its step, and the hyperparameters where nothing else is said.
 ALGORITHMS = {
     "sgd": (sgd_step, {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False}),
-    "adam": (adam_step, _ADAM | {"amsgrad": False, "weight_decay": 0.0}),
+    "adam": (adam_step, _ADAM | {"amsgrad": False, "nesterov": False, "weight_decay": 0.0}),
     "rmsprop": (
         rmsprop_step,
         {

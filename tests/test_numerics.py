@@ -23,6 +23,11 @@ OTHERS = {
     "momentum": (tko.SGD, {"learning_rate": 0.01, "momentum": 0.9}),
     "nesterov": (tko.SGD, {"learning_rate": 0.01, "momentum": 0.9, "nesterov": True}),
     "amsgrad": (tko.Adam, {"learning_rate": 0.01, "amsgrad": True}),
+    "adam_nesterov": (tko.Adam, {"learning_rate": 0.01, "nesterov": True}),
+    "adamw_nesterov": (
+        tko.AdamW,
+        {"learning_rate": 0.01, "weight_decay": 0.1, "beta_1": 0.5, "nesterov": True},
+    ),
     "rmsprop": (tko.RMSprop, {"learning_rate": 0.01}),
     "rmsprop_centered": (
         tko.RMSprop,
@@ -44,6 +49,7 @@ OTHERS = {
         {"learning_rate": 0.01, "weight_decay": 0.1, "decay_in_trust_ratio": True},
     ),
 }
+NOT_IN_KERAS = ("lamb_paper", "adam_nesterov", "adamw_nesterov")
 CASES = {r.name.lower(): (r.cls, dict(r.example)) for r in harness.RECORDS} | OTHERS
 
 
@@ -93,7 +99,7 @@ def peer_values(case):
     """The same by the running Keras; `None` where it has no such optimizer."""
     cls, arguments = CASES[case]
     peer = getattr(tf.keras.optimizers, cls.__name__, None)
-    if peer is None or "decay_in_trust_ratio" in arguments:
+    if peer is None or case in NOT_IN_KERAS:
         return None
     # Eager Keras is slow, and its numbers do not depend on the regime. Except for Nadam of
     # Keras 2, which in a function multiplies its product once for every variable.
@@ -137,6 +143,8 @@ PERTURBED = [
     ("adamw", {"weight_decay": 0.101}),
     ("nesterov", {"nesterov": False}),
     ("amsgrad", {"amsgrad": False}),
+    ("adam_nesterov", {"nesterov": False}),
+    ("adamw_nesterov", {"beta_1": 0.49}),
     ("rmsprop", {"rho": 0.89}),
     ("rmsprop_centered", {"momentum": 0.49}),
     ("rmsprop_centered", {"centered": False}),

@@ -53,13 +53,15 @@ def trained(**options):
         {"gradient_accumulation_steps": 2},
         {"weight_decay": 0.1},
         {"jit_compile": True},
+        {"nesterov": True},
     ],
     ids=str,
 )
 def test_explain_names_what_runs(options):
     said, fused, _ = trained(**options)
     assert {path for path, kernel in said.items() if kernel == "fused"} == fused
-    plain = not any(k in options for k in ("use_ema", "clipnorm", "clipvalue", "jit_compile"))
+    others = ("use_ema", "clipnorm", "clipvalue", "jit_compile", "nesterov")
+    plain = not any(k in options for k in others)
     plain = plain and options.get("loss_scale_factor") != 2.0
     plain = plain and options.get("gradient_accumulation_steps") != 2
     assert ("a" in fused) == (plain and options.get("weight_decay") != 0.1)

@@ -40,7 +40,10 @@ VARIANTS = {
             "scheduled": {"beta_1": (0.5, 0.9), "beta_2": (0.8, 0.99)},
         },
     ),
-    "AdamW": (0.02, {"plain": {}, "scheduled": {"beta_2": (0.8, 0.99)}}),
+    "AdamW": (
+        0.02,
+        {"plain": {}, "nesterov": {"nesterov": True}, "scheduled": {"beta_2": (0.8, 0.99)}},
+    ),
     "Adadelta": (1.0, {"plain": {}, "scheduled": {"rho": (0.8, 0.95)}}),
     "Adagrad": (0.1, {"plain": {}, "start": {"initial_accumulator_value": 0.5}}),
     "Adamax": (0.02, {"plain": {}, "scheduled": {"beta_1": (0.5, 0.9)}}),

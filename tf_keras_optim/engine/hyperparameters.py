@@ -238,6 +238,25 @@ class Hyperparameter:
         return value
 
 
+def decay(default: float | None, doc: str, *, by_name: bool = False) -> Hyperparameter:
+    """Returns the declaration of the decay of a mean, in [0, 1), or a schedule of it.
+
+    Args:
+      default: value when the argument is not given.
+      doc: what it is, for the documentation of the class.
+      by_name: whether it must be given by name.
+    """
+    return Hyperparameter(
+        default,
+        kind=float,
+        minimum=0.0,
+        below=1.0,
+        keyword_only=by_name,
+        schedulable=True,
+        doc=doc,
+    )
+
+
 class LearningRate(Hyperparameter):
     """The learning rate: a number kept in a variable, a schedule or a callable.
 

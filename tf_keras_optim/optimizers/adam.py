@@ -1,28 +1,31 @@
 """Adam: moments of the gradient, corrected for their start at zero."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate, decay
 from tf_keras_optim.engine.numerics import formulas
 from tf_keras_optim.engine.state.slots import Slot
 from tf_keras_optim.engine.update.kernels import Scalars
 from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import InKeras, registered
 
+ONLY = {"epsilon_after_correction": False, "nesterov": False}  # Keras' has neither
 
-@registered({"learning_rate": 0.01}, InKeras("Adam", only={"epsilon_after_correction": False}))
+
+@registered({"learning_rate": 0.01}, InKeras("Adam", only=ONLY))
 class Adam(Optimizer):
-    """Adam, optionally with AMSGrad.
+    """Adam, optionally with AMSGrad or Nesterov's momentum.
 
     ```
     m <- m + (1 - beta_1) * (g - m)            first moment
     v <- v + (1 - beta_2) * (g^2 - v)          second moment
     alpha = lr * sqrt(1 - beta_2^t) / (1 - beta_1^t)
     w <- w - alpha * m / (sqrt(v) + epsilon)
-    amsgrad: the running maximum of v stands in its place in the last line
+    amsgrad:  the running maximum of v stands in its place in the last line
+    nesterov: and beta_1 * m * c_t / c_(t+1) + (1 - beta_1) * g in the place of m, where
+              c_t = 1 - beta_1^t (NAdam without a momentum schedule)
     ```
 
     `epsilon` is the paper's "epsilon hat" of section 2.1, as in Keras; with
@@ -48,7 +51,8 @@ class Adam(Optimizer):
       array([0.9, 2.1], dtype=float32)
 
     Source: Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015;
-    Reddi, Kale & Kumar, "On the Convergence of Adam and Beyond", ICLR 2018.
+    Reddi, Kale & Kumar, "On the Convergence of Adam and Beyond", ICLR 2018; Dozat,
+    "Incorporating Nesterov Momentum into Adam", ICLR workshop 2016.
     """
 
     elementwise = True
@@ -59,17 +63,14 @@ class Adam(Optimizer):
         "velocity_hat": "largest second moment",
     }
     learning_rate = LearningRate(0.001)
-    beta_1 = Hyperparameter(
-        0.9, minimum=0.0, below=1.0, schedulable=True, doc="decay of the first moment"
-    )
-    beta_2 = Hyperparameter(
-        0.999, minimum=0.0, below=1.0, schedulable=True, doc="decay of the second moment"
-    )
+    beta_1 = decay(0.9, "decay of the first moment")
+    beta_2 = decay(0.999, "decay of the second moment")
     epsilon = Hyperparameter(1e-7, minimum=0.0, doc="small constant for numerical stability")
     amsgrad = Hyperparameter(False, doc="use the running maximum of the second moment")
     epsilon_after_correction = Hyperparameter(
         False, keyword_only=True, doc="add epsilon after the bias correction"
     )
+    nesterov = Hyperparameter(False, keyword_only=True, doc="look ahead along the momentum")
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -80,15 +81,16 @@ class Adam(Optimizer):
         return (*moments, maximum) if self.amsgrad else moments
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
-        """The step size with both bias corrections, `alpha`, and "epsilon hat"."""
-        alpha, root_2 = _step_size(scalars, scalars.beta_1, scalars.beta_2)
+        """The step sizes with both bias corrections, and "epsilon hat"."""
+        alpha, root_2 = formulas.corrected_rate(scalars)
         found = {"alpha": alpha}
+        if scalars.nesterov:
+            found["moment_rate"], found["gradient_rate"] = formulas.ahead(scalars, alpha)
         if scalars.epsilon_after_correction:
             found["epsilon"] = scalars.epsilon * root_2
         if self.fusible:
             found |= self._operands(scalars)
-            if "epsilon" in found:
-                found["operand_epsilon"] = found["epsilon"]
+            found["operand_epsilon"] = found.get("epsilon", found["operand_epsilon"])
         return found
 
     def update(
@@ -99,19 +101,21 @@ class Adam(Optimizer):
         scalars: Scalars,
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """See the class."""
-        m = formulas.moment(slots["momentum"], gradient, scalars.beta_1)
-        v = formulas.moment(slots["velocity"], tf.square(gradient), scalars.beta_2)
-        after = {"momentum": m, "velocity": v}
+        after = formulas.moments(gradient, slots, scalars.beta_1, scalars.beta_2)
+        square = after["velocity"]
         if scalars.amsgrad:
-            v = after["velocity_hat"] = tf.maximum(slots["velocity_hat"], v)
-        root = tf.sqrt(v) + scalars.epsilon
-        return value - formulas.ratio(scalars.alpha * m, root, self.epsilon), after
+            square = after["velocity_hat"] = tf.maximum(slots["velocity_hat"], square)
+        if scalars.nesterov:
+            step = scalars.moment_rate * after["momentum"] + scalars.gradient_rate * gradient
+        else:
+            step = scalars.alpha * after["momentum"]
+        return formulas.divided_step(value, step, square, scalars.epsilon, self.epsilon), after
 
     @property
     def fusible(self) -> bool:
-        """TensorFlow's operation has no AMSGrad."""
-        rates = (self.beta_1, self.beta_2)
-        return not self.amsgrad and formulas.operands_fit(self.epsilon, *rates)
+        """TensorFlow's operation has no AMSGrad, and corrects Nesterov's momentum otherwise."""
+        fits = formulas.operands_fit(self.epsilon, self.beta_1, self.beta_2)
+        return fits and not (self.amsgrad or self.nesterov)
 
     def update_in_place(
         self,
@@ -138,13 +142,6 @@ class Adam(Optimizer):
         """What the operation takes, with the step size that fits betas rounded to tensors."""
         dtype = scalars.step.dtype
         betas = [formulas.rounded(b, dtype) for b in (scalars.beta_1, scalars.beta_2)]
-        alpha = _step_size(scalars, *betas)[0]
+        alpha, _ = formulas.corrected_rate(scalars, *betas)
         found = {"operand_none": tf.zeros([], dtype), "operand_alpha": alpha}
         return found | formulas.operands(scalars, "beta_1", "beta_2", "epsilon")
-
-
-def _step_size(scalars: Scalars, beta_1: Any, beta_2: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the corrected step size, and the root of the second correction."""
-    root_2 = tf.sqrt(formulas.bias_correction(scalars, "beta_2", beta_2))
-    correction_1 = formulas.bias_correction(scalars, "beta_1", beta_1)
-    return scalars.learning_rate * root_2 / correction_1, root_2

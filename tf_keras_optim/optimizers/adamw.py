@@ -1,13 +1,13 @@
 """AdamW: Adam with decoupled weight decay."""
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
-from tf_keras_optim.optimizers.adam import Adam
+from tf_keras_optim.optimizers.adam import ONLY, Adam
 from tf_keras_optim.optimizers.records import InKeras, registered
 
 
 @registered(
     {"learning_rate": 0.01, "weight_decay": 0.1},
-    InKeras("AdamW", only={"epsilon_after_correction": False}),
+    InKeras("AdamW", only=ONLY),
     oracle="adam",
 )
 class AdamW(Adam):
@@ -17,6 +17,8 @@ class AdamW(Adam):
     w <- w - lr * weight_decay * w
     then as Adam
     ```
+
+    With `nesterov` this is NAdamW.
 
     {{arguments}}
 

@@ -5,6 +5,7 @@ as well as around a user-written `update_step`.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,43 @@ def bias_correction(scalars: Any, name: str, rate: Any = None) -> tf.Tensor:
     return one_minus_power(getattr(scalars, name) if rate is None else rate, scalars.step)
 
 
+def corrected_rate(
+    scalars: Any,
+    beta_1: Any = None,
+    beta_2: Any = None,
+    names: tuple[str, str] = ("beta_1", "beta_2"),
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the rate of a step along `m / sqrt(v)` with both bias corrections.
+
+    Args:
+      scalars: the numbers of this step.
+      beta_1: another value for the decay of the first moment, as for `bias_correction`.
+      beta_2: likewise of the second.
+      names: the hyperparameters that are these decays.
+
+    Returns:
+      rate: the rate.
+      root: the root of the second moment's correction.
+    """
+    root_2 = tf.sqrt(bias_correction(scalars, names[1], beta_2))
+    correction_1 = bias_correction(scalars, names[0], beta_1)
+    return scalars.learning_rate * root_2 / correction_1, root_2
+
+
+def ahead(scalars: Any, alpha: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the rates of first moment and gradient where a step looks one step ahead.
+
+    The moment is corrected as in the next step, the gradient as in this one.
+
+    Args:
+      scalars: the numbers of this step.
+      alpha: the rate of the moment, corrected as in this step, where it does not look ahead.
+    """
+    beta, now = scalars.beta_1, bias_correction(scalars, "beta_1")
+    following = (1.0 - beta) + beta * now  # 1 - beta^(t+1), without a difference
+    return alpha * beta * now / following, alpha * (1.0 - beta)
+
+
 def rounded(rate: Any, dtype: tf.DType) -> Any:
     """Returns the number that a Python number becomes in a tensor; a tensor as it is."""
     return rate if isinstance(rate, tf.Tensor) else float(dtype.as_numpy_dtype(rate))
@@ -79,6 +117,31 @@ def operands(scalars: Any, *names: str) -> dict[str, tf.Tensor]:
 def moment(before: tf.Tensor, sample: tf.Tensor, decay: Any) -> tf.Tensor:
     """Moves a running moment towards a sample: `m + (x - m) * (1 - decay)`."""
     return before + (sample - before) * (1.0 - decay)
+
+
+def moments(
+    gradient: tf.Tensor, slots: Mapping[str, tf.Tensor], beta_1: Any, beta_2: Any
+) -> dict[str, tf.Tensor]:
+    """Returns the new first and second moment, `momentum` and `velocity`, of a gradient."""
+    return {
+        "momentum": moment(slots["momentum"], gradient, beta_1),
+        "velocity": moment(slots["velocity"], tf.square(gradient), beta_2),
+    }
+
+
+def divided_step(
+    value: tf.Tensor, step: tf.Tensor, square: tf.Tensor, epsilon: Any, constant: float
+) -> tf.Tensor:
+    """Takes a step that is divided by the root of a second moment.
+
+    Args:
+      value: the value before.
+      step: the step before the division.
+      square: the second moment.
+      epsilon: what is added to its root.
+      constant: the hyperparameter that `epsilon` comes from; see `ratio`.
+    """
+    return value - ratio(step, tf.sqrt(square) + epsilon, constant)
 
 
 def decayed(value: tf.Tensor, weight_decay: Any, learning_rate: tf.Tensor) -> tf.Tensor:
