@@ -160,7 +160,16 @@ def by_checkpoint_before_build(optimizer, other, weight, tmp_path):
     tf.train.Checkpoint(optimizer=other).read(path)
 
 
-WAYS = [by_state, by_state_before_build, by_file, by_checkpoint, by_checkpoint_before_build]
+def by_checkpoint_after_steps(optimizer, other, weight, tmp_path):
+    path = tf.train.Checkpoint(optimizer=optimizer, weight=weight).write(str(tmp_path / "here"))
+    train(other, weight, 2, other.gradient_accumulation_steps)
+    tf.train.Checkpoint(optimizer=other, weight=weight).read(path)
+
+
+WAYS = [
+    by_state, by_state_before_build, by_file,
+    by_checkpoint, by_checkpoint_before_build, by_checkpoint_after_steps,
+]  # fmt: skip
 
 
 @pytest.mark.one_keras

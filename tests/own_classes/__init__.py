@@ -9,6 +9,7 @@ this package, and must end at the same weights, or be refused by name when it is
 cases.py      what a class is, and the list of all
 decays.py     weight decay in the class
 hooks.py      overridden methods between `apply` and `update_step`
+names.py      members that are called as something of ours
 state.py      attributes, counters and variables that a class keeps
 slots.py      subclasses of concrete optimizers with their own `update_step`
 sparse.py     branches for `tf.IndexedSlices`

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 KERAS = 2 if tf.keras.optimizers.Optimizer.__module__.startswith("tf_keras") else 3
-MODULES = ("decays", "hooks", "state", "slots", "sparse", "two", "wrappers")
+MODULES = ("decays", "hooks", "names", "state", "slots", "sparse", "two", "wrappers")
 _CASES: dict[str, "Case"] = {}
 
 

@@ -1,6 +1,6 @@
 """An optimizer as the sum of its parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -10,6 +10,7 @@ from tf_keras_optim.engine.context import Context, KerasSide
 from tf_keras_optim.engine.declarations import Declared, parameters_of
 from tf_keras_optim.engine.hyperparameters import SetByInit
 from tf_keras_optim.engine.options import CommonOptions
+from tf_keras_optim.engine.own_names import OwnNames
 from tf_keras_optim.engine.parts import Parts
 from tf_keras_optim.engine.state.builder import Builder
 from tf_keras_optim.engine.state.own_variables import OwnVariables
@@ -36,6 +37,8 @@ class Composed(Algorithm, CommonOptions, Declared, tracking.AutoTrackable):
     tko: Any = SetByInit()
     _keras_side: Callable[[Any], KerasSide]
     _stepper_class: ClassVar[type[Stepper]] = Stepper
+    _own_names: ClassVar[OwnNames] = OwnNames()
+    """What a class of a user's calls as this package calls something else."""
 
     def build(self, variables: Any) -> None:
         """Makes the slots of variables."""
@@ -49,11 +52,13 @@ class Composed(Algorithm, CommonOptions, Declared, tracking.AutoTrackable):
         """Updates one variable."""
         raise NotImplementedError
 
-    def _compose(self, name: str | None) -> None:
+    def _compose(self, name: str | None, values: Mapping[str, Any], given: Set[str]) -> None:
         """Makes the parts, before any of them has a variable.
 
         Args:
           name: the optimizer's name; `None` for the one that Keras gives it.
+          values: all arguments.
+          given: the names of those that were given.
 
         Raises:
           TypeError: the class has an `update_step` that cannot be called.
@@ -63,9 +68,10 @@ class Composed(Algorithm, CommonOptions, Declared, tracking.AutoTrackable):
         self.name = name or side.automatic_name()
         store, strategy = Store(), tf.distribute.get_strategy()
         variables = StateVariables(self, store, strategy, side.wrap)
-        context = Context(self, self, side, store, variables, Counter(store), Traces())
+        seen = self._own_names.seen(self, values, given) if self._own_names else self
+        context = Context(seen, seen, side, store, variables, Counter(store), Traces())
         declared = parameters_of(type(self))["learning_rate"]
-        rate = Rate(context, declared, lambda option: getattr(self, option))
+        rate = Rate(context, declared, lambda option: getattr(seen, option))
         scaling, state = Scaling(context), SavedState(self, context)
         stepper = self._stepper_class(self, context, rate, scaling, state)
         own = OwnVariables(self, context, state.load_pending)

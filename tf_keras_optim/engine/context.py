@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.options import CommonOptions
+from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.state.store import Store
 from tf_keras_optim.engine.state.variables import StateVariables
 from tf_keras_optim.engine.step.counter import Counter
@@ -68,8 +69,8 @@ class Context:
     """What the parts of one optimizer share.
 
     Attributes:
-      algorithm: the optimizer, as what computes updates.
-      options: the optimizer, as what has options.
+      algorithm: the optimizer, as what computes updates; see `seen`.
+      options: the optimizer, as what has options; see `seen`.
       keras: what is asked of the running Keras.
       store: its variables, and the model variables that they belong to.
       variables: makes its variables.
@@ -88,7 +89,7 @@ class Context:
     @property
     def class_name(self) -> str:
         """The name of the optimizer's class."""
-        return type(self.algorithm).__name__
+        return class_of(self.algorithm).__name__
 
     @property
     def title(self) -> str:

@@ -1,7 +1,7 @@
 """What a class declares, as its signature, its checks and its configuration."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, nearest
@@ -77,10 +77,9 @@ def parameters_of(cls: Any) -> dict[str, Hyperparameter]:
     return cls._parameters
 
 
-def values_of(instance: Any) -> dict[str, Any]:
-    """Returns every argument as it is now, but the learning rate, which is in a variable."""
-    names = [name for name in type(instance)._parameters if name != "learning_rate"]
-    return {name: getattr(instance, name) for name in names}
+def values_of(options: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Returns arguments as they are now, but the learning rate, which is in a variable."""
+    return {name: getattr(options, name) for name in names if name != "learning_rate"}
 
 
 def collected(cls: type, apart_from: type = object) -> dict[str, Hyperparameter]:

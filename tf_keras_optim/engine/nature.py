@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tf_keras_optim.engine.algorithm import Algorithm
+from tf_keras_optim.engine.seen import class_of
 
 _COMPUTING = ("update", "prepare", "measure", "conclude")
 _RUNS_UPDATE = "tko_runs_update"
@@ -35,7 +36,8 @@ def has_algorithm(cls: type) -> bool:
 
 def is_pure(algorithm: Algorithm) -> bool:
     """Whether an algorithm is an `update`, and not a user-written `update_step`."""
-    return has_update(type(algorithm)) and not has_own_step(type(algorithm))
+    cls = class_of(algorithm)
+    return has_update(cls) and not has_own_step(cls)
 
 
 def is_elementwise(algorithm: Algorithm) -> bool:
@@ -58,7 +60,7 @@ def can_fuse(algorithm: Algorithm) -> bool:
 
 def _said_of_update(algorithm: Algorithm, name: str, methods: tuple[str, ...]) -> Any:
     """Returns the class that has an attribute, if none below it changes the methods."""
-    for cls in type(algorithm).__mro__ if is_pure(algorithm) else ():
+    for cls in class_of(algorithm).__mro__ if is_pure(algorithm) else ():
         if name in vars(cls):
             return cls
         if any(method in vars(cls) for method in methods):

@@ -13,6 +13,7 @@ from tf_keras_optim.engine.methods.applying import Applying
 from tf_keras_optim.engine.methods.configuration import Configuration
 from tf_keras_optim.engine.options import EIGHT_BIT, calls_per_update
 from tf_keras_optim.engine.patterns import all_of
+from tf_keras_optim.engine.seen import owns
 from tf_keras_optim.engine.step import accumulation, losses
 from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.update import single
@@ -52,23 +53,27 @@ class Engine(Applying, Configuration):
         name = values.pop("name")
         if name is not None and not isinstance(name, str):
             raise ValueError(f"{owner}: argument `name` must be a string. Received: {name!r}.")
-        self._compose(name)
+        for key in self._own_names.options & kwargs.keys():
+            values[key] = self._parameters[key].check(values[key], owner)
+        self._compose(name, values, kwargs.keys())
+        seen = self.tko.context.options
         self._distribution_strategy = self.tko.variables.strategy
         tracking.warn_of_checkpoints()
         self.tko.builder.exclusions.load(excluded)
         rate = values.pop("learning_rate")
         for key, value in values.items():
-            setattr(self, key, value)
+            if not owns(seen, key):
+                setattr(self, key, value)
         self._check_options()
-        option_checks.check_averaging(self)
-        self.tko.store.counted_by = calls_per_update(self)
+        option_checks.check_averaging(seen)
+        self.tko.store.counted_by = calls_per_update(seen)
         self.tko.stepper.planning.renew()
         self._is_set_up = True
         self.tko.store.iterations = self.tko.variables.made(
             "iteration", lambda: tf.zeros([], tf.int64), "_iterations"
         )
         self.tko.rate.set(rate)  # not by its name, which a class may give a property
-        self.tko.scaling.skip_nonfinite(self.skip_nonfinite, self.max_consecutive_skips)
+        self.tko.scaling.skip_nonfinite(seen.skip_nonfinite, seen.max_consecutive_skips)
 
     @nature.runs_update
     @tf.autograph.experimental.do_not_convert
@@ -98,8 +103,9 @@ class Engine(Applying, Configuration):
 
     def _check_options(self) -> None:
         """Refuses options that do not go together, or not with the algorithm."""
-        option_checks.check(self, self, self.tko.scaling)
-        if EIGHT_BIT in all_of(self.slot_dtype):
+        context = self.tko.context
+        option_checks.check(context.options, context.algorithm, self.tko.scaling)
+        if EIGHT_BIT in all_of(context.options.slot_dtype):
             self.tko.builder.check_eight_bit()
 
     @property
@@ -129,7 +135,7 @@ class Engine(Applying, Configuration):
         """Drops the traces that hold the old value and makes slots that it calls for."""
         if not self._is_set_up:
             return
-        parts = self.tko
+        parts, seen = self.tko, self.tko.context.options
         if parts.traces.in_graph:
             warnings.warn(
                 f"{self.tko.title}: {name!r} was changed after the step had been traced into "
@@ -137,7 +143,7 @@ class Engine(Applying, Configuration):
                 "`model.compile`. Eager calls use the new value.",
                 stacklevel=5,
             )
-        parts.scaling.skip_nonfinite(self.skip_nonfinite, self.max_consecutive_skips)
+        parts.scaling.skip_nonfinite(seen.skip_nonfinite, seen.max_consecutive_skips)
         parts.stepper.planning.renew()
         parts.rate.was_changed(name)
         parts.traces.forget()
@@ -157,7 +163,7 @@ class Engine(Applying, Configuration):
         Returns:
           The scaled loss, or a callable that returns it.
         """
-        factor = self.loss_scale_factor
+        factor = self.tko.context.options.loss_scale_factor
         if factor is None:
             return loss
         if callable(loss):

@@ -4,6 +4,7 @@ from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.nature import is_elementwise, is_pure
 from tf_keras_optim.engine.options import EIGHT_BIT, CommonOptions, calls_per_update
 from tf_keras_optim.engine.patterns import all_of
+from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.step.scaling import Scaling
 
 
@@ -26,19 +27,19 @@ def check(options: CommonOptions, algorithm: Algorithm, scaling: Scaling) -> Non
     if len(clips) > 1:
         given = ", ".join(f"{name}={value}" for name, value in clips.items())
         raise ValueError(
-            f"{type(options).__name__}: at most one of `clipnorm`, `clipvalue` and "
+            f"{class_of(options).__name__}: at most one of `clipnorm`, `clipvalue` and "
             f"`global_clipnorm` can be set. Received: {given}. Keep one of them."
         )
     if scaling.has_scale:
         _check_loss_scale(options)
     if options.max_consecutive_skips is not None and not options.skip_nonfinite:
         raise ValueError(
-            f"{type(options).__name__}: argument `max_consecutive_skips`="
+            f"{class_of(options).__name__}: argument `max_consecutive_skips`="
             f"{options.max_consecutive_skips} needs `skip_nonfinite=True`."
         )
     if options.stochastic_rounding and options.master_weights is True:
         raise ValueError(
-            f"{type(options).__name__}: arguments `stochastic_rounding`=True and "
+            f"{class_of(options).__name__}: arguments `stochastic_rounding`=True and "
             "`master_weights`=True exclude one another: rounding by chance is what saves "
             "the copy. Keep one of them."
         )
@@ -46,13 +47,13 @@ def check(options: CommonOptions, algorithm: Algorithm, scaling: Scaling) -> Non
     chosen = [name for name, value in narrow.items() if value]
     if chosen and not is_pure(algorithm):
         raise ValueError(
-            f"{type(options).__name__}: argument `{chosen[0]}`={narrow[chosen[0]]!r} needs an "
-            "algorithm written as `update`; this one has an `update_step`, which keeps "
+            f"{class_of(options).__name__}: argument `{chosen[0]}`={narrow[chosen[0]]!r} needs "
+            "an algorithm written as `update`; this one has an `update_step`, which keeps "
             "its variables itself."
         )
     if not options.decoupled_weight_decay and options.decays_in_update:
         raise ValueError(
-            f"{type(options).__name__}: argument `decoupled_weight_decay`=False is not "
+            f"{class_of(options).__name__}: argument `decoupled_weight_decay`=False is not "
             "possible where the update applies a decoupled decay itself. Leave one of the "
             "two options out."
         )
@@ -75,7 +76,7 @@ def _check_loss_scale(options: CommonOptions) -> None:
     for name, default in defaults.items():
         if getattr(options, name) != default:
             raise ValueError(
-                f"{type(options).__name__}: `{name}`={getattr(options, name)!r} is not "
+                f"{class_of(options).__name__}: `{name}`={getattr(options, name)!r} is not "
                 "possible inside a LossScaleOptimizer, which scales losses, skips steps and "
                 "counts them itself. Give the option to the LossScaleOptimizer, or leave it "
                 "out."
@@ -89,13 +90,13 @@ def check_averaging(options: CommonOptions) -> None:
       ValueError: one was given without `use_ema`.
     """
     declared = {
-        n: getattr(type(options), n) for n in ("ema_momentum", "ema_overwrite_frequency")
+        n: getattr(class_of(options), n) for n in ("ema_momentum", "ema_overwrite_frequency")
     }
     for name, parameter in declared.items():
         value = getattr(options, name)
         if value != parameter.default and not options.use_ema:
             raise ValueError(
-                f"{type(options).__name__}: argument `{name}`={value} needs `use_ema=True`."
+                f"{class_of(options).__name__}: argument `{name}`={value} needs `use_ema=True`."
             )
 
 
@@ -119,8 +120,8 @@ def _check_lazy(options: CommonOptions, algorithm: Algorithm) -> None:
         reason = "`ema_overwrite_frequency` gives all rows their average"
     if reason:
         raise ValueError(
-            f"{type(options).__name__}: argument `sparse`={options.sparse!r} is not possible: "
-            f"{reason}. Use sparse='exact', the default."
+            f"{class_of(options).__name__}: argument `sparse`={options.sparse!r} is not "
+            f"possible: {reason}. Use sparse='exact', the default."
         )
 
 
@@ -136,7 +137,7 @@ def check_reducer(options: CommonOptions, skips: bool) -> None:
     """
     if options.gradient_reducer and skips and calls_per_update(options) > 1:
         raise ValueError(
-            f"{type(options).__name__}: argument `gradient_reducer` cannot be combined with "
-            "both `gradient_accumulation_steps` and skipped steps: a call that one worker "
+            f"{class_of(options).__name__}: argument `gradient_reducer` cannot be combined "
+            "with both `gradient_accumulation_steps` and skipped steps: a call that one worker "
             "skips before the reduction is counted by the others. Leave one of them out."
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
+from tf_keras_optim.engine.seen import class_for, class_of
 from tf_keras_optim.engine.state.slots import Slot, slot_declarations
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.tensorflow import distribution
@@ -160,6 +161,8 @@ def slots_for(algorithm: Any, variable: VariableInfo) -> tuple[Slot, ...]:
     """
     if method(algorithm, "slots_for") == "slots_of":
         return slot_declarations(algorithm.slots_of(variable.shape))
+    if class_for(algorithm, "slots_for").slots_for is VariableHooks.slots_for:
+        return slot_declarations(algorithm.slots)
     return slot_declarations(algorithm.slots_for(variable))
 
 
@@ -175,7 +178,7 @@ def options_for(algorithm: Any, variable: VariableInfo) -> VariableOptions:
         traits = dict(algorithm.traits_of(variable.path, variable.decays))
     else:
         traits = dict(algorithm.options_for(variable))
-    where = f"{type(algorithm).__name__}.{name}"
+    where = f"{class_of(algorithm).__name__}.{name}"
     factor = _FACTOR.check(traits.pop(RATE_FACTOR, 1.0), where)
     decay, refusal = traits.pop(DECAY_NAME, WEIGHT_DECAY), traits.pop(NOT_SPARSE, None)
     if not (isinstance(decay, str) and isinstance(_declared(algorithm, decay), Hyperparameter)):
@@ -192,14 +195,16 @@ def options_for(algorithm: Any, variable: VariableInfo) -> VariableOptions:
 
 
 def _declared(algorithm: Any, name: str) -> Any:
-    return getattr(type(algorithm), name, None)
+    return getattr(class_of(algorithm), name, None)
 
 
 def method(algorithm: Any, name: str) -> str:
     """Returns the name of the method that counts: that of a hook, or the older one."""
     older = _OLDER[name]
     # Only a class below the one with the new method may have the older one: see `_check`.
-    overridden = getattr(type(algorithm), older) is not getattr(VariableHooks, older)
+    overridden = getattr(class_for(algorithm, older), older) is not getattr(
+        VariableHooks, older
+    )
     return older if overridden else name
 
 

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import nature
+from tf_keras_optim.engine import declarations, nature, own_names
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.optimizer import Engine
-from tf_keras_optim.engine.options import calls_per_update
+from tf_keras_optim.engine.options import CommonOptions, calls_per_update
+from tf_keras_optim.engine.seen import class_for
 from tf_keras_optim.engine.state.store import path_of
 from tf_keras_optim.engine.step import received
 from tf_keras_optim.engine.step.ordered import OrderedStepper
@@ -72,6 +73,17 @@ REFUSED = {
 """Methods of Keras' that nothing here calls, each with what to do instead."""
 
 
+def _of_package_alone(cls: Any) -> dict[str, Hyperparameter]:
+    """Returns the options of every optimizer here that those of the running Keras lack."""
+    theirs = naming.arguments_of(cls._in_keras)
+    return {
+        name: option
+        for name, option in declarations.parameters_of(cls).items()
+        if name in declarations.collected(CommonOptions)
+        and not (name in theirs or hasattr(cls._in_keras, name))
+    }
+
+
 def methods_of(keras_class: type) -> Iterator[str]:
     """Yields the names of methods and properties of Keras' optimizer base classes."""
     for cls in keras_class.__mro__:
@@ -115,7 +127,7 @@ class StepperOfKeras2(OrderedStepper):
             return
         given: Any = tuple(gradient for gradient, _ in pairs)
         learned = tuple(variable for _, variable in pairs)
-        factor = optimizer.loss_scale_factor
+        factor = self._context.options.loss_scale_factor
         if factor is not None:
             given = tuple(rows.times(g, 1.0 / factor) for g in given)
         given = optimizer._deduplicate_sparse_grad(optimizer._clip_gradients(given))
@@ -150,6 +162,12 @@ class InKerasOrder(Engine):
             cls._stepper_class = cls._keras_stepper
         if cls._ordered or {"apply", "apply_gradients"} & set(found):
             setattr(cls, nature.APPLIES, True)
+        cls._own_names = own_names.find(
+            cls,
+            [c for c in cls.__mro__ if not (naming.is_ours(c) or c in cls._in_keras.__mro__)],
+            _of_package_alone(cls),
+            getattr(cls, nature.APPLIES, False),
+        )
         if "_get_current_learning_rate" in found and "learning_rate" not in found:
             cls.learning_rate = property(_rate_by_method, _set_rate)  # type: ignore
         averages = "_overwrite_model_variables_with_average_value"
@@ -161,13 +179,14 @@ class InKerasOrder(Engine):
         if not self._ordered:
             return
         title, reason = f"{type(self).__name__} overrides `{self._ordered[0]}`", None
-        if self.weight_decay and not self.decoupled_weight_decay:
+        context = self.tko.context
+        if self.weight_decay and not context.options.decoupled_weight_decay:
             reason = "`decoupled_weight_decay=False` is not possible"
-        elif self.weight_decay and self.decays_in_update:
+        elif self.weight_decay and context.options.decays_in_update:
             reason = "weight decay within the update is not possible"
-        elif type(self).measure is not Algorithm.measure:
+        elif class_for(context.algorithm, "measure").measure is not Algorithm.measure:
             reason = "an algorithm with `measure` cannot be run"
-        elif calls_per_update(self) > 1 and not hasattr(
+        elif calls_per_update(context.options) > 1 and not hasattr(
             self._in_keras, "_backend_increment_gradient_accumulators"
         ):
             reason = "`gradient_accumulation_steps` is not possible, as this Keras has none"
@@ -204,9 +223,10 @@ def summed(optimizer: Engine, gradients: list[Any]) -> list[Any]:
     """Returns gradients summed over replicas, if that is still to be done."""
     if tf.distribute.in_cross_replica_context() or not received.now(optimizer).aggregate:
         return gradients
-    if optimizer.gradient_reducer is not None:
-        return Summing(optimizer.tko.context).reduced(gradients)
-    return distribution.sum_over_replicas(gradients, optimizer.aggregation_dtype)
+    context = optimizer.tko.context
+    if context.options.gradient_reducer is not None:
+        return Summing(context).reduced(gradients)
+    return distribution.sum_over_replicas(gradients, context.options.aggregation_dtype)
 
 
 def _rate_by_method(optimizer: Any) -> Any:
@@ -255,7 +275,7 @@ class InOrderOfKeras2(InKerasOrder):
 
     def _update_step_xla(self, gradient: Any, variable: Any, key: Any) -> Any:
         """Updates one variable, compiled where `jit_compile` is True."""
-        if self.jit_compile is True:
+        if self.tko.context.options.jit_compile is True:
             compiled = super()._update_step_xla  # type: ignore[misc]
             return compiled(gradient, variable, key)
         return self._update_step(gradient, variable)

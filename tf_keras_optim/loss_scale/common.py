@@ -37,17 +37,17 @@ class LossScaling(naming.Described, Arguments):
                 f"tf_keras_optim. Received: {inner!r} (of type {type(inner).__name__}). For "
                 "Keras' own optimizers use Keras' own LossScaleOptimizer."
             )
-        scaling = inner.tko.scaling
-        if inner.skip_nonfinite and not scaling.has_scale:
+        scaling, options = inner.tko.scaling, inner.tko.context.options
+        if options.skip_nonfinite and not scaling.has_scale:
             raise ValueError(
                 f"LossScaleOptimizer: {inner.tko.title} has `skip_nonfinite`=True, which this "
                 "wrapper takes over. Create the inner optimizer without it."
             )
-        check_reducer(inner, skips=True)
-        if inner.loss_scale_factor:
+        check_reducer(options, skips=True)
+        if options.loss_scale_factor:
             warnings.warn(
                 f"LossScaleOptimizer: {inner.tko.title} has `loss_scale_factor`="
-                f"{inner.loss_scale_factor!r}, which is out of use now, as in Keras: this "
+                f"{options.loss_scale_factor!r}, which is out of use now, as in Keras: this "
                 "wrapper scales the loss. Create the inner optimizer without it.",
                 stacklevel=3,
             )

@@ -1,5 +1,6 @@
 """The arguments of an optimizer as a configuration, with its exclusions from weight decay."""
 
+from inspect import getattr_static
 from typing import Any
 
 import tensorflow as tf
@@ -7,6 +8,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import declarations, hyperparameters
 from tf_keras_optim.engine.methods.delegates import Delegates
 from tf_keras_optim.engine.options import CommonOptions, Reducer
+from tf_keras_optim.engine.own_names import Yielding
 from tf_keras_optim.engine.patterns import problem_of
 from tf_keras_optim.engine.state.store import path_of
 from tf_keras_optim.engine.tensorflow import distribution
@@ -76,9 +78,10 @@ class Configuration(Delegates):
         if factor is not None and float(factor.numpy()) != 1.0:
             config["learning_rate_multiplier"] = float(factor.numpy())
         common = declarations.collected(CommonOptions)
-        for name, value in declarations.values_of(self).items():
+        options, parameters = self.tko.context.options, declarations.parameters_of(type(self))
+        for name, value in declarations.values_of(options, parameters).items():
             if name in common and name not in self.tko.keras.known_arguments:
-                default = self._parameters[name].default
+                default = parameters[name].default
                 if type(value) is type(default) and value == default:
                     continue
             needs_keras = self.tko.keras.is_schedule(value) or callable(value)
@@ -95,8 +98,9 @@ class Configuration(Delegates):
         config = dict(config)
         if config.get("is_legacy_optimizer") is False:  # as Keras 2 writes it
             del config["is_legacy_optimizer"]
+        own = cls._own_names.unless_given
         for name, value in config.items():
-            parameter = cls._parameters.get(name)
+            parameter = None if name in own else cls._parameters.get(name)
             from_keras = isinstance(parameter, (hyperparameters.LearningRate, Reducer)) or (
                 parameter is not None and parameter.schedulable
             )
@@ -104,7 +108,8 @@ class Configuration(Delegates):
                 config[name] = cls._deserialize(value, custom_objects)
         excluded = config.pop("exclude_from_weight_decay", None)
         later = {}
-        if "learning_rate_multiplier" in config:
+        factor = "learning_rate_multiplier"
+        if factor in config and not isinstance(getattr_static(cls, factor), Yielding):
             later["learning_rate_multiplier"] = config.pop("learning_rate_multiplier")
         if not config.get("use_ema"):  # kept, although they have no effect now
             names = ("ema_momentum", "ema_overwrite_frequency")

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.engine.context import KerasSide
 from tf_keras_optim.engine.methods.building import Building
 from tf_keras_optim.engine.state import starts
 from tf_keras_optim.engine.state.store import path_of
@@ -142,23 +143,25 @@ class Contract(Building):
 
     def assign(self, variable: Any, value: Any) -> None:
         """Assigns a value (tensor or `tf.IndexedSlices`) to a model or state variable."""
-        self._assign_by("assign", "scatter_update", variable, value)
+        _assign_by(self.tko.keras, "assign", "scatter_update", variable, value)
 
     def assign_add(self, variable: Any, value: Any) -> None:
         """Adds a value (tensor or `tf.IndexedSlices`) to a model or state variable."""
-        self._assign_by("assign_add", "scatter_add", variable, value)
+        _assign_by(self.tko.keras, "assign_add", "scatter_add", variable, value)
 
     def assign_sub(self, variable: Any, value: Any) -> None:
         """Subtracts a value (tensor or `tf.IndexedSlices`) from a variable."""
-        self._assign_by("assign_sub", "scatter_sub", variable, value)
-
-    def _assign_by(self, dense: str, sparse: str, variable: Any, value: Any) -> None:
-        target = distribution.local(self.tko.keras.unwrap(variable))
-        value = tf.cast(value, target.dtype)
-        is_sparse = isinstance(value, tf.IndexedSlices)
-        getattr(target, sparse if is_sparse else dense)(value)
+        _assign_by(self.tko.keras, "assign_sub", "scatter_sub", variable, value)
 
     def _get_variable_index(self, variable: Any) -> int:
         """Returns a model variable's place in the list given to `build`."""
         place = self.tko.store.place(self.tko.keras.unwrap(variable))
         return self.tko.stepper.admission.entry_of(variable).place if place is None else place
+
+
+def _assign_by(keras: KerasSide, dense: str, sparse: str, variable: Any, value: Any) -> None:
+    """Changes a variable by one of its methods, the one for tensors or the one for slices."""
+    target = distribution.local(keras.unwrap(variable))
+    value = tf.cast(value, target.dtype)
+    is_sparse = isinstance(value, tf.IndexedSlices)
+    getattr(target, sparse if is_sparse else dense)(value)

@@ -85,7 +85,7 @@ def _averages(optimizer: Composed) -> list[Any]:
 
 
 def _accumulators(optimizer: Composed) -> list[Any]:
-    if calls_per_update(optimizer) == 1 or not optimizer.tko.store.is_built:
+    if calls_per_update(optimizer.tko.context.options) == 1 or not optimizer.tko.store.is_built:
         raise AttributeError("There are no accumulators.")
     return _by_place(optimizer.tko, "accumulator", lambda entry: entry.accumulator)
 

@@ -10,6 +10,7 @@ from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.numerics import quantization
 from tf_keras_optim.engine.patterns import DecayExclusions
+from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.state import late, masters
 from tf_keras_optim.engine.state.own_variables import OwnVariables
 from tf_keras_optim.engine.state.saved_state import SavedState
@@ -146,7 +147,7 @@ class Builder:
                 known.setdefault(id(native), variable)
         paths = [path_of(variable) for variable in known.values()]
         title = context.title
-        for name, parameter in declarations.parameters_of(type(context.options)).items():
+        for name, parameter in declarations.parameters_of(class_of(context.options)).items():
             if type(parameter).patterns is not Hyperparameter.patterns:
                 given = parameter.patterns(getattr(context.options, name))
                 patterns.check_matches(title, name, given, paths)

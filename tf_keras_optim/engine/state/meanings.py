@@ -12,6 +12,7 @@ from typing import Any
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.nature import has_algorithm
+from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.state.slots import STARTED
 from tf_keras_optim.engine.state.store import BEGUN
 
@@ -26,7 +27,7 @@ def of_class(cls: type[Algorithm], slot: str) -> str:
     slot is the one of that name in the topmost algorithm among them, and no other.
     """
     for owner in cls.__mro__:
-        declared = vars(owner).get("slot_meanings", {})
+        declared = _said_by(owner)
         if slot in declared:
             return str(declared[slot])
     algorithms = [c for c in cls.__mro__ if issubclass(c, Algorithm) and has_algorithm(c)]
@@ -45,7 +46,7 @@ def of(context: Context) -> dict[str, str]:
     own = {id(variable) for variable in store.extra}
     names |= {name for name, variable in store.named.items() if id(variable) in own}
     names |= {slot for _, slot in store.owners.values()}
-    found = {name: of_class(type(context.algorithm), name) for name in sorted(names)}
+    found = {name: of_class(class_of(context.algorithm), name) for name in sorted(names)}
     return found | {name + kind: found[name] for name, kind in sorted(beside)}
 
 
@@ -111,7 +112,13 @@ def _base(name: str, names: Set[str]) -> str:
 
 
 def _declared(cls: type[Algorithm]) -> set[str]:
-    return {name for owner in cls.__mro__ for name in vars(owner).get("slot_meanings", {})}
+    return {name for owner in cls.__mro__ for name in _said_by(owner)}
+
+
+def _said_by(cls: type) -> Mapping[str, str]:
+    """Returns what one class declares; a class of a user's may call something else so."""
+    declared = vars(cls).get("slot_meanings")
+    return declared if isinstance(declared, Mapping) else {}
 
 
 def _known(cls: type[Algorithm]) -> Iterator[type[Algorithm]]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import declarations, nature
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.seen import class_for, class_of
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step import late_rates
 from tf_keras_optim.engine.step.received import Received
@@ -49,9 +50,11 @@ class Planning:
 
     def renew(self) -> None:
         """Makes what runs the algorithm anew, as hyperparameters have changed."""
-        values, is_schedule = declarations.values_of(self._context.options), {}
+        context, is_schedule = self._context, {}
+        parameters = declarations.parameters_of(class_of(context.options))
+        values = declarations.values_of(context.options, parameters)
         for name, value in values.items():
-            is_schedule[name] = callable(value) and self._context.keras.is_schedule(value)
+            is_schedule[name] = callable(value) and context.keras.is_schedule(value)
         self._static = {name: v for name, v in values.items() if not is_schedule[name]}
         self._scheduled = {name: v for name, v in values.items() if is_schedule[name]}
         self.execution = self._made()
@@ -59,7 +62,8 @@ class Planning:
     def _made(self) -> Execution:
         algorithm = self._context.algorithm
         is_pure = nature.is_pure(algorithm)
-        has = measures.check_hooks(type(algorithm), Algorithm, is_pure=is_pure)
+        cls = class_for(algorithm, "measure", "conclude")
+        has = measures.check_hooks(cls, Algorithm, is_pure=is_pure)
         jit_compile = self._context.options.jit_compile
         arguments = (algorithm, self._update_step, self.static_scalars, jit_compile)
         return Execution(*arguments, has_measure=has)

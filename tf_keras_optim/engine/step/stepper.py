@@ -12,6 +12,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import nature
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.numerics import loops
+from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.state.saved_state import SavedState
 from tf_keras_optim.engine.step import accumulation, ordering, received
 from tf_keras_optim.engine.step.admission import Admission
@@ -73,7 +74,7 @@ class Stepper:
         self._summing = Summing(context)
         self.admission = Admission(context, lambda variables: owner.build(variables))
         self.planning = Planning(context, scaling, self._update_step)
-        own_step = nature.has_own_step(type(context.algorithm))
+        own_step = nature.has_own_step(class_of(context.algorithm))
         self._step_class = UserStep if own_step else Step
 
     def apply_pairs(self, pairs: Iterable[tuple[Any, Any]], aggregate: bool) -> None:
@@ -188,7 +189,7 @@ class Stepper:
         kinds = set(map(type, gradients)) - {tf.IndexedSlices}
         are_tensors = all(map(issubclass, kinds, itertools.repeat(tf.Tensor)))
         own = getattr(type(self._owner).apply, OF_PACKAGE, False)
-        waits = self._state.pending.given is not None or self._context.variables.has_new_slots
+        waits = self._state.pending.given is not None
         if not (are_tensors and own) or waits or not tf.executing_eagerly():
             return None
         if distribution.across_replicas():

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine.algorithm import Algorithm
+from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.state import first_updates
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.update import measures, plans, purity
@@ -88,7 +89,7 @@ class Execution:
             if taken is not None:
                 part = {n: tf.where(taken, v, tf.zeros_like(v)) for n, v in part.items()}
             parts.append(part)
-        title = type(self._algorithm).__name__
+        title = class_of(self._algorithm).__name__
         sums = measures.summed(parts, f"{title}.measure")
         widest = max((entry.dtype for entry, _, _ in jobs), key=lambda dtype: dtype.size)
         scalars = Scalars(self._static(), scalars_of(widest, None))

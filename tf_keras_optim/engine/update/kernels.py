@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.numerics import formulas, loops, precision, quantization
+from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.tensorflow import distribution, placement
 from tf_keras_optim.engine.update import kernel_choice, measures, purity
@@ -250,7 +251,7 @@ def measured(
     given = _conditioned(plan, scalars, inputs, value, slots)
     with purity.watched(algorithm, "measure"):
         result = algorithm.measure(*given, scalars)
-    return measures.checked(result, f"{type(algorithm).__name__}.measure")
+    return measures.checked(result, f"{class_of(algorithm).__name__}.measure")
 
 
 def _conditioned(

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.engine.seen import class_of, itself
 from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
 
 # How the types of TensorFlow's operations begin that write into a variable.
@@ -36,7 +37,7 @@ def watched(algorithm: Any, method: str) -> Iterator[None]:
     graph = tf.compat.v1.get_default_graph()
     before = len(graph.get_operations())
     yield
-    title = f"{type(algorithm).__name__}.{method}"
+    title = f"{class_of(algorithm).__name__}.{method}"
     for operation in graph.get_operations()[before:]:
         if operation.type.startswith(_WRITES):
             raise TypeError(
@@ -45,7 +46,7 @@ def watched(algorithm: Any, method: str) -> Iterator[None]:
                 "`slots` and return its new value. Or write the algorithm as an `update_step`, "
                 "which may assign."
             )
-    for name, value in tracking.attributes(algorithm).items():
+    for name, value in tracking.attributes(itself(algorithm)).items():
         if not isinstance(value, _PLAIN) and any(map(_is_symbolic, _parts(value))):
             raise TypeError(
                 f"`{title}` must be pure, but the attribute {name!r} holds a tensor of the "
