@@ -1,4 +1,4 @@
-"""The table of the twelve in README.md: `python tests/accuracy.py` prints it.
+"""The table of the optimizers in README.md: `python tests/accuracy.py` prints it.
 
 Fifty steps on variables of four shapes (rank 0, 1, 2 and 4), float32. The numbers are the
 last weight of the last variable; the errors are the largest ones of all weights, relative
@@ -31,7 +31,9 @@ def values(name):
     gradients, starts = harness.gradient_sequence(STEPS), harness.starts()
     ours = harness.run(getattr(tko, name)(**arguments), gradients, starts, "function")
     peer = getattr(tf.keras.optimizers, name, None)
-    theirs = peer and harness.run(peer(**arguments), gradients, starts, "function")
+    theirs = peer and harness.run(
+        peer(**arguments), gradients, starts, "function", harness.for_keras(starts)
+    )
     return expected(name), ours, theirs
 
 

@@ -33,6 +33,19 @@ def oracle_of(cls):
     return oracles.over_a_list(name)
 
 
+def for_keras(values):
+    """Variables of TensorFlow, with a path as Keras' own have it; Keras' Muon asks for it."""
+    variables = [tf.Variable(value, dtype=tf.float32) for value in values]
+    for number, variable in enumerate(variables):
+        variable.path = f"variable_{number}"
+    return variables
+
+
+def fixed(name):
+    """Arguments by which ours does what Keras' optimizer of a name does."""
+    return next(dict(record.keras.fixed) for record in RECORDS if record.keras.name == name)
+
+
 def scope_of(strategy, replicas):
     return strategy.scope() if replicas > 1 else contextlib.nullcontext()
 

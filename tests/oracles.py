@@ -138,6 +138,48 @@ def adafactor_step(w, g, s, history):
     return w - rate * u / max(1.0, _rms(u) / h["clip_threshold"])
 
 
+def muon_step(w, g, s, history):
+    """The momentum is a mean, as in Jordan's; what is a matrix is given, or has two axes."""
+    h = history[-1]
+    axes = h["axes"]
+    if axes is None and w.ndim == 2 and min(w.shape) > 1:
+        axes = ((0,), (1,), ())
+    if not axes:
+        names = {n.removeprefix("adam_"): v for n, v in h.items() if n.startswith("adam_")}
+        steps = [
+            {"beta_1": past["adam_beta_1"], "beta_2": past["adam_beta_2"]} for past in history
+        ]
+        w = w - h["learning_rate"] * names["weight_decay"] * w
+        last = h | names | {"weight_decay": 0.0, "amsgrad": False, "nesterov": False}
+        last["learning_rate"] = h["learning_rate"] * h["adam_lr_ratio"]
+        return adam_step(w, g, s, [*steps[:-1], last])
+    rows, columns, batch = axes
+    w = w - h["learning_rate"] * h["weight_decay"] * w
+    mu = h["momentum"]
+    m = s["m"] = mu * s.get("m", 0.0) + (1 - mu) * g
+    d = (1 - mu) * g + mu * m if h["nesterov"] else m
+    order = (*batch, *rows, *columns)
+    moved = np.transpose(d, order)
+    sizes = [int(np.prod([w.shape[axis] for axis in part])) for part in (batch, rows, columns)]
+    x = moved.reshape(sizes)
+    x = x / (h["safety"] * np.sqrt(np.sum(x**2, (1, 2), keepdims=True)) + 1e-7)
+    for a, b, c in h["triples"]:
+        gram = np.swapaxes(x, 1, 2) @ x
+        x = a * x + x @ (b * gram + c * gram @ gram)
+    if h["neuron_beta"]:
+        mean = s["neurons"] = h["neuron_beta"] * s.get("neurons", 0.0) + (
+            1 - h["neuron_beta"]
+        ) * (x**2).mean(1)
+        y = x / (np.sqrt(mean)[:, None, :] + 1e-8)
+        lengths = [np.sqrt(np.sum(z**2, (1, 2), keepdims=True)) for z in (x, y)]
+        x = y * lengths[0] / lengths[1]
+    factor = 0.2 * np.sqrt(max(sizes[1:]))
+    if h["spectral"]:
+        factor = np.sqrt(max(1.0, sizes[2] / sizes[1]))
+    back = x.reshape(moved.shape).transpose(np.argsort(order))
+    return w - h["learning_rate"] * factor * back
+
+
 def _rms(x):
     return np.sqrt(np.mean(x**2))
 
@@ -181,6 +223,25 @@ ALGORITHMS = {
     "lamb": (
         lamb_step,
         _ADAM | {"weight_decay": 0.0, "decay_in_trust_ratio": False, "adapts": True},
+    ),
+    "muon": (
+        muon_step,
+        {
+            "learning_rate": 0.001,
+            "adam_beta_1": 0.9,
+            "adam_beta_2": 0.999,
+            "adam_weight_decay": 0.004,
+            "adam_lr_ratio": 1.0,
+            "epsilon": 1e-7,
+            "weight_decay": 0.004,
+            "momentum": 0.95,
+            "nesterov": True,
+            "triples": [(3.4445, -4.775, 2.0315)] * 5,
+            "safety": 1.0,
+            "spectral": False,
+            "neuron_beta": None,
+            "axes": None,  # rows, columns, batch; (): not a matrix
+        },
     ),
     "adafactor": (
         adafactor_step,

@@ -31,8 +31,9 @@ def test_slots_are_listed_under_the_names_in_keras(name):
     peer = getattr(keras.optimizers, name, None)
     if peer is None:
         pytest.skip(f"{name} is not in this Keras")
-    theirs, ours = (cls(0.1, **OPTIONS.get(name, {})) for cls in (peer, getattr(tko, name)))
-    theirs.build([v for v in weights() if v.dtype.is_floating])
+    theirs = peer(0.1, **OPTIONS.get(name, {}))
+    ours = getattr(tko, name)(0.1, **OPTIONS.get(name, {}) | harness.fixed(name))
+    theirs.build(harness.for_keras([v for v in weights() if v.dtype.is_floating]))
     with pytest.raises(AttributeError):
         ours._momentums  # noqa: B018
     given = weights()

@@ -66,7 +66,7 @@ def oracle_values(case, change=()):
 
 def values_of(optimizer, regime):
     """The variables after all the steps, and after as many as the table in README.md has."""
-    variables = [tf.Variable(v, dtype=tf.float32) for v in harness.starts()]
+    variables = harness.for_keras(harness.starts())
     optimizer.build(variables)
     step = in_regime(
         lambda batch: optimizer.apply_gradients(list(zip(batch, variables))), regime
@@ -165,6 +165,8 @@ PERTURBED = [
     ("lamb", {"weight_decay": 0.101}),
     ("lamb_paper", {"weight_decay": 0.101}),
     ("lamb_paper", {"decay_in_trust_ratio": False}),
+    ("muon", {"momentum": 0.94}),
+    ("muon", {"weight_decay": 0.0}),
     *((case, {"learning_rate": 0.01001}) for case in CASES),
     *((case, {"first_step": 2}) for case in CASES),
 ]

@@ -22,6 +22,9 @@ ALGORITHMS = [
     p
     for p in (PACKAGE / "optimizers").glob("*.py")
     if p.stem not in ("__init__", "base", "records")
+    and not p.stem.endswith(
+        ("_arguments", "_polynomials", "_variables")
+    )  # parts of an algorithm
 ]
 
 # What each layer may import of this package, besides itself.

@@ -20,6 +20,8 @@ def reason_against(life):
         return f"{narrow.pop()} rounds, some of it by chance"
     if life.optimizer in ("Lion",) and life.policy in _HALF:
         return "a sign may change with the last bit of a gradient of 16 bits"
+    if life.optimizer == "Muon":
+        return "which variables it takes for matrices depends on the whole model"
     if life.wrapper == "keras":
         return "Keras' own scale starts at 2**15, where gradients of 16 bits overflow"
     return None

@@ -98,6 +98,8 @@ class Hyperparameter:
       keyword_only: whether it must be given by name.
       schedulable: whether a schedule may stand in place of the number. The rule
         then finds its value at this step, a 0-d tensor, in its scalars.
+      until_built: whether it may change only as long as there are no slots, as where it decides
+        what these mean.
       doc: what it is, for the documentation of the class. Range, schedules and "By name
         only." are added to it; the first two not where it ends with a period.
     """
@@ -116,6 +118,7 @@ class Hyperparameter:
         position: int | None = None,
         keyword_only: bool = False,
         schedulable: bool = False,
+        until_built: bool = False,
         doc: str = "",
     ):
         self.default = default
@@ -127,6 +130,7 @@ class Hyperparameter:
         self.position = position
         self.keyword_only = keyword_only
         self.schedulable = schedulable
+        self.until_built = until_built
         self.doc = doc
         self.name = self._kept_as = ""
 
@@ -155,6 +159,13 @@ class Hyperparameter:
         else:
             value = self.check(value, owner)
         before = getattr(instance, self._kept_as, _NOT_SET)
+        is_new = before is not _NOT_SET and before != value
+        if is_new and self.until_built and instance.tko.store.is_built:
+            raise ValueError(
+                f"{owner}: argument `{self.name}` decides what is kept for variables, so it "
+                f"cannot become {value!r} once the optimizer is built; it is {before!r}. Make "
+                "a new one with it."
+            )
         object.__setattr__(instance, self._kept_as, value)
         if before is _NOT_SET or before == value:
             return
@@ -173,7 +184,8 @@ class Hyperparameter:
 
     def _expectation(self) -> str:
         if self.choices is not None:
-            return "one of " + ", ".join(repr(choice) for choice in self.choices)
+            choices = ", ".join(repr(choice) for choice in self.choices)
+            return f"one of {choices}{' or None' * self.optional}"
         names = {float: "a finite number", int: "an integer", bool: "a bool"}
         text = names.get(self.kind, f"a {self.kind.__name__}")
         if self.minimum is not None:

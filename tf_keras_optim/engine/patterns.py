@@ -10,13 +10,30 @@ from tf_keras_optim.engine.hyperparameters import Hyperparameter
 
 
 class Patterns(Hyperparameter):
-    """A list of regular expressions, searched in a variable's path."""
+    """A list of regular expressions, searched in a variable's path.
 
-    def __init__(self, doc: str = "") -> None:
-        super().__init__([], kind=list, keyword_only=True, doc=doc)
+    Args:
+      doc: as for any hyperparameter.
+      optional: whether `None` stands for an empty list.
+      until_built: as for any hyperparameter.
+    """
+
+    def __init__(
+        self, doc: str = "", *, optional: bool = False, until_built: bool = False
+    ) -> None:
+        super().__init__(
+            [],
+            kind=list,
+            keyword_only=True,
+            optional=optional,
+            until_built=until_built,
+            doc=doc,
+        )
 
     def check(self, value: Any, owner: str) -> list[str]:
         """Returns the expressions as a list."""
+        if value is None and self.optional:
+            return []
         problem = ("" if isinstance(value, (list, tuple)) else "it is no list") or problem_of(
             value
         )
@@ -65,6 +82,50 @@ class ByPattern(Hyperparameter):
     def patterns(self, value: Any) -> Sequence[str]:
         """Returns the regular expressions in a value."""
         return list(value) if isinstance(value, dict) else []
+
+
+class IntegersByPattern(Hyperparameter):
+    """A dict from regular expressions, searched in a variable's path, to integers.
+
+    Args:
+      minimum: the smallest of them, 1 or more; by default each but 0.
+      until_built: as for any hyperparameter.
+      doc: as for any hyperparameter.
+    """
+
+    def __init__(
+        self, *, minimum: int | None = None, until_built: bool = False, doc: str = ""
+    ) -> None:
+        super().__init__(
+            {},
+            kind=dict,
+            keyword_only=True,
+            minimum=minimum,
+            until_built=until_built,
+            doc=doc,
+        )
+
+    def check(self, value: Any, owner: str) -> dict[str, int]:
+        """Returns the dict."""
+        problem = "it is no dict"
+        if isinstance(value, Mapping):
+            problem = problem_of(value)
+            for pattern, number in value.items():
+                is_number = isinstance(number, int) and not isinstance(number, bool)
+                if not is_number or number == 0 or (self.minimum or number) > number:
+                    problem = problem or f"{number!r} for {pattern!r}"
+        if problem:
+            signs = f"of at least {self.minimum}" if self.minimum else "other than 0"
+            raise ValueError(
+                f"{owner}: argument `{self.name}` must be a dict from regular expressions, "
+                f"searched in a variable's path, to integers {signs}. Received: "
+                f"{self.name}={value!r} ({problem})."
+            )
+        return dict(value)
+
+    def patterns(self, value: Any) -> Sequence[str]:
+        """Returns the regular expressions in a value."""
+        return list(value)
 
 
 def problem_of(patterns: Iterable[Any]) -> str:

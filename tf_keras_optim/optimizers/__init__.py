@@ -13,6 +13,7 @@ from tf_keras_optim.optimizers.base import Optimizer as Optimizer
 from tf_keras_optim.optimizers.ftrl import Ftrl as Ftrl
 from tf_keras_optim.optimizers.lamb import Lamb as Lamb
 from tf_keras_optim.optimizers.lion import Lion as Lion
+from tf_keras_optim.optimizers.muon import Muon as Muon
 from tf_keras_optim.optimizers.nadam import Nadam as Nadam
 from tf_keras_optim.optimizers.rmsprop import RMSprop as RMSprop
 from tf_keras_optim.optimizers.sgd import SGD as SGD

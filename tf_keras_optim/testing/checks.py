@@ -51,6 +51,10 @@ def _close(values: Any, expected: Any, start: Any, what: str) -> str:
     return f"{what}: {error:.1e}"
 
 
+def _run(optimizer: Any, gradients: Any, start: Any, regime: str = "eager") -> Any:
+    return trials.run(optimizer, gradients, start, regime, trials.named(start))
+
+
 def _in_words(config: Any) -> str:
     return json.dumps(config, sort_keys=True, default=repr)
 
@@ -73,17 +77,17 @@ def configuration(trial: Trial) -> str:
     else:
         raise AssertionError("an unknown argument `learning_rat` is accepted")
     gradients, start = trials.gradient_sequence(STEPS, _SHAPES), trials.starts(_SHAPES)
-    first, second = (trials.run(o, gradients, start, "function") for o in (optimizer, again))
+    first, second = (_run(o, gradients, start, "function") for o in (optimizer, again))
     return f"{len(config)} arguments; " + _close(second, first, start, "six steps of both")
 
 
 def regimes(trial: Trial) -> str:
     """Eager, `tf.function` and XLA give the same numbers."""
     gradients, start = trials.gradient_sequence(STEPS), trials.starts()
-    expected = trials.run(trial.make(), gradients, start, "function")
+    expected = _run(trial.make(), gradients, start, "function")
     found = []
     for regime in ("eager", "xla"):
-        values = trials.run(trial.make(), gradients, start, regime)
+        values = _run(trial.make(), gradients, start, regime)
         found.append(_close(values, expected, start, f"{regime} against function"))
     return "; ".join(found)
 
@@ -92,7 +96,7 @@ def traces(trial: Trial) -> str:
     """A step is traced once, whatever the number of calls and the learning rate."""
     optimizer = trial.make()
     gradients, start = trials.gradient_sequence(STEPS, _SHAPES), trials.starts(_SHAPES)
-    variables = [tf.Variable(s, dtype=tf.float32) for s in start]
+    variables = trials.named(start)
     for number, batch in enumerate(gradients):
         if number == 3:
             optimizer.learning_rate = 2.0 * float(optimizer.current_learning_rate)
@@ -129,7 +133,7 @@ def dtypes(trial: Trial) -> str:
 
 
 def _apply_sparse(optimizer: Any, start: np.ndarray, gradients: list[Any]) -> np.ndarray:
-    table = tf.Variable(start, dtype=tf.float32, name="table")
+    (table,) = trials.named([start])
     optimizer.build([table])
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -197,15 +201,15 @@ def replicas(trial: Trial) -> str:
     gradients, start = trials.gradient_sequence(STEPS, _SHAPES), trials.starts(_SHAPES)
     shares = [[[0.3 * g for g in batch], [0.7 * g for g in batch]] for batch in gradients]
     _, values = trials.run_in_replicas(trial.strategy, trial.make, shares, start)
-    expected = trials.run(trial.make(jit_compile=False), gradients, start, "function")
+    expected = _run(trial.make(jit_compile=False), gradients, start, "function")
     return _close(values, expected, start, "two replicas against one")
 
 
 def resume(trial: Trial) -> str:
     """State that is saved and loaded, before or after `build`, goes on bit for bit."""
     gradients, start = trials.gradient_sequence(2 * STEPS, _SHAPES), trials.starts(_SHAPES)
-    whole = trials.run(trial.make(), gradients, start)
-    variables = [tf.Variable(s, dtype=tf.float32, name="w") for s in start]
+    whole = _run(trial.make(), gradients, start)
+    variables = trials.named(start)
     first = trial.make()
     trials.run(first, gradients[:STEPS], start, variables=variables)
     store: dict[str, Any] = {}
@@ -232,12 +236,12 @@ def accumulation(trial: Trial) -> str:
     """Two micro-batches make the step of their mean."""
     gradients, start = trials.gradient_sequence(2 * STEPS, _SHAPES), trials.starts(_SHAPES)
     optimizer = trial.make(gradient_accumulation_steps=2)
-    values = trials.run(optimizer, gradients, start, "function")
+    values = _run(optimizer, gradients, start, "function")
     means = [
         [((a + b) / 2).astype("f").astype("d") for a, b in zip(*pair)]
         for pair in zip(gradients[::2], gradients[1::2])
     ]
-    expected = trials.run(trial.make(jit_compile=False), means, start, "function")
+    expected = _run(trial.make(jit_compile=False), means, start, "function")
     return _close(values, expected, start, "two micro-batches against one batch")
 
 

@@ -7,6 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 SHAPES: tuple[tuple[int, ...], ...] = ((), (7,), (5, 3), (2, 3, 4, 5))
+PATHS = {  # by shape, for algorithms that go by the path
+    (): "block/scale",
+    (7,): "block/query/bias",
+    (5, 3): "block/dense/kernel",
+    (6, 3): "tokens/embeddings",
+    (2, 5, 3): "block/query/kernel",
+    (2, 3, 4, 5): "block/conv/kernel",
+}
 REGIMES = ("eager", "function", "xla")
 
 
@@ -26,6 +34,12 @@ def gradient_sequence(
         [(d + generator.normal(0.0, 1.0, d.shape)).astype("f").astype("d") for d in drift]
         for _ in range(steps)
     ]
+
+
+def named(values: Sequence[np.ndarray]) -> list[tf.Variable]:
+    """Returns float32 variables with these values, and with paths that fit their shapes."""
+    names = [PATHS.get(value.shape, "w") for value in values]
+    return [tf.Variable(v, dtype=tf.float32, name=n) for v, n in zip(values, names)]
 
 
 def run(
@@ -82,7 +96,7 @@ def run_in_replicas(
       AssertionError: a variable is not the same on every replica.
     """
     with strategy.scope():
-        variables = [tf.Variable(v, dtype=tf.float32, name="w") for v in values]
+        variables = named(values)
         optimizer = make()
         optimizer.build(variables)
 

@@ -49,8 +49,12 @@ def make_optimizer(side: str, name: str, **options: Any) -> Any:
       name: name of the optimizer in lower case.
       **options: further arguments, ours and Keras' alike.
     """
-    library = tko if side == OURS else importlib.import_module(MODULES[side])
-    arguments = {"learning_rate": 1e-3} | options
+    library: Any = tko
+    arguments = {"learning_rate": 1e-3, **options}
+    if side == OURS:
+        arguments |= records()[name].keras.fixed
+    else:
+        library = importlib.import_module(MODULES[side])
     return getattr(library, class_name(name))(**arguments)
 
 
@@ -71,8 +75,11 @@ def in_mode(function: Callable[..., None], mode: str) -> Callable[..., None]:
 
 
 def fresh(values: Iterable[np.ndarray]) -> list[tf.Variable]:
-    """Returns a new variable for each value."""
-    return [tf.Variable(value) for value in values]
+    """Returns a new variable for each value, with a path, which Keras 3's Muon asks for."""
+    variables = [tf.Variable(value) for value in values]
+    for number, variable in enumerate(variables):
+        variable.path = f"variable_{number}"
+    return variables
 
 
 def wait_for(variable: tf.Variable) -> None:

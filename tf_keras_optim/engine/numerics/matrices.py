@@ -79,6 +79,11 @@ def norm(matrix: tf.Tensor) -> tf.Tensor:
     return largest * _plain_norm(tf.math.divide_no_nan(matrix, largest))
 
 
+def with_norm_of(matrix: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """Returns each matrix, multiplied so that it has the norm of another; zeros stay zeros."""
+    return matrix * tf.math.divide_no_nan(norm(other), norm(matrix))
+
+
 def orthogonalized(
     matrix: tf.Tensor,
     coefficients: Sequence[Triple],

@@ -1,0 +1,127 @@
+"""What Muon is given: Keras' arguments in Keras' order, then those that Keras has not."""
+
+from typing import Any
+
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.numerics.matrices import Triple
+from tf_keras_optim.engine.patterns import IntegersByPattern, Patterns
+from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.muon_polynomials import Polynomial, known
+
+
+def _decay(default: float, doc: str) -> Hyperparameter:
+    return Hyperparameter(default, minimum=0.0, below=1.0, schedulable=True, doc=doc)
+
+
+def _own(default: Any, doc: str, **more: Any) -> Hyperparameter:
+    return Hyperparameter(default, keyword_only=True, doc=doc, **more)
+
+
+class MuonArguments(Optimizer):
+    """The declarations of Muon."""
+
+    learning_rate = LearningRate(0.001)
+    adam_beta_1 = _decay(0.9, "AdamW's decay of the first moment")
+    adam_beta_2 = _decay(0.999, "AdamW's decay of the second moment")
+    adam_weight_decay = Hyperparameter(
+        0.004,
+        minimum=0.0,
+        optional=True,
+        schedulable=True,
+        doc="as `weight_decay`, for the variables that AdamW moves.",
+    )
+    epsilon = Hyperparameter(
+        1e-7, minimum=0.0, doc="AdamW's small constant for numerical stability"
+    )
+    weight_decay = Hyperparameter(
+        0.004,
+        minimum=0.0,
+        optional=True,
+        schedulable=True,
+        doc="fraction of a matrix that a step at rate 1 takes away before the update, a "
+        "schedule of it, or `None`; 0.004 by default.",
+    )
+    exclude_layers = Patterns(
+        optional=True,
+        until_built=True,
+        doc="regular expressions, searched in a variable's path: AdamW moves those variables.",
+    )
+    exclude_embeddings = _own(True, "AdamW moves the tables of embeddings", until_built=True)
+    muon_a = _own(3.4445, "first coefficient of the polynomial")
+    muon_b = _own(-4.775, "second coefficient")
+    muon_c = _own(2.0315, "third coefficient")
+    adam_lr_ratio = _own(1.0, "factor on AdamW's learning rate, not on its decay", minimum=0.0)
+    momentum = _own(
+        0.95, "decay of the sum of gradients", minimum=0.0, below=1.0, schedulable=True
+    )
+    ns_steps = _own(5, "how often the polynomial is applied", minimum=0)
+    nesterov = _own(True, "look ahead along the momentum")
+    rms_rate = _own(
+        0.2,
+        "root mean square of an element of a step at rate 1, or `None` for no factor at all.",
+        optional=True,
+        above=0.0,
+    )
+    matrices = _own(
+        "all",
+        'which variables are matrices: "all" with two axes or more, as named above, or '
+        '"rank_2": Keras\' choice, those of two axes, biases too, whose path has no '
+        '"embedding" in it.',
+        choices=("all", "rank_2"),
+        until_built=True,
+    )
+    output = _own(
+        "last",
+        'AdamW moves the last kernel of the model ("last"), the head usually, or not (None): '
+        "for models without a head, or with one that shares its weights with embeddings.",
+        choices=("last",),
+        optional=True,
+        until_built=True,
+    )
+    polynomial = Polynomial(
+        doc='in place of `muon_a` to `muon_c` and `ns_steps`: "jordan", which are their '
+        'defaults, "polar" (Polar Express, whose singular values end nearer to 1), or a list '
+        "of triples (a, b, c), applied one after the other.",
+    )
+    scale = _own(
+        "rms",
+        'what a step is scaled to: "rms", each element as large as with AdamW; "spectral", a '
+        "step whose effect on the outputs does not depend on the sizes, for rates of about "
+        "0.02.",
+        choices=("rms", "spectral"),
+    )
+    input_axes = IntegersByPattern(
+        until_built=True,
+        doc="dict from regular expressions, searched in a variable's path, to the number of "
+        "axes that are inputs, the rows of the matrix: the first n, after those of "
+        "`batch_axes`, or, where it is negative, the last n. It counts more than names do.",
+    )
+    batch_axes = IntegersByPattern(
+        until_built=True,
+        minimum=1,
+        doc="dict as `input_axes`, to the number of leading axes that number matrices, as in "
+        "banks of experts.",
+    )
+    per_head = _own(False, "a matrix for each head of an attention kernel")
+    normalize = _own(
+        None,
+        '"neurons": divide each output of a step by the root of its running mean square '
+        "(NorMuon); by default not.",
+        choices=("neurons",),
+    )
+    neuron_beta = _own(0.95, "decay of that mean square", minimum=0.0, below=1.0)
+    compute_dtype = _own(
+        "auto",
+        'dtype of the products: "float32", "bfloat16", or "auto": bfloat16 where the '
+        "variable's device multiplies it faster (GPUs of capability 8.0 or more, TPUs). "
+        "float64 variables compute in float64.",
+        choices=("auto", "float32", "bfloat16"),
+    )
+
+    @property
+    def coefficients(self) -> tuple[list[Triple], float]:
+        """The triples to apply, and the factor on the norm."""
+        steps: Any = self.ns_steps
+        triple: Any = (self.muon_a, self.muon_b, self.muon_c)
+        given: Any = self.polynomial
+        return ([triple] * steps, 1.0) if given is None else known(given)
