@@ -5,6 +5,8 @@ last weight of the last variable; the errors are the largest ones of all weights
 to the farthest that any weight of their variable moved.
 """
 
+import sys
+
 import harness
 import numpy as np
 import tensorflow as tf
@@ -41,15 +43,17 @@ def row(name):
     """Returns the cells of one optimizer."""
     exact, ours, theirs = values(name)
     settings = ", ".join(f"{k}={v}" for k, v in ARGUMENTS[name].items())
-    numbers = [f"{np.ravel(v[-1])[-1]:.7f}" for v in (exact, ours, theirs)]
+    found = [v and np.ravel(v[-1])[-1] for v in (exact, ours, theirs)]
+    numbers = ["-" if v is None else f"{v:.7f}" for v in found]
     starts = harness.starts()
-    errors = [f"{harness.distance_error(v, exact, starts):.0e}" for v in (ours, theirs)]
+    errors = [v and harness.distance_error(v, exact, starts) for v in (ours, theirs)]
+    errors = ["-" if v is None else f"{v:.0e}" for v in errors]
     return [name, settings, *numbers, *errors]
 
 
 def main():
-    """Prints the table."""
-    for name in ARGUMENTS:
+    """Prints the table, or the rows of the optimizers that are named."""
+    for name in sys.argv[1:] or ARGUMENTS:
         print("| " + " | ".join(row(name)) + " |", flush=True)
 
 

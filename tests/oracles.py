@@ -135,7 +135,10 @@ def adafactor_step(w, g, s, history):
     else:
         v = s["v"] = beta * s.get("v", 0.0) + (1 - beta) * square
     u = g / np.sqrt(v)
-    return w - rate * u / max(1.0, _rms(u) / h["clip_threshold"])
+    step = rate * u / max(1.0, _rms(u) / h["clip_threshold"])
+    if h["beta_1"] is not None:  # the mean of whole steps, each with its own rate
+        step = s["m"] = h["beta_1"] * s.get("m", 0.0) + (1 - h["beta_1"]) * step
+    return w - step
 
 
 def muon_step(w, g, s, history):
@@ -182,6 +185,115 @@ def muon_step(w, g, s, history):
 
 def _rms(x):
     return np.sqrt(np.mean(x**2))
+
+
+def _rectification(beta_2, t, threshold):
+    """The factor of a rectified step, or `None` where the variance cannot be told."""
+    longest = 2 / (1 - beta_2) - 1
+    length = longest - 2 * t * beta_2**t / (1 - beta_2**t)
+    if length <= threshold:
+        return None
+    above = (length - 4) * (length - 2) * longest
+    return np.sqrt(above / ((longest - 4) * (longest - 2) * length))
+
+
+def radam_step(w, g, s, history):
+    h, t = history[-1], len(history)
+    m = s["m"] = h["beta_1"] * s.get("m", 0.0) + (1 - h["beta_1"]) * g
+    v = s["v"] = h["beta_2"] * s.get("v", 0.0) + (1 - h["beta_2"]) * g**2
+    m_hat = m / (1 - product(history, "beta_1"))
+    factor = _rectification(h["beta_2"], t, h["threshold"])
+    if factor is None:
+        return w - h["learning_rate"] * m_hat
+    correction = 1 - h["beta_2"] ** t
+    root = np.sqrt(v / correction) + h["epsilon"]
+    if not h["epsilon_after_correction"]:
+        root = (np.sqrt(v) + h["epsilon"]) / np.sqrt(correction)
+    return w - h["learning_rate"] * factor * m_hat / root
+
+
+def yogi_step(w, g, s, history):
+    h = history[-1]
+    m = s["m"] = h["beta_1"] * s.get("m", 0.0) + (1 - h["beta_1"]) * g
+    n = s.get("n", np.full_like(g, h["initial_accumulator_value"]))
+    n = s["n"] = n - (1 - h["beta_2"]) * np.sign(n - g**2) * g**2
+    m_hat = m / (1 - product(history, "beta_1"))
+    n_hat = n / (1 - product(history, "beta_2"))
+    return w - h["learning_rate"] * m_hat / (np.sqrt(n_hat) + h["epsilon"])
+
+
+def adabelief_step(w, g, s, history):
+    h = history[-1]
+    m = s["m"] = h["beta_1"] * s.get("m", 0.0) + (1 - h["beta_1"]) * g
+    v = h["beta_2"] * s.get("v", 0.0) + (1 - h["beta_2"]) * (g - m) ** 2 + h["epsilon"]
+    s["v"] = v
+    m_hat = m / (1 - product(history, "beta_1"))
+    root = np.sqrt(v / (1 - product(history, "beta_2"))) + h["epsilon"]
+    if h["rectify"]:
+        factor = _rectification(h["beta_2"], len(history), 5.0)
+        return w - h["learning_rate"] * (m_hat if factor is None else factor * m_hat / root)
+    return w - h["learning_rate"] * m_hat / root
+
+
+NONE_YET = -1.0  # of a square: there was no gradient
+
+
+def adopt_step(w, g, s, history):
+    h, t = history[-1], len(history)
+    rate = h["learning_rate"]
+    v = s.get("seen", np.full_like(g, NONE_YET))
+    first = v == NONE_YET
+    if t > 1:
+        w = w - rate * h["weight_decay"] * w
+    normalized = g / np.maximum(np.sqrt(np.where(first, 1.0, v)), h["epsilon"])
+    if h["clip_power"] is not None:
+        limit = (t - 1) ** h["clip_power"]
+        normalized = np.clip(normalized, -limit, limit)
+    m = s.get("m", np.zeros_like(g))
+    m = s["m"] = np.where(first, m, h["beta_1"] * m + (1 - h["beta_1"]) * normalized)
+    s["seen"] = np.where(first, g**2, h["beta_2"] * v + (1 - h["beta_2"]) * g**2)
+    return np.where(first, w, w - rate * m)
+
+
+def ademamix_step(w, g, s, history):
+    h, t = history[-1], len(history)
+    b1, b3, alpha = h["beta_1"], h["beta_3"], h["alpha"]
+    if h["warmup_steps"]:
+        part = min(t / h["warmup_steps"], 1.0)
+        alpha, log_1, log_3 = part * alpha, np.log(b1), np.log(b3)
+        b3 = np.exp(log_1 * log_3 / ((1 - part) * log_3 + part * log_1))
+    fast = s["fast"] = b1 * s.get("fast", 0.0) + (1 - b1) * g
+    slow = s["slow"] = b3 * s.get("slow", 0.0) + (1 - b3) * g
+    v = s["v"] = h["beta_2"] * s.get("v", 0.0) + (1 - h["beta_2"]) * g**2
+    root = np.sqrt(v / (1 - product(history, "beta_2"))) + h["epsilon"]
+    mean = fast / (1 - product(history, "beta_1")) + alpha * slow
+    return w - h["learning_rate"] * mean / root
+
+
+def adan_step(w, g, s, history):
+    h = history[-1]
+    b1, b2, b3 = h["beta_1"], h["beta_2"], h["beta_3"]
+    seen = s.get("seen", np.full_like(g, NONE_YET))
+    difference = np.where(seen == NONE_YET, 0.0, g - s.get("last", 0.0))
+    m = s["m"] = b1 * s.get("m", 0.0) + (1 - b1) * g
+    v = s["v"] = b2 * s.get("v", 0.0) + (1 - b2) * difference
+    before = np.where(seen == NONE_YET, 0.0, seen)
+    n = s["seen"] = b3 * before + (1 - b3) * (g + b2 * difference) ** 2
+    s["last"] = g
+    c1, c2, c3 = (1 - product(history, name) for name in ("beta_1", "beta_2", "beta_3"))
+    u = (m / c1 + b2 * v / c2) / (np.sqrt(n / c3) + h["epsilon"])
+    return (w - h["learning_rate"] * u) / (1 + h["learning_rate"] * h["weight_decay"])
+
+
+def lars_step(w, g, s, history):
+    h, decay = history[-1], history[-1]["weight_decay"]
+    size, length = np.sqrt(np.sum(w**2)), np.sqrt(np.sum(g**2))
+    ratio = 1.0
+    if h["adapts"] and size > 0 and length > 0:
+        ratio = h["trust_coefficient"] * size / (length + decay * size + h["epsilon"])
+    step = h["learning_rate"] * ratio * (g + decay * w)
+    b = s["b"] = h["momentum"] * s.get("b", 0.0) + step
+    return w - (h["momentum"] * b + step if h["nesterov"] else b)
 
 
 _ADAM = {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
@@ -253,6 +365,44 @@ ALGORITHMS = {
             "clip_threshold": 1.0,
             "relative_step": True,
             "scale_parameter": True,
+            "beta_1": None,
+        },
+    ),
+    "radam": (radam_step, _ADAM | {"threshold": 5.0, "epsilon_after_correction": True}),
+    "yogi": (
+        yogi_step,
+        _ADAM | {"learning_rate": 0.01, "epsilon": 1e-3, "initial_accumulator_value": 1e-6},
+    ),
+    "adabelief": (adabelief_step, _ADAM | {"epsilon": 1e-16, "rectify": False}),
+    "adopt": (
+        adopt_step,
+        _ADAM | {"beta_2": 0.9999, "epsilon": 1e-6, "clip_power": 0.25, "weight_decay": 0.0},
+    ),
+    "ademamix": (
+        ademamix_step,
+        _ADAM | {"beta_3": 0.9999, "alpha": 5.0, "epsilon": 1e-8, "warmup_steps": None},
+    ),
+    "adan": (
+        adan_step,
+        {
+            "learning_rate": 0.001,
+            "beta_1": 0.98,
+            "beta_2": 0.92,
+            "beta_3": 0.99,
+            "epsilon": 1e-8,
+            "weight_decay": 0.0,
+        },
+    ),
+    "lars": (
+        lars_step,
+        {
+            "learning_rate": 0.01,
+            "momentum": 0.9,
+            "nesterov": False,
+            "trust_coefficient": 0.001,
+            "epsilon": 0.0,
+            "weight_decay": 0.0,
+            "adapts": True,
         },
     ),
 }

@@ -146,6 +146,16 @@ NON_DEFAULT = {
     "beta_1": 0.5,
     "beta_2": 0.75,
     "epsilon": 1e-3,
+    "beta_3": 0.25,
+    "alpha": 2.0,
+    "warmup_steps": 7,
+    "threshold": 4.5,
+    "rectify": True,
+    "clip_power": 0.5,
+    "proximal_decay": False,
+    "trust_coefficient": 0.25,
+    "cautious": True,
+    "centralize_gradients": True,
     "amsgrad": True,
     "rho": 0.5,
     "centered": True,
@@ -213,13 +223,18 @@ def test_every_argument_survives_a_config(cls):
     known = inspect.signature(cls).parameters
     given = {name: value for name, value in NON_DEFAULT.items() if name in known}
     # These exclude others of them.
-    others = {"clipvalue", "global_clipnorm", "decoupled_weight_decay"}
+    decays = {"decoupled_weight_decay", "cautious_weight_decay"}
+    others = {"clipvalue", "global_clipnorm", *decays}
     assert set(known) - set(given) == others | {"gradient_reducer"}
     config = cls(**given).get_config()
     assert {name: config[name] for name in given} == given  # no default is among them
     assert cls.from_config(config).get_config() == config
     alone = {"clipvalue": 3.0, "global_clipnorm": 3.0, "decoupled_weight_decay": False}
-    for name, value in alone.items():
+    for name, value in (alone | {"cautious_weight_decay": True}).items():
+        if name in decays and cls().decays_in_update:
+            with pytest.raises(ValueError, match=f"`{name}`={value} is not possible"):
+                cls(**{name: value})
+            continue
         assert cls.from_config(cls(**{name: value}).get_config()).get_config()[name] == value
 
 

@@ -133,6 +133,8 @@ REFUSED = [
     (tko.Adam, {}, "slot_dtype", "bfloat16", "cannot become bfloat16"),
     (tko.Adam, {"sparse": "lazy"}, "gradient_accumulation_steps", 2, "is not possible"),
     (tko.Lamb, {"decay_in_trust_ratio": True}, "decoupled_weight_decay", False, "not possible"),
+    (tko.Adam, {"cautious_weight_decay": True}, "decoupled_weight_decay", False, "exclude one"),
+    (tko.Adam, {"sparse": "lazy"}, "cautious", True, "`cautious` takes a mean over all rows"),
     (
         tko.Adam,
         {"stochastic_rounding": True},

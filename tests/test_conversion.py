@@ -541,6 +541,8 @@ TORCH_CASES = [
     ("Adamax", {"lr": 0.01, "eps": 1e-2}),
     ("NAdam", {"lr": 0.01, "weight_decay": 0.1}),
     ("NAdam", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("RAdam", {"lr": 0.01, "eps": 1e-2, "betas": (0.9, 0.9)}),
+    ("RAdam", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True}),
     ("Adadelta", {"lr": 1.0, "weight_decay": 0.1}),
 ]
 

@@ -48,8 +48,37 @@ OTHERS = {
         tko.Lamb,
         {"learning_rate": 0.01, "weight_decay": 0.1, "decay_in_trust_ratio": True},
     ),
+    "adafactor_mean": (tko.Adafactor, {"learning_rate": 0.2, "beta_1": 0.9}),
+    # Rectified from the third step on; with the default from the sixth.
+    "radam_early": (
+        tko.RAdam,
+        {
+            "learning_rate": 0.01,
+            "beta_2": 0.99,
+            "threshold": 4.0,
+            "epsilon": 0.01,
+            "epsilon_after_correction": False,
+        },
+    ),
+    "adabelief_rectified": (tko.AdaBelief, {"learning_rate": 0.01, "rectify": True}),
+    "adopt_unlimited": (
+        tko.ADOPT,
+        {"learning_rate": 0.01, "beta_2": 0.9, "clip_power": None, "weight_decay": 0.1},
+    ),
+    "ademamix_warm": (tko.AdEMAMix, {"learning_rate": 0.001, "warmup_steps": 80}),
+    "adan_decay": (tko.Adan, {"learning_rate": 0.01, "weight_decay": 0.1}),
+    "lars_decay": (
+        tko.LARS,
+        {
+            "learning_rate": 0.5,
+            "nesterov": True,
+            "trust_coefficient": 0.01,
+            "weight_decay": 0.1,
+            "epsilon": 0.1,
+        },
+    ),
 }
-NOT_IN_KERAS = ("lamb_paper", "adam_nesterov", "adamw_nesterov")
+NOT_IN_KERAS = ("lamb_paper", "adam_nesterov", "adamw_nesterov", "adafactor_mean")
 CASES = {r.name.lower(): (r.cls, dict(r.example)) for r in harness.RECORDS} | OTHERS
 
 
@@ -167,6 +196,28 @@ PERTURBED = [
     ("lamb_paper", {"decay_in_trust_ratio": False}),
     ("muon", {"momentum": 0.94}),
     ("muon", {"weight_decay": 0.0}),
+    ("adafactor_mean", {"beta_1": 0.89}),
+    ("radam", {"threshold": 6.5}),
+    ("radam", {"beta_2": 0.998}),
+    ("radam_early", {"epsilon_after_correction": True}),
+    ("yogi", {"beta_2": 0.998}),
+    ("yogi", {"initial_accumulator_value": 1e-3}),
+    ("adabelief", {"beta_1": 0.89}),
+    ("adabelief", {"epsilon": 1e-5}),
+    ("adabelief_rectified", {"rectify": False}),
+    ("adopt", {"clip_power": 0.24}),
+    ("adopt", {"beta_2": 0.999}),
+    ("adopt_unlimited", {"weight_decay": 0.101}),
+    ("ademamix", {"beta_3": 0.989}),
+    ("ademamix_warm", {"warmup_steps": 79}),
+    ("ademamix_warm", {"alpha": 4.9}),
+    ("adan", {"beta_2": 0.91}),
+    ("adan", {"beta_3": 0.98}),
+    ("adan_decay", {"weight_decay": 0.101}),
+    ("lars", {"momentum": 0.89}),
+    ("lars_decay", {"epsilon": 0.11}),
+    ("lars_decay", {"weight_decay": 0.101}),
+    ("lars_decay", {"nesterov": False}),
     *((case, {"learning_rate": 0.01001}) for case in CASES),
     *((case, {"first_step": 2}) for case in CASES),
 ]

@@ -54,13 +54,16 @@ def trained(**options):
         {"weight_decay": 0.1},
         {"jit_compile": True},
         {"nesterov": True},
+        {"cautious": True},
+        {"centralize_gradients": True},  # vectors lose nothing
+        {"weight_decay": 0.1, "cautious_weight_decay": True},
     ],
     ids=str,
 )
 def test_explain_names_what_runs(options):
     said, fused, _ = trained(**options)
     assert {path for path, kernel in said.items() if kernel == "fused"} == fused
-    others = ("use_ema", "clipnorm", "clipvalue", "jit_compile", "nesterov")
+    others = ("use_ema", "clipnorm", "clipvalue", "jit_compile", "nesterov", "cautious")
     plain = not any(k in options for k in others)
     plain = plain and options.get("loss_scale_factor") != 2.0
     plain = plain and options.get("gradient_accumulation_steps") != 2
@@ -92,7 +95,11 @@ def test_an_option_that_is_added_to_the_plan_is_never_left_out(monkeypatch):
 def test_the_plain_plan_is_what_no_option_asks_for():
     plain = plans.UpdatePlan()
     for field in dataclasses.fields(plain):
-        assert not getattr(plain, field.name) or field.name in ("gradient", "kernel")
+        assert not getattr(plain, field.name) or field.name in (
+            "gradient",
+            "decay_name",
+            "kernel",
+        )
     assert plain.gradient == plans.GIVEN
     assert (
         len({plain, dataclasses.replace(plain), dataclasses.replace(plain, rounds=True)}) == 2

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tf_keras_optim as tko
 from tests.support import state
 from tf_keras_optim import schedules
+from tf_keras_optim.optimizers.records import of
 
 keras = tf.keras
 STEPS = np.arange(400)
@@ -316,7 +317,9 @@ def test_a_constant_schedule_equals_the_number(cls):
     shapes = [(7,), (2, 3, 4)]
     gradients, starts = harness.gradient_sequence(6, shapes), harness.starts(shapes)
     expected = harness.run(cls(0.01, jit_compile=False, **numbers), gradients, starts)
-    values = harness.run(cls(0.01, **constants), gradients, starts, "function")
+    jit = "auto" if of(cls).keras.name else False  # what Keras has not runs in one way only
+    optimizer = cls(0.01, jit_compile=jit, **constants)
+    values = harness.run(optimizer, gradients, starts, "function")
     assert harness.distance_error(values, expected, starts) <= 2e-5
     assert "weight_decay" in names
 

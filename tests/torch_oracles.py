@@ -34,6 +34,10 @@ DEFAULTS = {
         "lr": 2e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0,
         "momentum_decay": 4e-3, "decoupled_weight_decay": False, **_RUN,
     },
+    "RAdam": {
+        "lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0,
+        "decoupled_weight_decay": False, **_RUN,
+    },
     "Adadelta": {"lr": 1.0, "rho": 0.9, "eps": 1e-6, "weight_decay": 0, **_RUN},
 }  # fmt: skip
 
@@ -118,6 +122,22 @@ def nadam(w, g, state, group):
     return w - group["lr"] * m_hat / (np.sqrt(v / (1 - b2**t)) + group["eps"]), after
 
 
+def radam(w, g, state, group):
+    w, g = decayed(w, g, group)
+    b1, b2 = group["betas"]
+    t = state.get("step", 0) + 1
+    m, v = moments(g, state, group)
+    after = {"step": t, "exp_avg": m, "exp_avg_sq": v}
+    step = group["lr"] * m / (1 - b1**t)
+    longest = 2 / (1 - b2) - 1
+    length = longest - 2 * t * b2**t / (1 - b2**t)
+    if length > 5:
+        top = (length - 4) * (length - 2) * longest
+        rectification = np.sqrt(top / ((longest - 4) * (longest - 2) * length))
+        step = step * rectification * np.sqrt(1 - b2**t) / (np.sqrt(v) + group["eps"])
+    return w - step, after
+
+
 def adadelta(w, g, state, group):
     w, g = decayed(w, g, group)
     rho, eps = group["rho"], group["eps"]
@@ -137,5 +157,6 @@ OPTIMIZERS = {
     "RMSprop": rmsprop,
     "Adamax": adamax,
     "NAdam": nadam,
+    "RAdam": radam,
     "Adadelta": adadelta,
 }

@@ -17,6 +17,9 @@ def _classes() -> dict[str, type[Optimizer]]:
     return {name: record.cls for name, record in records().items()}
 
 
+# Other names of optimizers with some arguments, in lower case.
+_ALIASES: dict[str, tuple[str, dict[str, Any]]] = {"lazyadam": ("adam", {"sparse": "lazy"})}
+
 _replaced: dict[str, Any] = {}
 
 
@@ -99,8 +102,8 @@ def list_optimizers(pattern: str = "*") -> list[str]:
       TypeError: the pattern is no string.
 
     Example:
-      >>> list_optimizers("ada*")
-      ['Adadelta', 'Adafactor', 'Adagrad', 'Adam', 'Adamax', 'AdamW']
+      >>> list_optimizers("adam*")
+      ['Adam', 'Adamax', 'AdamW']
     """
     if not isinstance(pattern, str):
         raise TypeError(
@@ -117,6 +120,7 @@ def get(identifier: Any) -> Optimizer:
     Args:
       identifier: a name in any case ("adam", "AdamW", "tf_keras_optim>SGD"), a
         config as `serialize` returns it, or an optimizer, which comes back as it is.
+        "LazyAdam" means `Adam(sparse="lazy")`.
 
     Raises:
       ValueError: the name is unknown; the nearest known one is named.
@@ -131,18 +135,20 @@ def get(identifier: Any) -> Optimizer:
             "`get` takes a name, a config or an optimizer of tf_keras_optim. Received: "
             f"{identifier!r} (of type {type(identifier).__name__})."
         )
-    return _class_of(identifier)()
+    cls, arguments = _named(identifier)
+    return cls(**arguments)
 
 
-def _class_of(name: str) -> type[Optimizer]:
+def _named(name: str) -> tuple[type[Optimizer], dict[str, Any]]:
+    """Returns the class that a name means, and the arguments that belong to the name."""
     classes = _classes()
     plain = name.lower().removeprefix(f"{PACKAGE}>")
+    plain, arguments = _ALIASES.get(plain, (plain, {}))
     if plain not in classes:
         known = ", ".join(cls.__name__ for cls in classes.values())
-        raise ValueError(
-            f"Unknown optimizer {name!r}.{nearest(plain, classes)} Known: {known}."
-        )
-    return classes[plain]
+        near = nearest(plain, [*classes, *_ALIASES])
+        raise ValueError(f"Unknown optimizer {name!r}.{near} Known: {known}.")
+    return classes[plain], arguments
 
 
 def serialize(optimizer: Optimizer) -> dict[str, Any]:
@@ -178,7 +184,9 @@ def deserialize(config: dict[str, Any], custom_objects: Any = None) -> Optimizer
     if not isinstance(name, str):
         raise ValueError(f"An optimizer's config needs 'class_name'. Received: {config!r}.")
     if "module" not in config:
-        cls = (custom_objects or {}).get(name) or _class_of(name)
+        given = (custom_objects or {}).get(name)
+        cls, arguments = (given, {}) if given else _named(name)
+        config = {**config, "config": {**arguments, **(config.get("config") or {})}}
         return described.made(keras, cls, config, custom_objects)
     if described.root_of(config) in described.KERAS and name not in (custom_objects or {}):
         raise ValueError(

@@ -7,6 +7,7 @@ optimizer makes of them is computed here, from the oracles and from what the doc
 import numpy as np
 import tensorflow as tf
 
+from tests import oracles
 from tests.lives import models, settings, training
 
 keras = tf.keras
@@ -167,7 +168,8 @@ class Reference:
             chosen = {n: v for n, v in values.items() if n in self._defaults}
             decay = values.get("weight_decay", settings.default_decay(self.life))
             decay = (decay or 0.0) if tracked.decays else 0.0
-            inside = values.get("decay_in_trust_ratio", False)
+            inside = values.get("decay_in_trust_ratio", self.life.optimizer in settings.IN_STEP)
+            inside = inside and values.get("decoupled_weight_decay", True)
             if "weight_decay" in self._defaults:
                 chosen["weight_decay"] = decay if inside else 0.0
             tracked.history.append(self._defaults | chosen | {"learning_rate": rate})
@@ -231,10 +233,11 @@ def _keep_others(tracked, before):
     others = np.setdiff1d(np.arange(len(weight)), tracked.rows)
     tracked.weight[others] = weight[others]
     start = tracked.history[-1].get("initial_accumulator_value", 0.0)
+    starts = {"total": start, "n": start, "seen": oracles.NONE_YET}
     for name, value in tracked.slots.items():
         if np.shape(value) == weight.shape:
             # As if from the start: an algorithm's slots begin at zero, or at the value given.
-            first = np.full_like(weight, start if name in ("total", "n") else 0.0)
+            first = np.full_like(weight, starts.get(name, 0.0))
             value[others] = slots.get(name, first)[others]
     if tracked.average is not None and average is not None:
         tracked.average[others] = average[others]

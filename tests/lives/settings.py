@@ -119,6 +119,8 @@ OPTIONS = {
     "no_jit": {"jit_compile": False},
 }
 
+IN_STEP = ("ADOPT", "Adan", "LARS")  # whose oracles take the weight decay, all decoupled ones
+WITHOUT_L2 = ("Adan", "LARS")
 STEPS = "gradient_accumulation_steps"
 BIAS = "bias"  # what "exclude" excludes
 EIGHT_BIT = ("SGD", "Adam", "AdamW", "Lion", "Lamb")

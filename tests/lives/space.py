@@ -168,7 +168,10 @@ _REFUSED = [
     (
         lambda life: (
             _has("l2")(life)
-            and "decay_in_trust_ratio" in settings.VARIANTS[life.optimizer][1][life.variant]
+            and (
+                life.optimizer in settings.WITHOUT_L2
+                or "decay_in_trust_ratio" in settings.VARIANTS[life.optimizer][1][life.variant]
+            )
         ),
         "an update that decays by itself has no L2 penalty",
     ),

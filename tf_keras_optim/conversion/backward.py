@@ -16,6 +16,9 @@ _GENERATION = 2 if keras.__name__.startswith("tf_keras") else 3
 # Options of every optimizer whose other values Keras has no counterpart for.
 _ONLY = {
     "decoupled_weight_decay": True,
+    "cautious_weight_decay": False,
+    "cautious": False,
+    "centralize_gradients": False,
     "sparse": "exact",
     "gradient_reducer": None,
     "skip_nonfinite": False,

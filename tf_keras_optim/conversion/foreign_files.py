@@ -27,6 +27,7 @@ from tf_keras_optim.optimizers.records import keras_form, known_to_keras
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _LEADING = 4  # counter and rate of Keras 3's LossScaleOptimizer, its counter and its scale
+_ADDONS = "Addons>"  # begins the names of TensorFlow Addons' classes
 _IS_OURS = (
     "it was written with an optimizer of tf_keras_optim already; `tko.load_state`, "
     "`tko.load_weights` or Keras' `load_model` reads it"
@@ -120,7 +121,8 @@ def _configured(described: Any, title: str, options: Any) -> tuple[Source, bool]
             f"{title}: the model in it was not compiled, or does not say its optimizer: "
             f"{described!r}. Pass `optimizer=` with one of this package."
         )
-    # tf_keras' own classes are registered as Custom>Name.
+    # tf_keras' own classes are registered as Custom>Name, those of TensorFlow Addons, which are
+    # legacy ones and do not say so, as Addons>Name.
     name = str(described["class_name"]).removeprefix("Custom>")
     config = dict(described.get("config") or {})
     registered = str(described.get("registered_name") or "")
@@ -132,14 +134,15 @@ def _configured(described: Any, title: str, options: Any) -> tuple[Source, bool]
         given = {key: config[key] for key in names if config.get(key) is not None}
         source.loss_scale = live.scale_arguments(given)
         return source, legacy
-    if ">" in registered:
+    of_addons = any(text.startswith(_ADDONS) for text in (name, registered))
+    if ">" in registered and not of_addons:
         raise ValueError(
             f"{title}: its optimizer is {registered!r}, a class of its own. Only Keras' own "
             "can be converted."
         )
-    if config.get("is_legacy_optimizer"):
-        config.pop("is_legacy_optimizer")
-        cls, arguments, undecayed = configs.legacy_arguments(name, config, title, options)
+    if config.pop("is_legacy_optimizer", False) or of_addons:
+        plain = name.removeprefix(_ADDONS)
+        cls, arguments, undecayed = configs.legacy_arguments(plain, config, title, options)
         return Source(title, cls, arguments, undecayed=undecayed), True
     cls, arguments = configs.keras_arguments(name, config, title, options)
     steps = config.get("gradient_accumulation_steps") or 1

@@ -57,6 +57,10 @@ def _nadam(group: Mapping[str, Any]) -> dict[str, Any]:
     return _betas(group) | {"momentum_decay": number(group["momentum_decay"])}
 
 
+def _radam(group: Mapping[str, Any]) -> dict[str, Any]:
+    return _betas(group) | {"epsilon_after_correction": False}
+
+
 def _rmsprop(group: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "rho": number(group["alpha"]),
@@ -111,6 +115,7 @@ RULES = {
         optimizers.Adamax, {"exp_avg": "momentum", "exp_inf": "norm"}, _adamax, ("betas", "eps")
     ),
     "NAdam": Rule(optimizers.Nadam, _MOMENTS, _nadam, ("betas", "eps", "momentum_decay")),
+    "RAdam": Rule(optimizers.RAdam, _MOMENTS, _radam, ("betas", "eps")),
     "Adadelta": Rule(
         optimizers.Adadelta,
         {"square_avg": "accumulated_grad", "acc_delta": "accumulated_delta_var"},

@@ -7,6 +7,9 @@ from tf_keras_optim.engine.patterns import all_of
 from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.step.scaling import Scaling
 
+# Options that stand between the gradient and an `update`, or between that and the variable.
+AROUND_UPDATE = ("cautious", "cautious_weight_decay", "centralize_gradients")
+
 
 def check(options: CommonOptions, algorithm: Algorithm, scaling: Scaling) -> None:
     """Refuses options that exclude one another, or that an algorithm cannot have.
@@ -51,15 +54,49 @@ def check(options: CommonOptions, algorithm: Algorithm, scaling: Scaling) -> Non
             "an algorithm written as `update`; this one has an `update_step`, which keeps "
             "its variables itself."
         )
-    if not options.decoupled_weight_decay and options.decays_in_update:
-        raise ValueError(
-            f"{class_of(options).__name__}: argument `decoupled_weight_decay`=False is not "
-            "possible where the update applies a decoupled decay itself. Leave one of the "
-            "two options out."
-        )
+    _check_decay(options)
+    _check_around(options, algorithm)
     check_reducer(options, options.skip_nonfinite or scaling.scaler is not None)
     if "lazy" in all_of(options.sparse):
         _check_lazy(options, algorithm)
+
+
+def _check_decay(options: CommonOptions) -> None:
+    """Refuses kinds of weight decay that exclude one another.
+
+    Raises:
+      ValueError: there are such.
+    """
+    owner = class_of(options).__name__
+    for name, default in (("decoupled_weight_decay", True), ("cautious_weight_decay", False)):
+        value = getattr(options, name)
+        if value != default and options.decays_in_update:
+            raise ValueError(
+                f"{owner}: argument `{name}`={value} is not possible where the update applies "
+                "the weight decay itself, as this one does. Leave it, or the option by which "
+                "the update does that, out."
+            )
+    if options.cautious_weight_decay and not options.decoupled_weight_decay:
+        raise ValueError(
+            f"{owner}: arguments `cautious_weight_decay`=True and `decoupled_weight_decay`="
+            "False exclude one another: a penalty in the gradient is no part of the step that "
+            "could be left out. Keep one of them."
+        )
+
+
+def _check_around(options: CommonOptions, algorithm: Algorithm) -> None:
+    """Refuses options that stand around an `update` where there is none.
+
+    Raises:
+      ValueError: the algorithm is an `update_step`.
+    """
+    given = [name for name in AROUND_UPDATE if getattr(options, name)]
+    if given and not is_pure(algorithm):
+        raise ValueError(
+            f"{class_of(options).__name__}: argument `{given[0]}`=True needs an algorithm "
+            "written as `update`; this one has an `update_step`, which assigns its variables "
+            "by itself. Leave it out, or write the algorithm as `update`."
+        )
 
 
 def _check_loss_scale(options: CommonOptions) -> None:
@@ -116,6 +153,9 @@ def _check_lazy(options: CommonOptions, algorithm: Algorithm) -> None:
         reason = "the mean over `gradient_accumulation_steps` is kept for all rows"
     elif options.sparse == "lazy" and options.slot_dtype == EIGHT_BIT:
         reason = "`slot_dtype`='int8' has one scale for a block of several rows"
+    elif options.cautious or options.centralize_gradients:
+        name = "cautious" if options.cautious else "centralize_gradients"
+        reason = f"`{name}` takes a mean over all rows"
     elif options.use_ema and options.ema_overwrite_frequency:
         reason = "`ema_overwrite_frequency` gives all rows their average"
     if reason:

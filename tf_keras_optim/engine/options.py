@@ -50,6 +50,25 @@ class CommonOptions:
         doc="False makes `weight_decay` an L2 penalty instead: the clipped gradient gains "
         "`weight_decay * w`",
     )
+    cautious_weight_decay = Hyperparameter(
+        False,
+        keyword_only=True,
+        doc="let only those weights decay that the step moves towards 0. The decay acts after "
+        "the step then.",
+    )
+    cautious = Hyperparameter(
+        False,
+        keyword_only=True,
+        doc="leave out what of a step goes along the gradient and not against it; the other "
+        "elements of that variable move farther, by one over their share of all (at least a "
+        "thousandth). Not with lazy rows.",
+    )
+    centralize_gradients = Hyperparameter(
+        False,
+        keyword_only=True,
+        doc="take its mean over all axes but the last from the clipped gradient of each "
+        "variable with two axes or more. Not with lazy rows.",
+    )
     clipnorm = Hyperparameter(
         None,
         kind=float,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import declarations, nature, own_names
+from tf_keras_optim.engine import declarations, nature, option_checks, own_names
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.optimizer import Engine
@@ -184,6 +184,8 @@ class InKerasOrder(Engine):
             reason = "`decoupled_weight_decay=False` is not possible"
         elif self.weight_decay and context.options.decays_in_update:
             reason = "weight decay within the update is not possible"
+        elif around := [n for n in option_checks.AROUND_UPDATE if getattr(context.options, n)]:
+            reason = f"`{around[0]}=True` is not possible"
         elif class_for(context.algorithm, "measure").measure is not Algorithm.measure:
             reason = "an algorithm with `measure` cannot be run"
         elif calls_per_update(context.options) > 1 and not hasattr(

@@ -1,11 +1,10 @@
 """Adafactor: a second moment kept as row and column sums."""
 
-import math
 from collections.abc import Mapping
 
 import tensorflow as tf
 
-from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate, decay
 from tf_keras_optim.engine.numerics import formulas, norms
 from tf_keras_optim.engine.state.slots import Slot
 from tf_keras_optim.engine.update.kernels import Scalars
@@ -14,29 +13,20 @@ from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import InKeras, Listed, registered
 
 
-def _root_mean_square(x: tf.Tensor) -> tf.Tensor:
-    return tf.cast(norms.norm(x) / tf.sqrt(tf.cast(tf.size(x), tf.float64)), x.dtype)
-
-
 def _inverse_root(x: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.ones_like(x), tf.sqrt(x))
-
-
-def _counted(x: tf.Tensor) -> tf.Tensor:
-    """Returns a gradient with elements of which sums of squares are in range."""
-    largest = math.sqrt(x.dtype.max / max(4 * max(x.shape[-2:], default=1), 1))
-    return tf.clip_by_value(x, -largest, largest)
 
 
 def _listed_by_keras(optimizer: "Adafactor", shape: tuple[int, ...], keras: int) -> Listed:
     """A full second moment too where rows and columns stand for it; never used places."""
     if len(shape) < 2:
         return [(None, None)] * 2 * (keras == 3) + [("velocity", shape)]
-    row, column = slots_for(optimizer, of_shape(shape))
+    row, column = slots_for(optimizer, of_shape(shape))[:2]
     return [("row", row.shape), ("column", column.shape), (None, shape)]
 
 
-_FIXED, _ONLY = {"relative_step": True}, {"scale_parameter": True}  # Keras is so in any case
+_FIXED = {"relative_step": True}  # Keras is so in any case
+_ONLY = {"scale_parameter": True, "beta_1": None}
 _LISTS = {"_r": "row", "_c": "column", "_v": "velocity"}
 _IN_KERAS = InKeras("Adafactor", _FIXED, _ONLY, listed=_listed_by_keras, lists=_LISTS)
 
@@ -55,7 +45,9 @@ class Adafactor(Optimizer):
                 v = r / mean(r, last axis) * c        (outer product)
     otherwise:  v <- beta * v + (1 - beta) * s
     u = g / sqrt(v)
-    w <- w - alpha * u / max(1, rms(u) / clip_threshold)
+    d = alpha * u / max(1, rms(u) / clip_threshold)
+    beta_1 given: m <- m + (1 - beta_1) * (d - m), which stands in the place of d below
+    w <- w - d
     ```
 
     Two things differ from Keras: a factored variable keeps only its row and column
@@ -67,7 +59,8 @@ class Adafactor(Optimizer):
     {{arguments}}
 
     State: for rank 2 and above slots `row` and `column`, a 1000x1000 matrix keeps
-    2,000 numbers; else one slot `velocity` (4 bytes a parameter).
+    2,000 numbers; else one slot `velocity` (4 bytes a parameter). With `beta_1` also
+    `momentum` (4 bytes a parameter; 1 with `slot_dtype="int8"`).
 
     Sparse gradients: duplicate rows are summed; every row counts, as with the dense gradient.
 
@@ -89,14 +82,13 @@ class Adafactor(Optimizer):
         "velocity": "Adafactor: mean of squared gradients",
         "row": "Adafactor: mean of squared gradients over rows",
         "column": "Adafactor: mean of squared gradients over columns",
+        "momentum": "Adafactor: mean of steps",
     }
     learning_rate = LearningRate(0.001)
     beta_2_decay = Hyperparameter(
         -0.8, below=0.0, doc="power of the step by which the second moment decays"
     )
-    epsilon_1 = Hyperparameter(
-        1e-30, minimum=0.0, doc="small constant added to squared gradients"
-    )
+    epsilon_1 = Hyperparameter(1e-30, minimum=0.0, doc="constant added to squared gradients")
     epsilon_2 = Hyperparameter(
         1e-3, minimum=0.0, doc="smallest size of a variable that the step is scaled to"
     )
@@ -107,13 +99,16 @@ class Adafactor(Optimizer):
     scale_parameter = Hyperparameter(
         True, keyword_only=True, doc="scale the step to the root mean square of the variable"
     )
+    beta_1 = decay(None, "decay of a mean of the steps, or `None` for no mean", by_name=True)
 
     def slots_for(self, variable: VariableInfo) -> tuple[Slot, ...]:
         """Row and column statistics of matrices; the second moment of vectors."""
+        mean = () if self.beta_1 is None else (Slot("momentum", eight_bit="signed"),)
         if variable.rank < 2:
-            return (Slot("velocity"),)
+            return (Slot("velocity"), *mean)
         *leading, rows, columns = variable.shape
-        return (Slot("row", shape=(*leading, rows)), Slot("column", shape=(*leading, columns)))
+        row, column = (*leading, rows), (*leading, columns)
+        return (Slot("row", shape=row), Slot("column", shape=column), *mean)
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """The rate before scaling, and how much the new gradient counts."""
@@ -130,7 +125,7 @@ class Adafactor(Optimizer):
         scalars: Scalars,
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """See the class."""
-        square, share = tf.square(_counted(gradient)) + scalars.epsilon_1, scalars.share
+        square, share = tf.square(norms.countable(gradient)) + scalars.epsilon_1, scalars.share
         if "velocity" in slots:
             v = slots["velocity"] + (square - slots["velocity"]) * share
             after = {"velocity": v}
@@ -143,8 +138,11 @@ class Adafactor(Optimizer):
             scaled = tf.math.divide_no_nan(row, tf.reduce_mean(row, -1, keepdims=True))
             by_row, by_column = (_inverse_root(x) for x in (scaled, column))
             direction = gradient * by_row[..., :, None] * by_column[..., None, :]
-        direction /= tf.maximum(_root_mean_square(direction) / scalars.clip_threshold, 1.0)
+        direction /= tf.maximum(norms.root_mean_square(direction) / scalars.clip_threshold, 1.0)
         alpha = scalars.rho
         if scalars.scale_parameter:
-            alpha *= tf.maximum(_root_mean_square(value), scalars.epsilon_2)
-        return value - alpha * direction, after
+            alpha *= tf.maximum(norms.root_mean_square(value), scalars.epsilon_2)
+        step = alpha * direction
+        if "momentum" in slots:
+            step = after["momentum"] = formulas.moment(slots["momentum"], step, scalars.beta_1)
+        return value - step, after

@@ -121,13 +121,6 @@ class Lamb(Optimizer):
             direction += scalars.weight_decay * value
         step = scalars.learning_rate * direction
         if scalars.adapts:
-            step *= _trust_ratio(value, direction)
+            size, norm = tf.unstack(norms.norms([value, direction]).values)
+            step *= formulas.trust_ratio(size, norm, value.dtype)
         return value - step, {"momentum": m, "velocity": v}
-
-
-def _trust_ratio(value: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
-    """Returns the size of a variable over that of its direction, 1 if either is 0."""
-    size, norm = tf.unstack(norms.norms([value, direction]).values)
-    ratio = tf.math.divide_no_nan(size, norm)
-    ratio = tf.where(ratio > 0.0, tf.minimum(ratio, value.dtype.max), tf.ones_like(ratio))
-    return tf.cast(ratio, value.dtype)

@@ -85,10 +85,10 @@ class SGD(Optimizer):
         step = scalars.learning_rate * gradient
         if not slots:
             return value - step, {}
-        velocity = scalars.momentum * slots["momentum"] - step
-        if scalars.nesterov:
-            return value + scalars.momentum * velocity - step, {"momentum": velocity}
-        return value + velocity, {"momentum": velocity}
+        value, velocity = formulas.with_momentum(
+            value, step, slots["momentum"], scalars.momentum, scalars.nesterov
+        )
+        return value, {"momentum": velocity}
 
     def update_in_place(
         self,

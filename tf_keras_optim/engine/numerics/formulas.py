@@ -92,6 +92,46 @@ def ahead(scalars: Any, alpha: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return alpha * beta * now / following, alpha * (1.0 - beta)
 
 
+def rectification(step: tf.Tensor, beta_2: float, threshold: float) -> tf.Tensor:
+    """Returns the factor that makes up for the variance of a second moment of few gradients.
+
+    In float64, as the length of the average it goes by is a small difference of large numbers.
+
+    Args:
+      step: the number of this update, 0-d, from 1.
+      beta_2: decay of the second moment, in [0, 1).
+      threshold: length, at least 4, up to which the variance cannot be told.
+
+    Returns:
+      0-d tensor of the dtype of `step`; 0 where the variance cannot be told.
+    """
+    longest = (1.0 + beta_2) / (1.0 - beta_2)
+    if longest <= threshold:
+        return tf.zeros_like(step)
+    t = tf.cast(step, tf.float64)
+    gathered = one_minus_power(beta_2, t)
+    length = longest - 2.0 * t * (1.0 - gathered) / gathered
+    known = length > threshold
+    length = tf.where(known, length, tf.constant(longest, tf.float64))
+    parts = (length - 4.0) * (length - 2.0) / length
+    whole = (longest - 4.0) * (longest - 2.0) / longest
+    factor = tf.where(known, tf.sqrt(parts / whole), tf.zeros_like(parts))
+    return tf.cast(factor, step.dtype)
+
+
+def trust_ratio(size: tf.Tensor, norm: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Returns the quotient of two norms, 1 where either is 0, in the range of a dtype.
+
+    Args:
+      size: that of a variable, 0-d float64.
+      norm: that of its step before the ratio.
+      dtype: the dtype of the result.
+    """
+    ratio = tf.math.divide_no_nan(size, norm)
+    ratio = tf.where(ratio > 0.0, tf.minimum(ratio, dtype.max), tf.ones_like(ratio))
+    return tf.cast(ratio, dtype)
+
+
 def rounded(rate: Any, dtype: tf.DType) -> Any:
     """Returns the number that a Python number becomes in a tensor; a tensor as it is."""
     return rate if isinstance(rate, tf.Tensor) else float(dtype.as_numpy_dtype(rate))
@@ -116,7 +156,34 @@ def operands(scalars: Any, *names: str) -> dict[str, tf.Tensor]:
 
 def moment(before: tf.Tensor, sample: tf.Tensor, decay: Any) -> tf.Tensor:
     """Moves a running moment towards a sample: `m + (x - m) * (1 - decay)`."""
-    return before + (sample - before) * (1.0 - decay)
+    return towards(before, sample, 1.0 - decay)
+
+
+def towards(before: tf.Tensor, sample: tf.Tensor, share: Any) -> tf.Tensor:
+    """Moves a tensor a share of the way to another."""
+    return before + (sample - before) * share
+
+
+def with_momentum(
+    value: tf.Tensor, step: tf.Tensor, velocity: tf.Tensor, momentum: Any, nesterov: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Takes a step with a share of the last one.
+
+    Args:
+      value: the value before.
+      step: what it is to lose.
+      velocity: the last step.
+      momentum: how much of that is kept.
+      nesterov: whether it looks ahead along the momentum.
+
+    Returns:
+      value: the new value.
+      velocity: the new last step.
+    """
+    velocity = momentum * velocity - step
+    if nesterov:
+        return value + momentum * velocity - step, velocity
+    return value + velocity, velocity
 
 
 def moments(
@@ -146,7 +213,49 @@ def divided_step(
 
 def decayed(value: tf.Tensor, weight_decay: Any, learning_rate: tf.Tensor) -> tf.Tensor:
     """Decoupled weight decay (Loshchilov & Hutter 2019): `w - w * decay * rate`."""
-    return value - value * weight_decay * learning_rate
+    return value - _lost(value, weight_decay, learning_rate)
+
+
+def _lost(value: tf.Tensor, weight_decay: Any, learning_rate: tf.Tensor) -> tf.Tensor:
+    return value * weight_decay * learning_rate
+
+
+def decayed_where(
+    after: tf.Tensor, value: tf.Tensor, weight_decay: Any, learning_rate: tf.Tensor
+) -> tf.Tensor:
+    """Decoupled decay of those elements that a step moves towards 0 (Chen et al. 2025).
+
+    Args:
+      after: the value after the step.
+      value: the value before it, which decays.
+      weight_decay: the decay.
+      learning_rate: the rate.
+    """
+    lost = _lost(value, weight_decay, learning_rate)
+    inwards = tf.equal(tf.sign(value - after), tf.sign(value))
+    return after - tf.where(inwards, lost, tf.zeros_like(lost))
+
+
+def masked(after: tf.Tensor, value: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    """The value after the part of a step that goes against the gradient (Liang et al. 2024).
+
+    The other elements stay; these move farther, by one over their share of all.
+
+    Args:
+      after: the value after the whole step.
+      value: the value before it.
+      gradient: the gradient.
+    """
+    step = after - value
+    mask = tf.cast(tf.sign(step) * tf.sign(gradient) < 0.0, step.dtype)
+    share = loops.total(mask) / max(step.shape.num_elements() or 1, 1)
+    return value + step * mask / tf.maximum(share, 1e-3)
+
+
+def centralized(gradient: tf.Tensor) -> tf.Tensor:
+    """A gradient without its mean over all axes but the last (Yong et al. 2020)."""
+    axes = list(range(gradient.shape.rank - 1))
+    return gradient - tf.reduce_mean(gradient, axes, keepdims=True)
 
 
 def penalized(gradient: tf.Tensor, value: tf.Tensor, weight_decay: Any) -> tf.Tensor:

@@ -5,6 +5,7 @@ sum is infinite or too small to be trusted, the elements are multiplied by a pow
 XLA sums the squares of float32 in float64, which takes about as long.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -101,6 +102,18 @@ def norms(
 def norm(tensor: tf.Tensor) -> tf.Tensor:
     """Returns the L2 norm of all elements, 0-d, in float64."""
     return norms([tensor]).values[0]
+
+
+def countable(tensor: tf.Tensor) -> tf.Tensor:
+    """Returns a tensor, limited so that sums of squares of rows and columns are in range."""
+    largest = math.sqrt(tensor.dtype.max / max(4 * max(tensor.shape[-2:], default=1), 1))
+    return tf.clip_by_value(tensor, -largest, largest)
+
+
+def root_mean_square(tensor: tf.Tensor) -> tf.Tensor:
+    """Returns the root of the mean of the squares of all elements, 0-d, in its dtype."""
+    root = norm(tensor) / tf.sqrt(tf.cast(tf.size(tensor), tf.float64))
+    return tf.cast(root, tensor.dtype)
 
 
 def _half_square(tensor: tf.Tensor) -> tf.Tensor:

@@ -76,7 +76,8 @@ class Planning:
         is_pure, decay = nature.is_pure(algorithm), plans.L2
         if options.decoupled_weight_decay:
             in_update = is_pure and options.decays_in_update
-            decay = plans.IN_UPDATE if in_update else plans.DECOUPLED
+            decay = plans.CAUTIOUS if options.cautious_weight_decay else plans.DECOUPLED
+            decay = plans.IN_UPDATE if in_update else decay
         return Rule(is_pure, nature.can_fuse(algorithm), options.jit_compile, decay)
 
     def step_plan(self, given: Received) -> StepPlan:

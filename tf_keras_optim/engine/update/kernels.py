@@ -19,6 +19,7 @@ from tf_keras_optim.engine.tensorflow import distribution, placement
 from tf_keras_optim.engine.update import kernel_choice, measures, purity
 from tf_keras_optim.engine.update.plans import (
     ACCUMULATED,
+    CAUTIOUS,
     DECOUPLED,
     L2,
     UpdateInputs,
@@ -233,10 +234,15 @@ def advanced(
     gradient, value, slots = _conditioned(plan, scalars, inputs, value, slots)
     with purity.watched(algorithm, "update"):
         result = algorithm.update(gradient, value, slots, scalars)
-    value, after = checked(result, value, slots)
+    new, after = checked(result, value, slots)
+    if plan.masks:
+        new = formulas.masked(new, value, gradient)
+    if plan.decay == CAUTIOUS:
+        decay = getattr(scalars, plan.decay_name)
+        new = formulas.decayed_where(new, value, decay, scalars.learning_rate)
     if average is not None:
-        value, average = _average(average, value, inputs)
-    return value, after, average
+        new, average = _average(average, new, inputs)
+    return new, after, average
 
 
 def measured(
@@ -266,6 +272,8 @@ def _conditioned(
     gradient = formulas.conditioned(
         tf.cast(inputs.gradient, dtype), inputs.scale, plan.clipvalue
     )
+    if plan.centralizes:
+        gradient = formulas.centralized(gradient)
     value = tf.cast(value, dtype)
     if plan.decay == L2:
         gradient = formulas.penalized(gradient, value, getattr(scalars, plan.decay_name))

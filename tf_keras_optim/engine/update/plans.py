@@ -18,7 +18,8 @@ from tf_keras_optim.engine.variable_hooks import WEIGHT_DECAY
 
 GIVEN, ACCUMULATED, ROWS = "given", "accumulated", "rows"  # where the gradient comes from
 ONE_BY_ONE, TOGETHER = "one_by_one", "together"  # which norms are clipped
-DECOUPLED, L2, IN_UPDATE = "decoupled", "l2", "in_update"  # kinds of weight decay
+# Kinds of weight decay.
+DECOUPLED, CAUTIOUS, L2, IN_UPDATE = "decoupled", "cautious", "l2", "in_update"
 OVERWRITE, UPDATE_STEP = "overwritten", "update_step"  # what updates, beside the kernels
 
 
@@ -35,6 +36,8 @@ class StepOptions(Protocol):
     clipnorm: float | None
     global_clipnorm: float | None
     clipvalue: float | None
+    centralize_gradients: bool
+    cautious: bool
     use_ema: bool
     ema_overwrite_frequency: int | None
     loss_scale_factor: float | None
@@ -53,6 +56,8 @@ class StepPlan:
       clips: "one_by_one" or "together": which L2 norms are limited; `None` for none.
       limit: their limit.
       clipvalue: the limit of each element's size, or `None`.
+      centralizes: whether gradients with two axes or more lose their mean.
+      masks: whether steps are taken only where they go against the gradient.
       averages: whether moving averages of the variables are kept.
       overwrites_every: after how many updates the variables take their averages over.
     """
@@ -64,6 +69,8 @@ class StepPlan:
     clips: str | None = None
     limit: float | None = None
     clipvalue: float | None = None
+    centralizes: bool = False
+    masks: bool = False
     averages: bool = False
     overwrites_every: int | None = None
 
@@ -96,6 +103,8 @@ def plan_step(options: StepOptions, *, examines: bool, unscales: bool) -> StepPl
         clips=clips,
         limit=limit,
         clipvalue=options.clipvalue,
+        centralizes=options.centralize_gradients,
+        masks=options.cautious,
         averages=options.use_ema,
         overwrites_every=(options.ema_overwrite_frequency or None) if options.use_ema else None,
     )
@@ -126,9 +135,11 @@ class UpdatePlan:
       gradient: "given", "accumulated" (and set to zero then), or "rows": some rows of it.
       scales: whether the gradient is multiplied by a tensor first.
       clipvalue: the limit of each element's size, or `None`.
-      decay: kind of weight decay: "decoupled", "l2", "in_update" (by the algorithm itself);
-        `None` for none.
+      centralizes: whether the gradient loses its mean over all axes but the last.
+      decay: kind of weight decay: "decoupled", "cautious" (after the step, of what that moves
+        towards 0), "l2", "in_update" (by the algorithm itself); `None` for none.
       decay_name: the hyperparameter that is the weight decay.
+      masks: whether the step is taken only where it goes against the gradient.
       averages: whether a moving average is kept.
       overwrites: whether the variable takes its average over in some updates.
       rounds: whether something is rounded by chance, by a seed.
@@ -142,8 +153,10 @@ class UpdatePlan:
     gradient: str = GIVEN
     scales: bool = False
     clipvalue: float | None = None
+    centralizes: bool = False
     decay: str | None = None
     decay_name: str = WEIGHT_DECAY
+    masks: bool = False
     averages: bool = False
     overwrites: bool = False
     rounds: bool = False
@@ -181,8 +194,10 @@ def plan_update(
         gradient=gradient,
         scales=step.scales,
         clipvalue=step.clipvalue,
+        centralizes=step.centralizes and entry.variable.shape.rank >= 2,
         decay=rule.decay if decay_name else None,
         decay_name=decay_name or WEIGHT_DECAY,
+        masks=step.masks,
         averages=step.averages,
         overwrites=step.overwrites_every is not None,
         rounds=entry.rounds,
