@@ -590,6 +590,26 @@ def test_kernels_of_pytorch_are_transposed_and_named():
         tko.convert(state, variables, optimizer="AdamW", transpose=["c.weight"])
 
 
+@pytest.mark.one_keras
+@pytest.mark.parametrize("adjust", ["match_rms_adamw", None])
+@pytest.mark.parametrize("transpose", [False, True])
+def test_muon_of_pytorch(adjust, transpose):
+    group = torch_group("Muon", 1, lr=0.01, adjust_lr_fn=adjust, ns_steps=4)
+    weights, states, expected = torch_run("Muon", group, ("kernel",))
+    state = {"state": dict(enumerate(states)), "param_groups": [group]}
+    turned = np.transpose if transpose or adjust is None else np.asarray
+    if adjust is None and not transpose:
+        transpose = [0]  # by number; the scale goes by inputs and outputs
+    variables = [tf.Variable(turned(weights[0]).astype("f"), name="kernel")]
+    ours = tko.convert(
+        state, variables, optimizer="Muon", transpose=transpose, jit_compile=False
+    )
+    assert ours.weight_decay == 0.1 and ours.ns_steps == 4
+    found = apply(ours, variables, [[turned(g)] for (g,) in gradients(("kernel",))[FIRST:]])
+    for (value,), (other,) in zip(found, expected):
+        np.testing.assert_allclose(value, turned(other), rtol=0, atol=BOUND)
+
+
 def test_groups_of_pytorch_without_decay():
     groups = [
         torch_group("AdamW", lr=0.01, weight_decay=0.5) | {"params": [0]},
@@ -693,6 +713,8 @@ def test_files_that_cannot_be_converted(tmp_path):
         ("SGD", {"momentum": 0.9, "dampening": 0.5}, r"`dampening`=0\.5"),
         ("Adam", {"maximize": True}, "`maximize`=True"),
         ("Adam", {"nesterov": True}, r"unknown: \['nesterov'\]"),
+        ("Muon", {"eps": 1e-6}, r"torch.optim.Muon: `eps`=1e-06"),
+        ("Muon", {"adjust_lr_fn": "other"}, r"`adjust_lr_fn`='other'.*'match_rms_adamw'"),
         ("Adamm", {}, "Did you mean 'Adam'"),
         (None, {}, "pass `optimizer=` with the name"),
     ],

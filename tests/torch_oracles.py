@@ -38,6 +38,11 @@ DEFAULTS = {
         "lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0,
         "decoupled_weight_decay": False, **_RUN,
     },
+    "Muon": {
+        "lr": 1e-3, "weight_decay": 0.1, "momentum": 0.95, "nesterov": True,
+        "ns_coefficients": (3.4445, -4.775, 2.0315), "eps": 1e-7, "ns_steps": 5,
+        "adjust_lr_fn": None,
+    },
     "Adadelta": {"lr": 1.0, "rho": 0.9, "eps": 1e-6, "weight_decay": 0, **_RUN},
 }  # fmt: skip
 
@@ -149,7 +154,26 @@ def adadelta(w, g, state, group):
     return w - group["lr"] * step, after
 
 
+def muon(w, g, state, group):
+    mu, (outputs, inputs) = group["momentum"], w.shape
+    buffer = mu * state.get("momentum_buffer", 0.0) + (1 - mu) * g
+    x = (1 - mu) * g + mu * buffer if group["nesterov"] else buffer
+    x = x.T if outputs > inputs else x
+    x = x / max(np.linalg.norm(x), group["eps"])
+    a, b, c = group["ns_coefficients"]
+    for _ in range(group["ns_steps"]):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    x = x.T if outputs > inputs else x
+    ratio = np.sqrt(max(1.0, outputs / inputs))
+    if group["adjust_lr_fn"] == "match_rms_adamw":
+        ratio = 0.2 * np.sqrt(max(outputs, inputs))
+    w = w - group["lr"] * group["weight_decay"] * w
+    return w - group["lr"] * ratio * x, {"momentum_buffer": buffer}
+
+
 OPTIMIZERS = {
+    "Muon": muon,
     "SGD": sgd,
     "Adam": adam,
     "AdamW": adam,

@@ -28,8 +28,8 @@ def convert(
     What a source does not hold is not there afterwards: files say nothing of variables that
     are excluded from weight decay (pass `optimizer=` with `exclude_from_weight_decay` called),
     and those of tf_keras neither the loss scale nor a learning rate that was changed during
-    training. PyTorch's SGD does not count its steps, so `iterations` starts at 0, and its
-    momentum is turned into ours at the learning rate of its parameter group. The decay of
+    training. PyTorch's SGD and Muon do not count their steps, so `iterations` starts at 0, and
+    SGD's momentum is turned into ours at the learning rate of its parameter group. The decay of
     Addons' AdamW does not follow the learning rate; ours does, and is equal to it as long as
     that rate stays.
 

@@ -26,6 +26,8 @@ class Rule:
       arguments: our arguments from its parameter group.
       groups: the keys of that group that are known.
       times_rate: factor that, times the learning rate, makes its buffer ours.
+      times: the same without the rate, from its parameter group.
+      decoupled: whether its weight decay is, where the group does not say.
     """
 
     cls: type
@@ -33,6 +35,8 @@ class Rule:
     arguments: Callable[[Mapping[str, Any]], dict[str, Any]]
     groups: tuple[str, ...]
     times_rate: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    times: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda group: {}
+    decoupled: bool = False
 
 
 def _betas(group: Mapping[str, Any]) -> dict[str, float]:
@@ -81,6 +85,36 @@ def _adadelta(group: Mapping[str, Any]) -> dict[str, Any]:
     return {"rho": number(group["rho"]), "epsilon": number(group["eps"])}
 
 
+def _muon(group: Mapping[str, Any]) -> dict[str, Any]:
+    """All its parameters are matrices.
+
+    Raises:
+      ValueError: an option has no counterpart.
+    """
+    only = {"eps": (1e-7,), "adjust_lr_fn": tuple(_MUON_SCALES)}
+    for name, values in only.items():
+        if group[name] not in values:
+            raise ValueError(
+                f"torch.optim.Muon: `{name}`={group[name]!r} has no counterpart; one of "
+                f"{', '.join(map(repr, values))} can be converted."
+            )
+    a, b, c = map(number, group["ns_coefficients"])
+    return {
+        **{"matrices": "rank_2", "output": None, "exclude_embeddings": False},
+        **{"muon_a": a, "muon_b": b, "muon_c": c, "ns_steps": int(number(group["ns_steps"]))},
+        "momentum": number(group["momentum"]),
+        "nesterov": bool(group["nesterov"]),
+        "scale": _MUON_SCALES[group["adjust_lr_fn"]],
+    }
+
+
+def _sum_of_mean(group: Mapping[str, Any]) -> dict[str, float]:
+    """Ours holds the sum of gradients that fade, theirs their mean."""
+    return {"momentum_buffer": 1.0 / (1.0 - number(group["momentum"]))}
+
+
+_MUON_SCALES = {None: "spectral", "original": "spectral", "match_rms_adamw": "rms"}
+_MUON_GROUP = ("momentum", "nesterov", "ns_coefficients", "eps", "ns_steps", "adjust_lr_fn")
 _MOMENTS = {"exp_avg": "momentum", "exp_avg_sq": "velocity"}
 _ADAM_SLOTS = _MOMENTS | {"max_exp_avg_sq": "velocity_hat"}
 _ADAM_GROUP = ("betas", "eps", "amsgrad")
@@ -93,7 +127,7 @@ RULES = {
         {"momentum_buffer": -1.0},  # ours holds the step, theirs the direction
     ),
     "Adam": Rule(optimizers.Adam, _ADAM_SLOTS, _adam, _ADAM_GROUP),
-    "AdamW": Rule(optimizers.AdamW, _ADAM_SLOTS, _adam, _ADAM_GROUP),
+    "AdamW": Rule(optimizers.AdamW, _ADAM_SLOTS, _adam, _ADAM_GROUP, decoupled=True),
     "Adagrad": Rule(
         optimizers.Adagrad,
         {"sum": "accumulator"},
@@ -113,6 +147,14 @@ RULES = {
     ),
     "Adamax": Rule(
         optimizers.Adamax, {"exp_avg": "momentum", "exp_inf": "norm"}, _adamax, ("betas", "eps")
+    ),
+    "Muon": Rule(
+        optimizers.Muon,
+        {"momentum_buffer": "momentum"},
+        _muon,
+        _MUON_GROUP,
+        times=_sum_of_mean,
+        decoupled=True,
     ),
     "NAdam": Rule(optimizers.Nadam, _MOMENTS, _nadam, ("betas", "eps", "momentum_decay")),
     "RAdam": Rule(optimizers.RAdam, _MOMENTS, _radam, ("betas", "eps")),
@@ -184,9 +226,11 @@ def from_torch(
         return source, chosen
     axes = _axes(transpose, numbers, names, title)
     rate = number(groups[0]["lr"])
+    times = {name: factor * rate for name, factor in rule.times_rate.items()}
+    times |= rule.times(groups[0])
     shapes = [tuple(v.shape) for v in chosen] if chosen is not None else [None] * len(keys)
     source.slots = [
-        _slots(rule, entries.get(key), key, axes, rate, shape, title)
+        _slots(rule, entries.get(key), key, axes, times, shape, title)
         for key, shape in zip(keys, shapes)
     ]
     _add_scalars(source, entries, title)
@@ -224,8 +268,8 @@ def _arguments(
         decaying = configs.decaying(rate, number(group["lr_decay"]), title)
         arguments["learning_rate"] = decaying
     decay = decays.pop() if decays else None
-    decoupled = group.get("decoupled_weight_decay", name == "AdamW")
-    arguments["weight_decay"] = (decay or 0.0) if name == "AdamW" else decay
+    decoupled = group.get("decoupled_weight_decay", rule.decoupled)
+    arguments["weight_decay"] = (decay or 0.0) if rule.decoupled else decay
     if decay and not decoupled:
         arguments["decoupled_weight_decay"] = False
     return arguments
@@ -306,7 +350,7 @@ def _slots(
     entry: Mapping[str, Any] | None,
     key: Any,
     axes: Callable[[Any, int], tuple[int, ...] | None],
-    rate: float,
+    times: Mapping[str, float],
     shape: tuple[int, ...] | None,
     title: str,
 ) -> dict[str, np.ndarray]:
@@ -321,13 +365,13 @@ def _slots(
         order = axes(key, value.ndim)
         if order is not None:
             value = value.transpose(order)
-        if name in rule.times_rate:
-            if rate == 0.0 and value.any():
+        if name in times:
+            if times[name] == 0.0 and value.any():
                 raise ValueError(
                     f"{title}: its learning rate is 0, so its {name!r} cannot be turned into "
                     "ours, which is multiplied by the rate. Set the rate first."
                 )
-            value = value * np.asarray(rule.times_rate[name] * rate, value.dtype)
+            value = value * np.asarray(times[name], value.dtype)
         found[slot] = value
     if "momentum_buffer" in entry and entry["momentum_buffer"] is None and shape is not None:
         found["momentum"] = np.zeros(shape, np.float32)  # no step was made yet
