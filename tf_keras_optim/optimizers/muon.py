@@ -11,6 +11,7 @@ from tf_keras_optim.engine.tensorflow import devices
 from tf_keras_optim.engine.update.kernels import Scalars
 from tf_keras_optim.engine.variable_hooks import VariableInfo
 from tf_keras_optim.optimizers.muon_arguments import MuonArguments
+from tf_keras_optim.optimizers.muon_polynomials import coefficients
 from tf_keras_optim.optimizers.muon_variables import axes_of, factor_of
 from tf_keras_optim.optimizers.records import InKeras, registered
 
@@ -128,7 +129,7 @@ class Muon(MuonArguments):
             return moved, after
         m = momentum * slots["momentum"] + gradient
         after, direction = {"momentum": m}, gradient + momentum * m if scalars.nesterov else m
-        x = self._orthogonalized(axes.matrix(direction), scalars.narrow)
+        x = _orthogonalized(axes.matrix(direction), scalars)
         if "neuron_velocity" in slots:
             s = tf.reduce_mean(tf.square(x), -2)
             s = formulas.moment(slots["neuron_velocity"], s, scalars.neuron_beta)
@@ -137,7 +138,8 @@ class Muon(MuonArguments):
         step = axes.tensor(x, value.shape)
         return value - scalars.learning_rate * scalars.factor * step, after
 
-    def _orthogonalized(self, matrix: tf.Tensor, narrow: str) -> tf.Tensor:
-        coefficients, safety = self.coefficients
-        dtype = matrix.dtype if matrix.dtype == tf.float64 else tf.as_dtype(narrow)
-        return matrices.orthogonalized(matrix, coefficients, safety=safety, compute_dtype=dtype)
+
+def _orthogonalized(matrix: tf.Tensor, scalars: Scalars) -> tf.Tensor:
+    triples, safety = coefficients(scalars)
+    dtype = matrix.dtype if matrix.dtype == tf.float64 else tf.as_dtype(scalars.narrow)
+    return matrices.orthogonalized(matrix, triples, safety=safety, compute_dtype=dtype)

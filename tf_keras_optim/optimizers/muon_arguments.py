@@ -3,10 +3,9 @@
 from typing import Any
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
-from tf_keras_optim.engine.numerics.matrices import Triple
 from tf_keras_optim.engine.patterns import IntegersByPattern, Patterns
 from tf_keras_optim.optimizers.base import Optimizer
-from tf_keras_optim.optimizers.muon_polynomials import Polynomial, known
+from tf_keras_optim.optimizers.muon_polynomials import Polynomial
 
 
 def _decay(default: float, doc: str) -> Hyperparameter:
@@ -117,11 +116,3 @@ class MuonArguments(Optimizer):
         "float64 variables compute in float64.",
         choices=("auto", "float32", "bfloat16"),
     )
-
-    @property
-    def coefficients(self) -> tuple[list[Triple], float]:
-        """The triples to apply, and the factor on the norm."""
-        steps: Any = self.ns_steps
-        triple: Any = (self.muon_a, self.muon_b, self.muon_c)
-        given: Any = self.polynomial
-        return ([triple] * steps, 1.0) if given is None else known(given)

@@ -42,12 +42,16 @@ class Polynomial(Hyperparameter):
         )
 
 
-def known(given: Any) -> tuple[list[Triple], float]:
-    """Returns the triples of a polynomial, and the factor on the norm that they ask for.
+def coefficients(arguments: Any) -> tuple[list[Triple], float]:
+    """Returns the triples to apply, and the factor on the norm that they ask for.
 
     Args:
-      given: a name, or a list of triples.
+      arguments: what has Muon's arguments as attributes.
     """
+    given = arguments.polynomial
     if isinstance(given, str):
         return _POLYNOMIALS[given]
-    return [tuple(triple) for triple in given], 1.0
+    if given is not None:
+        return [tuple(triple) for triple in given], 1.0
+    triple = (arguments.muon_a, arguments.muon_b, arguments.muon_c)
+    return [triple] * arguments.ns_steps, 1.0
