@@ -19,7 +19,7 @@ LIGHT = ("function", "sparse", *regimes.OPTIONS)
 HEAVY = {
     "fit": ["NormalizedPairs"],
     "fit_eagerly": ["CountsInPython"],
-    "mixed": ["AdaptiveClip"],
+    "mixed": ["AdaptiveClip", "HalfBeforeAll"],
     "file": ["AsksForVariables", "AsDocumented"],
     "replicas": ["ByMoments"],
     "no_input": ["DecayOfSome"],
