@@ -78,6 +78,18 @@ def test_eager_steps_by_public_calls(plain_moves, without):
 
 
 @pytest.mark.one_keras
+def test_steps_of_many_variables_by_public_calls(without):
+    def values():
+        weights = [tf.Variable([1.0, 2.0 + place]) for place in range(5)]
+        tko.Adam(0.1, jit_compile=False).apply_gradients([(2.0 * w, w) for w in weights])
+        return [weight.numpy() for weight in weights]
+
+    plain = values()
+    without(class_with(traced(), "_call_flat"), "_call_flat")
+    np.testing.assert_array_equal(values(), plain)
+
+
+@pytest.mark.one_keras
 def test_a_call_of_another_form_is_not_made(plain_moves, monkeypatch):
     cls = class_with(traced(), "_call_flat")
     plain = cls._call_flat

@@ -22,6 +22,11 @@ def portable() -> Iterator[None]:
         _portable.reset(token)
 
 
+def is_portable() -> bool:
+    """Whether such steps are traced now."""
+    return _portable.get()
+
+
 def beside(variable: tf.Variable) -> Any:
     """Returns a context in which operations are placed on a variable's device."""
     if not _portable.get():

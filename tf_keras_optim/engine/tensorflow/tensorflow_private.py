@@ -232,6 +232,21 @@ def shape_getter() -> Callable[[Any], tuple]:
     return lambda tensor: tuple(tensor.shape)
 
 
+def direct_call(traced: Any) -> tuple[Callable[[list, Any], Any] | None, Any]:
+    """Returns what calls a traced function with a list of tensors, and its second argument.
+
+    Needs `ConcreteFunction._call_flat`, which takes the tensors (those of a dict in the order
+    of its names, of a variable the handle) and what the function has captured. Without it the
+    answer is `None`, twice.
+    """
+    try:
+        call = traced._call_flat
+        inspect.signature(call).bind([], [])
+        return call, traced.captured_inputs
+    except (AttributeError, TypeError):
+        return None, None
+
+
 def flat_call(traced: Any) -> tuple[Callable[[list, Any], Any], Any]:
     """Returns what calls a traced function with a list of tensors, and its second argument.
 
@@ -242,12 +257,9 @@ def flat_call(traced: Any) -> tuple[Callable[[list, Any], Any], Any]:
     Args:
       traced: a concrete function whose arguments are by position.
     """
-    try:
-        call = traced._call_flat
-        inspect.signature(call).bind([], [])
-        return call, traced.captured_inputs
-    except (AttributeError, TypeError):
-        pass
+    call, captured = direct_call(traced)
+    if call is not None:
+        return call, captured
     structure = traced.structured_input_signature[0]
     leaves = tf.nest.flatten(structure)
 

@@ -17,6 +17,7 @@ from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.tensorflow import distribution, placement
 from tf_keras_optim.engine.update import kernel_choice, measures, purity
+from tf_keras_optim.engine.update.calls import Calls
 from tf_keras_optim.engine.update.plans import (
     ACCUMULATED,
     CAUTIOUS,
@@ -57,6 +58,7 @@ class Kernels:
         self._algorithm = algorithm
         self._static = static
         self._functions: dict[tuple[UpdatePlan, str, bool], Any] = {}
+        self._calls = Calls()
         self.used: set[bool] = set()
 
     def run(self, entry: VariableState, plan: UpdatePlan, inputs: UpdateInputs) -> None:
@@ -70,15 +72,17 @@ class Kernels:
                 gradient = tf.cast(inputs.gradient, entry.dtype)
                 self._algorithm.update_in_place(gradient, variable, slots, scalars)
                 return
-            self._function(plan, self._body)(*_arguments(entry, plan, inputs))
+            function = self._function(plan, self._body)
+            self._calls.call(function, _arguments(entry, plan, inputs))
 
     def measure(
         self, entry: VariableState, plan: UpdatePlan, inputs: UpdateInputs
     ) -> dict[str, tf.Tensor]:
         """Returns what the algorithm's `measure` gives for one variable; changes nothing."""
         with placement.beside(distribution.local(entry.variable)):
-            found: dict[str, tf.Tensor] = self._function(plan, self._measure)(
-                *_arguments(entry, plan, inputs)
+            function = self._function(plan, self._measure)
+            found: dict[str, tf.Tensor] = self._calls.call(
+                function, _arguments(entry, plan, inputs)
             )
         return found
 
