@@ -105,7 +105,8 @@ class Muon(MuonArguments):
             can = devices.multiplies_bfloat16(variable.device)
             narrow = "bfloat16" if can else "float32"
         factor = factor_of(axes.sizes(variable.shape), self)
-        return {"axes": axes, "factor": factor, "narrow": narrow, "not_sparse": _NOT_SPARSE}
+        kinds = {"not_sparse": _NOT_SPARSE, "multiplies": True}
+        return {"axes": axes, "factor": factor, "narrow": narrow, **kinds}
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """AdamW's step size with both bias corrections."""

@@ -99,6 +99,7 @@ class Planning:
             gradient,
             decay_name=own.decay_name if self._decays(entry, own) else None,
             traits=own.traits,
+            multiplies=own.multiplies,
             compiles=kernels.compiles(),
         )
 
@@ -107,7 +108,13 @@ class Planning:
         own = options_for(self._context.algorithm, info_of(entry, False))
         compiles = kernels.compiles()
         return plans.plan_update(
-            entry, rule, StepPlan(), gradient, traits=own.traits, compiles=compiles
+            entry,
+            rule,
+            StepPlan(),
+            gradient,
+            traits=own.traits,
+            multiplies=own.multiplies,
+            compiles=compiles,
         )
 
     def own(self, entry: VariableState) -> VariableOptions:
