@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras_optim as tko
 from tests.lives import models, settings, training
 from tests.lives.settings import IS_KERAS_3
-from tf_keras_optim.engine.state.store import by_path
+from tf_keras_optim.engine.state.paths import by_path
 
 keras = tf.keras
 MODEL, WEIGHTS = "model.keras", "model.weights.h5"

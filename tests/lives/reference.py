@@ -32,7 +32,7 @@ class _Tracked:
     """A variable: its weight in float64, slots, average, and what is accumulated."""
 
     def __init__(self, variable, decays):
-        self.variable, self.decays = variable, decays
+        self.variable, self.decays, self.factor = variable, decays, 1.0
         self.slots, self.history = {}, []
         self.average = self.gathered = self.rows = None
         self.read()
@@ -138,8 +138,10 @@ class Reference:
         for variable in variables:
             if id(variable) not in self._tracked:
                 path = getattr(variable, "path", variable.name)
-                excluded = "exclude" in self.life.options and settings.BIAS in path
-                new = self._tracked[id(variable)] = _Tracked(variable, not excluded)
+                apart = settings.BIAS in path and {"exclude", "groups"} & {*self.life.options}
+                new = self._tracked[id(variable)] = _Tracked(variable, not apart)
+                if settings.BIAS in path and "groups" in self.life.options:
+                    new.factor = 0.5
                 if self.updates and self._values.get("use_ema"):
                     new.average = new.weight  # of a late one it starts from its weights
             yield self._tracked[id(variable)]
@@ -161,10 +163,10 @@ class Reference:
 
     def _update(self, known):
         values = {n: settings.number(v, self.updates) for n, v in self._values.items()}
-        rate = self.rate
         gradients = [tracked.gathered for tracked in known]
         gradients = _clipped(gradients, values)
         for tracked, gradient in zip(known, gradients):
+            rate = self.rate * tracked.factor
             chosen = {n: v for n, v in values.items() if n in self._defaults}
             decay = values.get("weight_decay", settings.default_decay(self.life))
             decay = (decay or 0.0) if tracked.decays else 0.0

@@ -115,6 +115,7 @@ OPTIONS = {
     "slots_int8": {"slot_dtype": "int8"},
     "rounding": {"stochastic_rounding": True},
     "no_master": {"master_weights": False},
+    "groups": {"groups": {"bias": {"learning_rate_multiplier": 0.5, "weight_decay": 0.0}}},
     "jit": {"jit_compile": True},
     "no_jit": {"jit_compile": False},
 }
@@ -242,10 +243,17 @@ def is_window_open(life, parts=1):
     return bool(made % arguments(life).get(STEPS, 1))
 
 
+def own(optimizer):
+    """Our optimizer: what Keras' own wrapper, which `compile` adds, is told stays there."""
+    is_ours = isinstance(optimizer, (tko.Optimizer, tko.LossScaleOptimizer))
+    return optimizer if is_ours else getattr(optimizer, "inner_optimizer", optimizer)
+
+
 def happen(life, optimizer, in_training=True):
     """What happens to the optimizer between the first part and the second."""
     if life.event != "accumulation":
         return
+    optimizer = own(optimizer)
     if not is_window_open(life):
         optimizer.gradient_accumulation_steps = calls(life, True)
     elif in_training:
@@ -261,6 +269,7 @@ def happen(life, optimizer, in_training=True):
 
 def happen_after_saving(life, optimizer):
     """What happens to the optimizer after saving; what loads has it before."""
+    optimizer = own(optimizer)
     if life.event == "accumulation_loaded":
         optimizer.gradient_accumulation_steps = calls(life, True)
 

@@ -288,13 +288,6 @@ _OTHER_READERS = [
         "what stays in memory keeps its policy",
     ),
     (
-        lambda life: (
-            life.model == "shared" and life.strategy == "mirrored" and life.where == "process"
-        ),
-        "the gradient of a layer used twice differs in the last bit between two processes with "
-        "replicas, whatever the optimizer",
-    ),
-    (
         lambda life: life.load_policy != "same" and life.optimizer == "Lion",
         "a sign may change with the last bit of a gradient of 16 bits",
     ),
