@@ -186,18 +186,6 @@ def test_a_query_kernel_resumes():
     assert not testing.check_optimizer(tko.Muon, arguments, only=["resume"]).failures
 
 
-@pytest.mark.one_keras
-def test_products_are_compiled_on_cpus_where_that_is_asked_for():
-    def kernels(**arguments):
-        optimizer = tko.Muon(**arguments)
-        optimizer.build(named(names=("wide/kernel", "square/bias", "head/kernel")))
-        return [report.kernel for report in optimizer.explain(print_fn=lambda text: None)]
-
-    assert kernels() == ["graph", "xla", "xla"]
-    assert kernels(jit_compile=True) == ["xla"] * 3
-    assert kernels(jit_compile=False) == ["graph"] * 3
-
-
 # Which variables.
 
 

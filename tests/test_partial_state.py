@@ -104,6 +104,35 @@ def test_what_was_thawed_before_saving_starts_fresh(way, tmp_path, log_lines):
     assert all((a != b).any() for a, b in zip(before, loaded.get_weights()))
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_averages_of_what_was_thawed_start_from_the_loaded_weights(steps, tmp_path):
+    """Keras 2 loads the optimizer before the weights."""
+
+    def averaging(frozen):
+        model = harness.small_model(seed=int(not frozen))
+        model.layers[FIRST].trainable = not frozen
+        optimizer = tko.SGD(0.5, use_ema=True, ema_momentum=0.9)
+        model.compile(optimizer, harness.classification_loss())
+        return model
+
+    x, y = harness.classification_data()
+    model, path = averaging(frozen=True), str(tmp_path / "x.weights.h5")
+    model.fit(x, y, verbose=0)
+    model.layers[FIRST].trainable = True
+    model.save_weights(path)
+    saved = model.get_weights()
+    loaded = averaging(frozen=False)
+    loaded.optimizer.build(loaded.trainable_variables)
+    loaded.load_weights(path)
+    variables = loaded.trainable_variables
+    for _ in range(steps):
+        loaded.optimizer.apply_gradients([(tf.ones(v.shape), v) for v in variables])
+    loaded.optimizer.finalize_variable_values(variables)
+    for variable, weight in zip(variables[:2], saved):
+        # One step of 0.5, of which the average takes a tenth.
+        np.testing.assert_allclose(variable.numpy(), weight - 0.05 * steps, atol=1e-6)
+
+
 def three_alike():
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Dense(4, activation="tanh") for _ in range(3)]

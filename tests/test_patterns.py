@@ -201,3 +201,33 @@ def test_a_saved_model_keeps_the_exclusions(way, wrapped, tmp_path):
     for kind, decays in (("kernel", [False, True]), ("bias", [False, False])):
         rows = [row for row in inner.explain(lambda text: None) if row.path.endswith(kind)]
         assert [row.decays for row in rows] == decays
+
+
+@pytest.mark.one_keras
+def test_patterns_of_a_configuration_wait_for_frozen_layers(tmp_path):
+    model, path = two_layers(), str(tmp_path / "frozen.keras")
+    optimizer = tko.Adam(
+        0.1,
+        slot_dtype={"a/": "bfloat16"},
+        sparse={"a/": "lazy"},
+        weight_decay=0.5,
+        groups={"a/": {"learning_rate_multiplier": 0.5}},
+    )
+    optimizer.exclude_from_weight_decay(var_names=["a/bias"])
+    model.compile(optimizer, keras.losses.MeanSquaredError())
+    data = np.ones((4, 2), "f")
+    model.fit(data, data, verbose=0)
+    model.layers[0].trainable = False
+    model.save(path)
+    with pytest.warns(UserWarning, match="a/.*stays for variables that come later") as told:
+        loaded = keras.models.load_model(path)
+        loaded.optimizer.build(loaded.trainable_variables)
+    assert sum("comes with a configuration" in str(one.message) for one in told) >= 4
+    loaded.layers[0].trainable = True
+    loaded.optimizer.build(loaded.trainable_variables)
+    reports = {r.path: r for r in loaded.optimizer.explain(lambda text: None)}
+    late = next(r for path, r in reports.items() if path.endswith("a/bias"))
+    assert (late.rate, late.sparse, late.decays) == (pytest.approx(0.05), "lazy", False)
+    assert late.state["momentum"] == "bfloat16"
+    with pytest.raises(ValueError, match="'c/'"):
+        built(tko.Adam(slot_dtype={"c/": "bfloat16"}), "a")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tf_keras_optim import optimizers, schedules
 from tf_keras_optim.conversion import convert, to_keras
+from tf_keras_optim.conversion.optimizer_map import MultiOptimizer, OptimizerMap
 from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.state.named_state import LoadReport
@@ -18,6 +19,7 @@ from tf_keras_optim.engine.state.slots import Slot
 from tf_keras_optim.engine.update.kernels import Scalars
 from tf_keras_optim.engine.variable_hooks import VariableInfo
 from tf_keras_optim.loss_scale import LossScaleOptimizer
+from tf_keras_optim.model_groups import layerwise_learning_rates, no_decay_on_vectors
 from tf_keras_optim.optimizers import (
     ADOPT,
     LARS,
@@ -86,9 +88,11 @@ __all__ = [
     "Lion",
     "LoadReport",
     "LossScaleOptimizer",
+    "MultiOptimizer",
     "Muon",
     "Nadam",
     "Optimizer",
+    "OptimizerMap",
     "RAdam",
     "RMSprop",
     "Scalars",
@@ -102,11 +106,13 @@ __all__ = [
     "export_training",
     "get",
     "install",
+    "layerwise_learning_rates",
     "list_optimizers",
     "load_model",
     "load_state",
     "load_training",
     "load_weights",
+    "no_decay_on_vectors",
     "save_model",
     "save_state",
     "save_weights",

@@ -69,7 +69,8 @@ def _rule(source: pathlib.Path, kept: dict[str, object], root: pathlib.Path) -> 
     is_test = in_tests and source.name.startswith("test_")
     is_program = source.stem == "__main__" or kept.get("kind") == "py_binary"
     kind = "py_test" if is_test else "py_binary" if is_program else "py_library"
-    attributes: dict[str, object] = {"name": _name(source)}
+    name = source.parent.name if source.stem == "__init__" else source.stem
+    attributes: dict[str, object] = {"name": name}
     if is_test:
         attributes["size"] = kept.get("size", "medium")
     attributes["srcs"] = [source.name, _RUNNER] if is_test else [source.name]
@@ -149,16 +150,8 @@ def _file_of(
     return next((place for place in places if place.exists()), None)
 
 
-def _name(file: pathlib.Path) -> str:
-    """Returns the name of a file's target; a package's is another than that of its modules."""
-    if file.stem != "__init__":
-        return file.stem
-    package = file.parent.name
-    return f"{package}_package" if file.with_name(f"{package}.py").exists() else package
-
-
 def _label(file: pathlib.Path, package: pathlib.Path, root: pathlib.Path) -> str:
-    name = _name(file)
+    name = file.parent.name if file.stem == "__init__" else file.stem
     return f":{name}" if file.parent == package else f"//{file.parent.relative_to(root)}:{name}"
 
 

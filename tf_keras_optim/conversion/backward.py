@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 import tf_keras_optim.conversion.foreign_private as foreign
+import tf_keras_optim.conversion.parted as parted
 import tf_keras_optim.conversion.positions as positions
 from tf_keras_optim.engine.state import named_state
 from tf_keras_optim.keras_compat.running import keras
@@ -48,7 +49,7 @@ def to_keras(optimizer: Any) -> Any:
 
     Returns:
       An optimizer of `keras.optimizers`, or of `tf_keras.optimizers` under Keras 2; built
-      if `optimizer` was.
+      if `optimizer` was. One with `groups` becomes a `MultiOptimizer`, where Keras has it.
 
     Raises:
       TypeError: `optimizer` is none of this package, or a subclass.
@@ -63,6 +64,8 @@ def to_keras(optimizer: Any) -> Any:
             f"Received: {optimizer!r} (of type {type(optimizer).__name__})."
         )
     title = optimizer.tko.title
+    if optimizer.groups:
+        return parted.to_keras(optimizer, title, to_keras)
     form = keras_form(type(optimizer))
     cls = getattr(keras.optimizers, form.name or "", None)
     if cls is None:

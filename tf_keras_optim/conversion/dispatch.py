@@ -6,6 +6,7 @@ from typing import Any
 
 import tf_keras_optim.conversion.foreign_files as files
 import tf_keras_optim.conversion.live as live
+import tf_keras_optim.conversion.parted as parted
 import tf_keras_optim.conversion.torch_state as torch_state
 from tf_keras_optim.conversion.source import Source, finished
 from tf_keras_optim.loss_scale import LossScaleOptimizer
@@ -22,23 +23,22 @@ def convert(
 ) -> Any:
     """Makes an optimizer of this package from one of another library, with its state.
 
-    The next updates are those that the source would have made. The source is not changed,
-    and nothing is executed that a file holds.
+    The next updates are those that the source would have made. The source is not changed, and
+    nothing is executed that a file holds.
 
     What a source does not hold is not there afterwards: files say nothing of variables that
     are excluded from weight decay (pass `optimizer=` with `exclude_from_weight_decay` called),
     and those of tf_keras neither the loss scale nor a learning rate that was changed during
-    training. PyTorch's SGD and Muon do not count their steps, so `iterations` starts at 0, and
-    SGD's momentum is turned into ours at the learning rate of its parameter group. The decay of
-    Addons' AdamW does not follow the learning rate; ours does, and is equal to it as long as
-    that rate stays.
+    training. PyTorch's SGD and Muon do not count their steps: `iterations` starts at 0; SGD's
+    momentum is turned into ours at the rate of its parameter group. The decay of Addons' AdamW
+    does not follow the learning rate; ours does, and is equal to it as long as that stays.
 
     Args:
       source: one of these. An optimizer of Keras 3 or tf_keras (new or legacy), whichever of
-        them runs, in Keras' LossScaleOptimizer or not. A legacy optimizer of TensorFlow
-        Addons (LAMB, LazyAdam, AdamW). A path: a `.keras` file, a `.weights.h5` file, an HDF5
-        file of a whole model, or the prefix of a `tf.train.Checkpoint`. The `state_dict()`
-        of an optimizer of PyTorch, with tensors or NumPy arrays.
+        them runs, in Keras' LossScaleOptimizer or not, or its MultiOptimizer. A legacy one of
+        TensorFlow Addons (LAMB, LazyAdam, AdamW). A path: a `.keras`, `.weights.h5` or whole
+        model's HDF5 file, or the prefix of a `tf.train.Checkpoint`. The `state_dict()` of an
+        optimizer of PyTorch, with tensors or NumPy arrays.
       variables: the model variables in the source's order, e.g.
         `model.trainable_variables`. Needed where there is state, save for Keras 3
         optimizers, which know theirs. For PyTorch also a dict from its parameters (their
@@ -49,8 +49,7 @@ def convert(
       transpose: for PyTorch, whose dense kernels are [out, in]: True transposes all
         matrices; a list of parameters transposes these; a dict gives their axes, e.g.
         `{"conv.weight": (2, 3, 1, 0)}`.
-      **options: arguments of the new optimizer that count more than the source's, e.g.
-        `sparse="lazy"`.
+      **options: arguments of the new optimizer that count more than the source's.
 
     Returns:
       An optimizer, built if the source was, in a LossScaleOptimizer if the source was.
@@ -69,6 +68,8 @@ def convert(
     if isinstance(source, (str, os.PathLike)):
         with files.opened(source, optimizer, options) as opened:
             return finished(opened, known, options)
+    if parted.has_parts(source):
+        return parted.from_keras(source, options, live.title_of(source), convert)
     return finished(_from_live(source, known, options), known, options)
 
 

@@ -57,6 +57,11 @@ def variables(optimizer: Any) -> list[Any]:
     return list(_read(optimizer, "_trainable_variables"))
 
 
+def optimizer_map(optimizer: Any) -> Any:
+    """Returns which optimizer updates what in Keras' `MultiOptimizer`: `_optimizer_map`."""
+    return _read(optimizer, "_optimizer_map")
+
+
 def decays(optimizer: Any, variable: Any) -> bool:
     """Says whether a variable decays under Keras 3; needs `_use_weight_decay`."""
     return bool(_read(optimizer, "_use_weight_decay")(variable))

@@ -10,8 +10,8 @@ import tensorflow as tf
 import tf_keras_optim.conversion.positions as positions
 from tf_keras_optim.engine.state import named_state
 from tf_keras_optim.engine.state.named_state import Key
+from tf_keras_optim.engine.state.paths import path_of
 from tf_keras_optim.engine.state.saved_arrays import kept
-from tf_keras_optim.engine.state.store import path_of
 from tf_keras_optim.engine.step import accumulation
 from tf_keras_optim.keras_compat.keras_private_variables import inside_autocast
 from tf_keras_optim.keras_compat.running import keras

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.context import Context, KerasSide
 from tf_keras_optim.engine.declarations import Declared, parameters_of
+from tf_keras_optim.engine.grouping import Grouping
 from tf_keras_optim.engine.hyperparameters import SetByInit
 from tf_keras_optim.engine.options import CommonOptions
 from tf_keras_optim.engine.own_names import OwnNames
@@ -69,7 +70,8 @@ class Composed(Algorithm, CommonOptions, Declared, tracking.AutoTrackable):
         store, strategy = Store(), tf.distribute.get_strategy()
         variables = StateVariables(self, store, strategy, side.wrap)
         seen = self._own_names.seen(self, values, given) if self._own_names else self
-        context = Context(seen, seen, side, store, variables, Counter(store), Traces())
+        grouping, counter = Grouping(self, seen, strategy), Counter(store)
+        context = Context(seen, seen, seen, side, store, variables, counter, Traces(), grouping)
         declared = parameters_of(type(self))["learning_rate"]
         rate = Rate(context, declared, lambda option: getattr(seen, option))
         scaling, state = Scaling(context), SavedState(self, context)

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from tf_keras_optim.engine.algorithm import Algorithm
+from tf_keras_optim.engine.grouping import Grouping
 from tf_keras_optim.engine.options import CommonOptions
 from tf_keras_optim.engine.seen import class_of
-from tf_keras_optim.engine.state.store import Store
+from tf_keras_optim.engine.state.store import Store, VariableState
 from tf_keras_optim.engine.state.variables import StateVariables
 from tf_keras_optim.engine.step.counter import Counter
 from tf_keras_optim.engine.step.traces import Traces
@@ -69,29 +70,44 @@ class Context:
     """What the parts of one optimizer share.
 
     Attributes:
-      algorithm: the optimizer, as what computes updates; see `seen`.
-      options: the optimizer, as what has options; see `seen`.
+      algorithm: what computes updates: the optimizer (see `seen`), or the algorithm of a group.
+      values: the same, as what has the hyperparameters of the algorithm and the weight decay.
+      options: the optimizer, as what has the options of the whole step; see `seen`.
       keras: what is asked of the running Keras.
       store: its variables, and the model variables that they belong to.
       variables: makes its variables.
       counter: how many calls and updates there have been.
       traces: the steps that it has traced.
+      grouping: which algorithm updates which variable.
     """
 
     algorithm: Algorithm
+    values: CommonOptions
     options: CommonOptions
     keras: KerasSide
     store: Store
     variables: StateVariables
     counter: Counter
     traces: Traces
+    grouping: Grouping
+
+    def of(self, entry: VariableState) -> "Context":
+        """Returns the context of the group that a variable belongs to."""
+        return self.of_group(entry.group)
+
+    def of_group(self, group: str) -> "Context":
+        """Returns the context of a group; this one for ""."""
+        if not group:
+            return self
+        part = self.grouping.of(group).algorithm
+        return dataclasses.replace(self, algorithm=part, values=part)
 
     @property
     def class_name(self) -> str:
         """The name of the optimizer's class."""
-        return class_of(self.algorithm).__name__
+        return class_of(self.options).__name__
 
     @property
     def title(self) -> str:
         """What messages call the optimizer: its class and name."""
-        return f"{self.class_name} {self.algorithm.name!r}"
+        return f"{self.class_name} {self.options.name!r}"

@@ -82,6 +82,21 @@ def values_of(options: Any, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names if name != "learning_rate"}
 
 
+def set_plainly(instance: Any, name: str, value: Any) -> bool:
+    """Assigns a declared argument, where the name is one, without TensorFlow's tracking.
+
+    TensorFlow would put its own kind of dict in the place of one, and follow what is in it.
+    The learning rate, which may be a variable, is not set here.
+
+    Returns:
+      Whether it was assigned.
+    """
+    is_declared = name in type(instance)._parameters and name != "learning_rate"
+    if is_declared:
+        object.__setattr__(instance, name, value)
+    return is_declared
+
+
 def collected(cls: type, apart_from: type = object) -> dict[str, Hyperparameter]:
     """Returns what a class and those above it declare, the topmost ones' first.
 

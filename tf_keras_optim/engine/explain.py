@@ -8,12 +8,16 @@ import tensorflow as tf
 
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.options import is_lazy
+from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step.planning import Planning
+from tf_keras_optim.engine.step.rate import Rate
 from tf_keras_optim.engine.step.received import Received
 from tf_keras_optim.engine.update import kernel_choice, plans
 
 _HEADS = ("variable", "shape", "dtype", "kernel", "state", "bytes", "sparse", "decay", "group")
+
+_RULE_HEADS = ("rate", "rule")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +38,9 @@ class VariableReport:
       decays: whether weight decay applies.
       group: variables with the same number are updated alike: those of an "xla" or "graph"
         kernel share what is traced and compiled.
+      rule: the class whose algorithm updates it, and the patterns of its group in `groups`,
+        if it has one.
+      rate: its learning rate at the next update, with all factors.
     """
 
     path: str
@@ -45,6 +52,8 @@ class VariableReport:
     sparse: str
     decays: bool
     group: int
+    rule: str = ""
+    rate: float = 0.0
 
     @property
     def parameters(self) -> int:
@@ -52,15 +61,24 @@ class VariableReport:
         return tf.TensorShape(self.shape).num_elements()
 
 
-def reports(context: Context, planning: Planning) -> list[VariableReport]:
+def reports(context: Context, planning: Planning, rate: Rate) -> list[VariableReport]:
     """Returns a report on each variable of a built optimizer.
 
     Args:
       context: what its parts share.
       planning: plans its updates.
+      rate: its learning rate.
     """
     groups: dict[Any, int] = {}
-    return [_report(context, planning, entry, groups) for entry in context.store.tracked]
+    found, updates = [], context.counter.updates()
+    for entry in context.store.tracked:
+        own = planning.of_group(entry.group)
+        algorithm = class_of(context.of(entry).algorithm).__name__
+        report = _report(context.of(entry), own, entry, groups)
+        now = float(rate.of(entry, updates)) * own.own(entry).rate_factor
+        rule = f"{algorithm} [{entry.group}]" if entry.group else algorithm
+        found.append(dataclasses.replace(report, rule=rule, rate=now))
+    return found
 
 
 def _report(
@@ -74,7 +92,8 @@ def _report(
     plan = planning.update_plan(entry, planning.rule(), step, source)
     dtypes = {name: variable.dtype.name for name, variable in kept.items()}
     shared = plan.kernel in kernel_choice.KERNELS
-    alike = (plan, shape, entry.variable.dtype, *dtypes.items()) if shared else entry.path
+    kept_as = (plan, shape, entry.variable.dtype, *dtypes.items())
+    alike = (entry.group, *kept_as) if shared else entry.path
     return VariableReport(
         entry.path,
         shape,
@@ -88,16 +107,23 @@ def _report(
     )
 
 
-def table(rows: Sequence[VariableReport], title: str) -> str:
-    """Returns the reports as text, with sums in the last line."""
-    lines = [_HEADS]
+def table(rows: Sequence[VariableReport], title: str, *, with_rules: bool = False) -> str:
+    """Returns the reports as text, with sums in the last line.
+
+    Args:
+      rows: the reports.
+      title: the optimizer.
+      with_rules: whether to say by which rule, and at which rate, each variable is updated.
+    """
+    lines: list[tuple[str, ...]] = [_HEADS + _RULE_HEADS * with_rules]
     for row in rows:
         state = ", ".join(f"{name} {dtype}" for name, dtype in row.state.items())
         shape = "x".join(map(str, row.shape)) or "scalar"
         values = (row.path, shape, row.dtype, row.kernel, state or "none")
         decay = "yes" if row.decays else "no"
         size = f"{row.state_bytes:,}"
-        lines.append((*values, size, row.sparse, decay, str(row.group)))
+        rule = (f"{row.rate:.4g}", row.rule) if with_rules else ()
+        lines.append((*values, size, row.sparse, decay, str(row.group), *rule))
     widths = [max(map(len, column)) for column in zip(*lines)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in lines]
     parameters = sum(row.parameters for row in rows)

@@ -7,7 +7,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import declarations, explain, hyperparameters, nature, option_checks
+from tf_keras_optim.engine import (
+    declarations,
+    explain,
+    grouping,
+    hyperparameters,
+    nature,
+    option_checks,
+)
 from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.methods.applying import Applying
 from tf_keras_optim.engine.methods.configuration import Configuration
@@ -73,6 +80,7 @@ class Engine(Applying, Configuration):
             "iteration", lambda: tf.zeros([], tf.int64), "_iterations"
         )
         self.tko.rate.set(rate)  # not by its name, which a class may give a property
+        self.tko.grouping.check()
         self.tko.scaling.skip_nonfinite(seen.skip_nonfinite, seen.max_consecutive_skips)
 
     @nature.runs_update
@@ -96,7 +104,7 @@ class Engine(Applying, Configuration):
             self.tko.stepper.planning,
             gradient,
             variable,
-            self.tko.rate.at if learning_rate is None else lambda updates: learning_rate,
+            self.tko.rate.of if learning_rate is None else lambda entry, updates: learning_rate,
         )
 
     # Running the algorithm.
@@ -121,21 +129,27 @@ class Engine(Applying, Configuration):
         function that is itself compiled (`jit_compile=True`) is part of that compilation
         whatever this says.
         """
-        used = self.tko.stepper.planning.execution.used
+        used = self.tko.stepper.planning.used
         return all(used) if used else None
 
     def tko_check_change(self) -> None:
         """Refuses hyperparameters, one of which was just changed, that do not go together."""
         if self._is_set_up:
             self._check_options()
+            self.tko.grouping.check()
+            self.tko.grouping.check_change(self.tko.store.tracked)
             self.tko.builder.check_slots()
             accumulation.check_change(self.tko.context)
+            if self.tko.whole is not None:
+                self.tko.whole.tko_check_change()
 
     def tko_changed(self, name: str) -> None:
         """Drops the traces that hold the old value and makes slots that it calls for."""
         if not self._is_set_up:
             return
         parts, seen = self.tko, self.tko.context.options
+        if parts.whole is not None:
+            parts.whole.tko_changed("groups")
         if parts.traces.in_graph:
             warnings.warn(
                 f"{self.tko.title}: {name!r} was changed after the step had been traced into "
@@ -144,6 +158,7 @@ class Engine(Applying, Configuration):
                 stacklevel=5,
             )
         parts.scaling.skip_nonfinite(seen.skip_nonfinite, seen.max_consecutive_skips)
+        parts.builder.regroup()
         parts.stepper.planning.renew()
         parts.rate.was_changed(name)
         parts.traces.forget()
@@ -197,25 +212,46 @@ class Engine(Applying, Configuration):
 
     # What it does with each variable.
 
-    def explain(self, print_fn: Callable[[str], Any] = print) -> list[VariableReport]:
+    def explain(
+        self,
+        print_fn: Callable[[str], Any] = print,
+        *,
+        variables: Iterable[Any] | None = None,
+        dry_run: bool = False,
+    ) -> list[VariableReport]:
         """Prints what is kept for each variable, and what updates it, as a table.
 
         Args:
           print_fn: what the text is given to.
+          variables: with `dry_run`, the variables that it would be built with.
+          dry_run: say what would be kept for `variables`, and leave the optimizer as it is.
+            Slots are made for a copy, and given back at once.
 
         Returns:
           reports: the same as objects, one for each variable.
 
         Raises:
-          ValueError: the optimizer is not built.
+          ValueError: the optimizer is not built, or there are variables without `dry_run`.
         """
+        if dry_run != (variables is not None):
+            raise ValueError(
+                f"{self.tko.title}: `explain` takes `dry_run`=True and `variables` together, "
+                f"or neither. Received: dry_run={dry_run}, variables={variables!r}."
+            )
+        if variables is not None:
+            copy = grouping.like(self)
+            copy.build(variables)
+            return copy.explain(print_fn)
         if not self.built:
             raise ValueError(
                 f"{self.tko.title} has no slots yet. Call `optimizer.build(variables)` before "
-                "`explain`."
+                "`explain`, or `optimizer.explain(dry_run=True, variables=variables)`."
             )
-        found = explain.reports(self.tko.context, self.tko.stepper.planning)
-        print_fn(explain.table(found, self.tko.title))
+        parts = self.tko
+        found = explain.reports(parts.context, parts.stepper.planning, parts.rate)
+        print_fn(
+            explain.table(found, parts.title, with_rules=bool(parts.context.options.groups))
+        )
         return found
 
     # Averages.

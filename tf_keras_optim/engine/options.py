@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from tf_keras_optim.engine import declarations
+from tf_keras_optim.engine.groups import OF_GROUPS, Groups
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.patterns import ByPattern, by_pattern
 
@@ -27,6 +29,9 @@ class Reducer(Hyperparameter):
 
 class CommonOptions:
     """Declarations of the arguments that all optimizers share."""
+
+    name: Any
+    """What the optimizer is called."""
 
     @property
     def decays_in_update(self) -> bool:
@@ -187,6 +192,14 @@ class CommonOptions:
         "XLA drops such checks: a step inside a function with `jit_compile=True` only "
         "counts.",
     )
+    groups = Groups(
+        doc="dict from regular expressions, searched in the path of a variable, to what is "
+        "different for the variables that match: a dict of hyperparameters of this algorithm "
+        "(and `weight_decay`, `learning_rate`, `learning_rate_multiplier`), another optimizer, "
+        "or `None` where they are not to move. Where several match, their dicts are merged, "
+        "and a later one counts. Clips, accumulation, averages and the loss scale are those "
+        "of all groups together. Setting `learning_rate` multiplies that of each group alike"
+    )
     jit_compile = Hyperparameter(
         "auto",
         choices=("auto", True, False),
@@ -194,6 +207,12 @@ class CommonOptions:
         doc='"auto" (XLA where the device supports it), True or False. What was used '
         "stands in `jit_compile_used`.",
     )
+
+
+def shared_values(options: CommonOptions) -> dict[str, Any]:
+    """Returns the options of the whole step, which are the same for all groups, by name."""
+    names = declarations.collected(CommonOptions).keys() - OF_GROUPS
+    return {name: getattr(options, name) for name in names}
 
 
 def calls_per_update(options: CommonOptions) -> int:

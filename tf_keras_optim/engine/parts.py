@@ -1,8 +1,9 @@
 """The parts that an optimizer is made of."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from tf_keras_optim.engine.context import Context, KerasSide
+from tf_keras_optim.engine.grouping import Grouping
 from tf_keras_optim.engine.state.builder import Builder
 from tf_keras_optim.engine.state.own_variables import OwnVariables
 from tf_keras_optim.engine.state.saved_state import SavedState
@@ -13,6 +14,16 @@ from tf_keras_optim.engine.step.rate import Rate
 from tf_keras_optim.engine.step.scaling import Scaling
 from tf_keras_optim.engine.step.stepper import Stepper
 from tf_keras_optim.engine.step.traces import Traces
+
+
+class Whole(Protocol):
+    """What an optimizer tells the one that it is part of."""
+
+    def tko_check_change(self) -> None:
+        """Refuses a hyperparameter that was just changed, and does not fit."""
+
+    def tko_changed(self, name: str) -> None:
+        """Takes note of a hyperparameter that was changed."""
 
 
 class Parts:
@@ -28,6 +39,7 @@ class Parts:
       builder: takes model variables in.
 
     Attributes:
+      whole: the optimizer of whose variables this one updates a group, if there is one.
       views: lists of slots that were read, and what they were made from.
     """
 
@@ -54,6 +66,18 @@ class Parts:
         self.variables: StateVariables = context.variables
         self.counter: Counter = context.counter
         self.traces: Traces = context.traces
+        self.grouping: Grouping = context.grouping
+        self.whole: Whole | None = None
+
+    def join(self, whole: Whole, title: str) -> None:
+        """Makes this optimizer part of another one, which goes by its hyperparameters.
+
+        Args:
+          whole: the other one.
+          title: what messages call it.
+        """
+        self.whole = whole
+        self.rate.join(title)
 
     @property
     def title(self) -> str:

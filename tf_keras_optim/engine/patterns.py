@@ -3,7 +3,7 @@
 import difflib
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter
@@ -140,6 +140,11 @@ def problem_of(patterns: Iterable[Any]) -> str:
     return ""
 
 
+def exactly(paths: Iterable[str]) -> str:
+    """Returns a regular expression that is found in these paths only."""
+    return f"^(?:{'|'.join(map(re.escape, dict.fromkeys(paths)))})$"
+
+
 def by_pattern(value: Any, path: str) -> Any:
     """Returns what a `ByPattern` argument says for a path; `None` where nothing matches."""
     if not isinstance(value, dict):
@@ -152,26 +157,45 @@ def all_of(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else [value]
 
 
-def check_matches(title: str, argument: str, patterns: Iterable[str], paths: list[str]) -> None:
+def check_matches(
+    title: str,
+    argument: str,
+    patterns: Iterable[str],
+    paths: list[str],
+    saved: Collection[str] = (),
+) -> None:
     """Refuses a regular expression that is found in no path, as it would be ignored.
+
+    One that comes with a configuration was found in some path once, of a variable that is
+    frozen now, say: it is kept, with a warning.
 
     Args:
       title: the optimizer, for the message.
       argument: where the expressions were given.
       patterns: the expressions.
       paths: the paths of all variables.
+      saved: those that come with a configuration.
 
     Raises:
       ValueError: one is found in none; the nearest path is named.
     """
     for pattern in patterns if paths else ():
-        if not any(re.search(pattern, path) for path in paths):
+        if any(re.search(pattern, path) for path in paths):
+            continue
+        text = (
+            f"{title}: `{argument}` has the pattern {pattern!r}, which is found in the "
+            f"path of none of the {len(paths)} variables; the nearest path is "
+            f"{nearest_path(pattern, paths)!r}."
+        )
+        if pattern not in saved:
             raise ValueError(
-                f"{title}: `{argument}` has the pattern {pattern!r}, which is found in the "
-                f"path of none of the {len(paths)} variables; the nearest path is "
-                f"{nearest_path(pattern, paths)!r}. Correct the pattern or leave it out; the "
+                f"{text} Correct the pattern or leave it out; the "
                 'pattern "" is found in every path.'
             )
+        warnings.warn(
+            f"{text} It comes with a configuration, and stays for variables that come later.",
+            stacklevel=2,
+        )
 
 
 def nearest_path(pattern: str, paths: Iterable[str]) -> str:
@@ -199,6 +223,7 @@ class DecayExclusions:
         self._names: list[str] = []
         self._saved: dict[str, int] = {}  # paths of variables in a config, and their places
         self._found: dict[str, str] = {}  # the paths here
+        self._saved_names: frozenset[str] = frozenset()  # names that come with a config
 
     def __bool__(self) -> bool:
         return bool(self._variables or self._names or self._saved)
@@ -211,7 +236,7 @@ class DecayExclusions:
           names: regular expressions, searched in a variable's path.
         """
         self._variables, self._names = list(variables), list(names)
-        self._saved, self._found = {}, {}
+        self._saved, self._found, self._saved_names = {}, {}, frozenset()
 
     def are(self, variables: Iterable[tuple[Any, str]], names: Iterable[str]) -> bool:
         """Says whether these are the exclusions already; the arguments are those of `set`."""
@@ -231,7 +256,7 @@ class DecayExclusions:
           ValueError: a name is found in none of them.
         """
         method = "exclude_from_weight_decay"
-        check_matches(title, f"{method}(var_names=)", self._names, paths)
+        check_matches(title, f"{method}(var_names=)", self._names, paths, self._saved_names)
         self._found = {}
         for path in self._saved if paths else ():
             found = self._path_here(path, paths)
@@ -286,6 +311,7 @@ class DecayExclusions:
         """Takes over what `get_config` returned, or a list of names."""
         if isinstance(config, Mapping):
             self.set([], config.get("var_names", ()))
+            self._saved_names = frozenset(self._names)
             paths = config.get("var_paths", ())
             self._saved = dict(zip(paths, config.get("var_places", [-1] * len(paths))))
         elif config is not None:

@@ -15,7 +15,6 @@ from tf_keras_optim.engine.tensorflow import distribution
 RATE_FACTOR = "learning_rate_factor"
 DECAY_NAME = "weight_decay_name"
 NOT_SPARSE = "not_sparse"
-MULTIPLIES = "multiplies"
 WEIGHT_DECAY = "weight_decay"  # the hyperparameter, where nothing else is said
 _FACTOR = Hyperparameter(1.0, minimum=0.0)
 _FACTOR.name = RATE_FACTOR
@@ -61,14 +60,12 @@ class VariableOptions:
       rate_factor: factor on its learning rate.
       decay_name: the hyperparameter that is its weight decay.
       not_sparse: why it takes no sparse gradient, and what to do; `None` where it takes them.
-      multiplies: whether its update consists of products of matrices.
     """
 
     traits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rate_factor: float = 1.0
     decay_name: str = WEIGHT_DECAY
     not_sparse: str | None = None
-    multiplies: bool = False
 
 
 class VariableHooks:
@@ -118,14 +115,12 @@ class VariableHooks:
 
         Returns:
           Mapping from name to a Python value that can be hashed; `update` finds them in
-          its `scalars`. Variables with equal ones share a compiled kernel. Four names have a
+          its `scalars`. Variables with equal ones share a compiled kernel. Three names have a
           meaning: "learning_rate_factor", by which the learning rate of that variable is
           multiplied in `prepare`, in `update` and in decoupled weight decay;
           "weight_decay_name", the name of the hyperparameter that is its weight decay, where
-          that is not `weight_decay`; "not_sparse", a sentence that says why it takes no
-          sparse gradient and what to do, or `None`: such gradients are refused with it; and
-          "multiplies", whether the update consists of products of matrices, which decides
-          what runs it.
+          that is not `weight_decay`; and "not_sparse", a sentence that says why it takes no
+          sparse gradient and what to do, or `None`: such gradients are refused with it.
         """
         return {}
 
@@ -196,8 +191,7 @@ def options_for(algorithm: Any, variable: VariableInfo) -> VariableOptions:
             f"{where}: `{NOT_SPARSE}` must be a text, for the error, or None. Received: "
             f"{refusal!r}."
         )
-    multiplies = bool(traits.pop(MULTIPLIES, False))
-    return VariableOptions(traits, factor, decay, refusal, multiplies)
+    return VariableOptions(traits, factor, decay, refusal)
 
 
 def _declared(algorithm: Any, name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tf_keras_optim.engine import nature
+from tf_keras_optim.engine import declarations, nature
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.engine.tensorflow import distribution
 from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
@@ -61,8 +61,17 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
 
     _listed: Any = None  # the state as a tracked list, for SavedModel directories
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not declarations.set_plainly(self, name, value):
+            super().__setattr__(name, value)
+
     @classmethod
-    def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
+    def _deserialize(
+        cls, config: Any, custom_objects: Any, *, is_optimizer: bool = False
+    ) -> Any:
+        if is_optimizer:
+            expected = "an optimizer of tf_keras_optim"
+            return described.instance(tf_keras, config, Engine, expected, custom_objects)
         return described.schedule(tf_keras, config, custom_objects)
 
     @property

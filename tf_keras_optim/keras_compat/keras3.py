@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from tf_keras_optim.engine import declarations
 from tf_keras_optim.engine.methods.views import Shown
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
@@ -38,9 +39,11 @@ class Keras3Optimizer(
             cls.lr = Shown(lambda optimizer: optimizer.learning_rate)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if declarations.set_plainly(self, name, value):
+            return
         tracking.AutoTrackable.__setattr__(self, name, value)
         if isinstance(value, keras.Variable):
-            self.tko.own.adopt(value, name)
+            self.tko.own.take_in(value, name)
 
     def _lookup_dependency(self, name: str, cached_dependencies: Any = None) -> Any:
         found = Engine._lookup_dependency(self, name, cached_dependencies)
@@ -54,7 +57,12 @@ class Keras3Optimizer(
         return found
 
     @classmethod
-    def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
+    def _deserialize(
+        cls, config: Any, custom_objects: Any, *, is_optimizer: bool = False
+    ) -> Any:
+        if is_optimizer:
+            expected = "an optimizer of tf_keras_optim"
+            return described.instance(keras, config, Engine, expected, custom_objects)
         return described.schedule(keras, config, custom_objects)
 
     def save_own_variables(self, store: Any) -> None:

@@ -47,7 +47,7 @@ class VariableTracker:
 
     def add_to_store(self, store_name: str, value: Any) -> None:
         """Adds a variable to the state."""
-        self._optimizer.tko.own.adopt(value)
+        self._optimizer.tko.own.take_in(value)
 
     def is_in_store(self, store_name: str, value: Any) -> bool:
         """Says whether a variable is part of the state."""
@@ -58,7 +58,7 @@ class VariableTracker:
     def track(self, attr: Any) -> Any:
         """Adds the variables in what is to become an attribute, and returns that."""
         for name, variable in own_variables.within(attr, "variable", self._kind):
-            self._optimizer.tko.own.adopt(variable, name)
+            self._optimizer.tko.own.take_in(variable, name)
         return attr
 
     def untrack(self, value: Any) -> None:
@@ -74,7 +74,7 @@ class MembersInKeras3:
 
     def _track_variable(self, variable: Any) -> None:
         """Adds a variable that a class has made by itself to the state."""
-        self.tko.own.adopt(variable)
+        self.tko.own.take_in(variable)
 
     def _untrack_variable(self, variable: Any) -> None:
         """Takes such a variable out of the state."""

@@ -16,7 +16,7 @@ from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.engine.options import CommonOptions, calls_per_update
 from tf_keras_optim.engine.seen import class_for
-from tf_keras_optim.engine.state.store import path_of
+from tf_keras_optim.engine.state.paths import path_of
 from tf_keras_optim.engine.step import received
 from tf_keras_optim.engine.step.ordered import OrderedStepper
 from tf_keras_optim.engine.step.summing import Summing

@@ -105,8 +105,7 @@ class Muon(MuonArguments):
             can = devices.multiplies_bfloat16(variable.device)
             narrow = "bfloat16" if can else "float32"
         factor = factor_of(axes.sizes(variable.shape), self)
-        kinds = {"not_sparse": _NOT_SPARSE, "multiplies": True}
-        return {"axes": axes, "factor": factor, "narrow": narrow, **kinds}
+        return {"axes": axes, "factor": factor, "narrow": narrow, "not_sparse": _NOT_SPARSE}
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
         """AdamW's step size with both bias corrections."""

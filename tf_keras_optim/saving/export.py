@@ -11,7 +11,7 @@ import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
 import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.signature as signature
-from tf_keras_optim.engine.state.store import by_path
+from tf_keras_optim.engine.state.paths import by_path
 from tf_keras_optim.engine.step import late_rates
 from tf_keras_optim.engine.tensorflow import missing, placement
 from tf_keras_optim.engine.tensorflow.tensorflow_private_tracking import keep_untracked

@@ -11,8 +11,8 @@ import tf_keras_optim.saving.reading as reading
 import tf_keras_optim.saving.rollback as rollback
 import tf_keras_optim.saving.state_files as state_files
 from tf_keras_optim.engine.state.named_state import LoadReport
+from tf_keras_optim.engine.state.paths import by_path
 from tf_keras_optim.engine.state.saved_arrays import in_memory
-from tf_keras_optim.engine.state.store import by_path
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers.base import Optimizer
 

@@ -5,13 +5,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import declarations, hyperparameters
+from tf_keras_optim.engine import declarations, grouping, hyperparameters
+from tf_keras_optim.engine.groups import ReadOnly
 from tf_keras_optim.engine.methods.delegates import Delegates
 from tf_keras_optim.engine.options import CommonOptions, Reducer
 from tf_keras_optim.engine.own_names import Yielding
 from tf_keras_optim.engine.patterns import problem_of
-from tf_keras_optim.engine.state.store import path_of
+from tf_keras_optim.engine.state.paths import path_of
 from tf_keras_optim.engine.tensorflow import distribution
+
+_BASE = "groups_learning_rate"  # what the rates of groups belong to, if that has changed
 
 
 class Configuration(Delegates):
@@ -20,8 +23,10 @@ class Configuration(Delegates):
     # What is overridden for each Keras.
 
     @classmethod
-    def _deserialize(cls, config: Any, custom_objects: Any) -> Any:
-        """Returns the schedule or callable that a config describes."""
+    def _deserialize(
+        cls, config: Any, custom_objects: Any, *, is_optimizer: bool = False
+    ) -> Any:
+        """Returns the schedule or callable, or the optimizer, that a config describes."""
         raise NotImplementedError
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
@@ -84,9 +89,15 @@ class Configuration(Delegates):
                 default = parameters[name].default
                 if type(value) is type(default) and value == default:
                     continue
+            if isinstance(value, ReadOnly):
+                config[name] = grouping.described(value, self.tko.keras.serialize)
+                continue
             needs_keras = self.tko.keras.is_schedule(value) or callable(value)
             plain = hyperparameters.plain_copy(value)
             config[name] = self.tko.keras.serialize(value) if needs_keras else plain
+        base = self.tko.rate.base
+        if options.groups and base not in (None, config["learning_rate"]):
+            config[_BASE] = base
         if self.tko.builder.exclusions:
             paths = [path_of(entry.public) for entry in self.tko.store.tracked]
             config["exclude_from_weight_decay"] = self.tko.builder.exclusions.get_config(paths)
@@ -106,6 +117,13 @@ class Configuration(Delegates):
             )
             if from_keras and isinstance(value, dict):
                 config[name] = cls._deserialize(value, custom_objects)
+        if config.get("groups"):
+            config["groups"] = grouping.with_objects(
+                config["groups"],
+                lambda value: cls._deserialize(value, custom_objects),
+                lambda value: cls._deserialize(value, custom_objects, is_optimizer=True),
+            )
+        base = config.pop(_BASE, None)
         excluded = config.pop("exclude_from_weight_decay", None)
         later = {}
         factor = "learning_rate_multiplier"
@@ -114,8 +132,14 @@ class Configuration(Delegates):
         if not config.get("use_ema"):  # kept, although they have no effect now
             names = ("ema_momentum", "ema_overwrite_frequency")
             later |= {name: config.pop(name) for name in names if name in config}
+        now = config.get("learning_rate")
+        if base is not None:
+            config["learning_rate"] = base
         optimizer = cls(**config)
+        if base is not None:
+            optimizer.learning_rate = now
         for name, value in later.items():
             setattr(optimizer, name, value)
+        optimizer.tko.builder.note_configuration()
         optimizer.tko.builder.exclusions.load(excluded)
         return optimizer

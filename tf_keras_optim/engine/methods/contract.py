@@ -8,7 +8,7 @@ import tensorflow as tf
 from tf_keras_optim.engine.context import KerasSide
 from tf_keras_optim.engine.methods.building import Building
 from tf_keras_optim.engine.state import starts
-from tf_keras_optim.engine.state.store import path_of
+from tf_keras_optim.engine.state.paths import path_of
 from tf_keras_optim.engine.tensorflow import distribution
 
 

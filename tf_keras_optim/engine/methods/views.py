@@ -120,7 +120,7 @@ class Views(Composed):
 
     @property
     def _variables(self) -> list[Any]:
-        public, add = self.tko.variables.public, self.tko.own.adopt
+        public, add = self.tko.variables.public, self.tko.own.take_in
         listed = inventory.listed(self.tko.context)
         return StateList((public[id(variable)] for variable in listed), add)
 
@@ -128,7 +128,7 @@ class Views(Composed):
     def _variables(self, variables: Iterable[Any]) -> None:
         # As after `optimizer._variables += [variable]`.
         for variable in variables:
-            self.tko.own.adopt(variable)
+            self.tko.own.take_in(variable)
 
     @property
     def variables(self) -> list[Any]:

@@ -13,6 +13,7 @@ from tf_keras_optim.engine.patterns import DecayExclusions
 from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.state import late, masters
 from tf_keras_optim.engine.state.own_variables import OwnVariables
+from tf_keras_optim.engine.state.paths import path_of, unique_paths
 from tf_keras_optim.engine.state.saved_state import SavedState
 from tf_keras_optim.engine.state.slot_dtypes import check_eight_bit
 from tf_keras_optim.engine.state.slot_making import SlotMaking
@@ -21,7 +22,6 @@ from tf_keras_optim.engine.state.store import (
     can_learn,
     compute_dtype,
     listed,
-    path_of,
 )
 from tf_keras_optim.engine.tensorflow import distribution
 from tf_keras_optim.engine.variable_hooks import of_shape, slots_for
@@ -47,6 +47,7 @@ class Builder:
         self._state = state
         self.slot_making = SlotMaking(owner, context)
         self.exclusions = DecayExclusions()
+        self._saved_patterns: dict[str, frozenset[str]] = {}
 
     def build(self, variables: Any, *, is_all: bool) -> None:
         """Makes the slots of variables that have none yet.
@@ -65,16 +66,25 @@ class Builder:
         distribution.check_scope(context.variables.strategy, context.algorithm.name)
         self._check_patterns(variables)
         natives = [context.keras.unwrap(variable) for variable in variables]
+        paths = self._paths(variables)
         fresh: dict[int, VariableState] = {}
+        frozen: dict[int, str] = {}
         for variable, given in zip(variables, natives):
             native = distribution.container(given)
             is_new = store.find(native) is None and id(native) not in fresh
             if is_new and can_learn(native):
-                fresh[id(native)] = self._new_entry(variable, native)
+                path = paths[id(native)]
+                if context.grouping.freezes(path):
+                    frozen[id(native)] = path
+                else:
+                    fresh[id(native)] = self._new_entry(variable, native, path)
         store.prepare(list(fresh.values()), natives)
         for entry in fresh.values():
             self.slot_making.dtypes(entry, self.slot_making.declared(entry))
         store.new_build()
+        store.frozen |= frozen
+        for key in fresh:
+            store.frozen.pop(key, None)
         store.add(fresh.values())
         store.arrange(variables, natives)
         self.slot_making.make_step_slots()
@@ -84,6 +94,22 @@ class Builder:
         context.traces.forget()
         self._state.load_pending(force=is_all)
         late.settle(context)
+
+    def note_configuration(self) -> None:
+        """Takes note that the patterns in the arguments come with a configuration."""
+        options = self._context.options
+        for name, parameter in declarations.parameters_of(type(options)).items():
+            if type(parameter).patterns is not Hyperparameter.patterns:
+                given = parameter.patterns(getattr(options, name))
+                self._saved_patterns[name] = frozenset(given)
+
+    def regroup(self) -> None:
+        """Sorts the variables into groups anew, as settings may have changed."""
+        grouping = self._context.grouping
+        grouping.forget()
+        for entry in self._context.store.tracked:
+            group = grouping.group_for(entry.path)
+            entry.group, entry.multiplier = group.label, group.multiplier
 
     def rebuild(self) -> None:
         """Makes the slots that options call for which have changed."""
@@ -117,10 +143,20 @@ class Builder:
         declared = slots_for(self._context.algorithm, of_shape(quantization.SMALLEST_SQUARE))
         check_eight_bit(declared, self._context.class_name, self._context.options.slot_dtype)
 
-    def _new_entry(self, variable: Any, native: tf.Variable) -> VariableState:
+    def _paths(self, variables: Iterable[Any]) -> dict[int, str]:
+        """Returns the paths of variables, known and new; one that is taken gets a number."""
+        store = self._context.store
+        found = {id(entry.variable): entry.path for entry in store.tracked} | store.frozen
+        new: dict[int, str] = {}
+        for variable in variables:
+            native = distribution.container(self._context.keras.unwrap(variable))
+            if can_learn(native) and id(native) not in found:
+                new[id(native)] = path_of(variable)
+        return found | dict(zip(new, unique_paths(new.values(), found.values())))
+
+    def _new_entry(self, variable: Any, native: tf.Variable, path: str) -> VariableState:
         # A class may have had the model's variables as an attribute before it was built.
         self._own.disown(native)
-        path = path_of(variable)
         dtype = compute_dtype(native, path)
         if not native.shape.is_fully_defined():
             raise ValueError(
@@ -130,8 +166,11 @@ class Builder:
         strategy, name = self._context.variables.strategy, self._context.algorithm.name
         distribution.check_variable_scope(strategy, native, path, name)
         overwrite = bool(getattr(variable, "overwrite_with_gradient", False))
-        decays = not self.exclusions.excludes(native, path)
-        return VariableState(variable, native, path, dtype, decays, overwrite)
+        group = self._context.grouping.group_for(path)
+        decays = not self.exclusions.excludes(native, path_of(variable))
+        entry = VariableState(variable, native, path, dtype, decays, overwrite)
+        entry.group, entry.multiplier = group.label, group.multiplier
+        return entry
 
     def _check_patterns(self, variables: Iterable[Any] = ()) -> None:
         """Refuses patterns of paths that match none of the variables, known and new.
@@ -139,16 +178,17 @@ class Builder:
         Raises:
           ValueError: a pattern matches none; the nearest path is named.
         """
-        context = self._context
-        known = {id(entry.variable): entry.public for entry in context.store.tracked}
-        for variable in variables:
+        context, variables = self._context, list(variables)
+        known = {id(entry.variable): path_of(entry.public) for entry in context.store.tracked}
+        for variable in (*context.store.given, *variables):
             native = distribution.container(context.keras.unwrap(variable))
             if can_learn(native):
-                known.setdefault(id(native), variable)
-        paths = [path_of(variable) for variable in known.values()]
+                known.setdefault(id(native), path_of(variable))
+        paths, unique = list(known.values()), list(self._paths(variables).values())
         title = context.title
         for name, parameter in declarations.parameters_of(class_of(context.options)).items():
             if type(parameter).patterns is not Hyperparameter.patterns:
                 given = parameter.patterns(getattr(context.options, name))
-                patterns.check_matches(title, name, given, paths)
+                saved = self._saved_patterns.get(name, ())
+                patterns.check_matches(title, name, given, unique, saved)
         self.exclusions.check(title, paths)

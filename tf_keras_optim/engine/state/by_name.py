@@ -70,7 +70,10 @@ class StateByName:
         assigning.assign(
             self._context, [(v, value) for v, value in plan.assignments if id(v) not in done]
         )
-        late.adopt(self._context, ages, plan.begun)
+        late.note_loaded(self._context, ages, plan.begun)
+        if not self._context.keras.averages_from_zero:
+            # The weights may be loaded after the optimizer.
+            self._context.store.begin_averages(plan.starting, self._context.counter.calls())
         if not fits:
             skipping.warn(self._context.title, plan.report.differences())
         elif strict and not plan.report.fits:

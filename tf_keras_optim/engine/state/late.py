@@ -20,8 +20,22 @@ from tf_keras_optim.engine.state import inventory
 from tf_keras_optim.engine.state.store import BEGUN, Store, VariableState
 from tf_keras_optim.engine.tensorflow import distribution
 
-# dtype, factor on the rate, one of those begun
-Kind = tuple[tf.DType, float, VariableState | None]
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What the scalars of a step are for.
+
+    Attributes:
+      dtype: the compute dtype.
+      factor: the factor on the learning rate.
+      first: one of the variables that began together, where they came late.
+      group: the group of variables.
+    """
+
+    dtype: tf.DType
+    factor: float = 1.0
+    first: VariableState | None = None
+    group: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,11 +89,11 @@ def from_slots(slots: Mapping[str, Any], title: str, path: str, updates: int) ->
 
 def counted(context: Context) -> list[VariableState]:
     """Returns the entries whose update depends on the number of updates."""
-    return (
-        [e for e in context.store.tracked if e.slots]
-        if nature.counts_updates(context.algorithm)
-        else []
-    )
+    counts: dict[str, bool] = {}
+    for entry in context.store.tracked:
+        if entry.group not in counts:
+            counts[entry.group] = nature.counts_updates(context.of(entry).algorithm)
+    return [e for e in context.store.tracked if e.slots and counts[e.group]]
 
 
 def of(context: Context) -> dict[int, Beginning]:
@@ -127,7 +141,7 @@ def numbered(context: Context, count: int) -> list[tf.Variable]:
     others = [variable for variable in listed if id(variable) not in kept]
     if count == len(others):
         return others
-    more = len(counted(context)) * (1 + len(context.store.step_slots))
+    more = sum(1 + len(context.store.carried(e.group)) for e in counted(context))
     if not kept and count == len(others) + more:
         complete(context)
     return inventory.listed(context)
@@ -146,19 +160,25 @@ def ages(
     store, before = context.store, {id(v): value for v, value in set_before}
     calls = before.get(id(store.iterations))
     updates = context.counter.updates_by_now(None if calls is None else int(calls))
-    step_slots = store.step_slots.items()
-    own = {name: before.get(id(v)) for name, v in step_slots}
-    own = {n: _number(v) if own[n] is None else own[n] for n, v in step_slots}
+
+    def value_of(variable: tf.Variable) -> Any:
+        known = before.get(id(variable))
+        return _number(variable) if known is None else known
+
+    own = {
+        group: {name: value_of(variable) for name, variable in carried.items()}
+        for group, carried in store.carried_by_group().items()
+    }
     known, found = of(context), {}
     for entry in store.tracked:
-        begun = known.get(id(entry), Beginning(0, own))
+        begun = known.get(id(entry), Beginning(0, own.get(entry.group, {})))
         found[id(entry)] = Beginning(updates - begun.update, begun.carried)
         if entry.is_fresh:
             found[id(entry)] = Beginning()
     return found
 
 
-def adopt(
+def note_loaded(
     context: Context,
     before: Mapping[int, Beginning],
     loaded: Mapping[int, Beginning],
@@ -228,8 +248,8 @@ def clear(context: Context) -> None:
 
 def complete(context: Context) -> None:
     """Makes what is kept here for each variable that lacks it, beginning with 0."""
-    step_slots = context.store.step_slots
     for entry in counted(context):
+        step_slots = context.store.carried(entry.group)
         if entry.begun is None:
             entry.begun = _made(context, entry, BEGUN, lambda: tf.zeros([], tf.int64))
         for name in step_slots:
@@ -238,7 +258,7 @@ def complete(context: Context) -> None:
                 entry.carried[name] = _made(context, entry, f"{BEGUN}/{name}", start)
 
 
-def groups(context: Context) -> dict[int, VariableState]:
+def together(context: Context) -> dict[int, VariableState]:
     """Returns, by the id of its entry, for each late variable one that began with it.
 
     For a step that is traced now: variables that began together share their scalars.
@@ -251,7 +271,7 @@ def groups(context: Context) -> dict[int, VariableState]:
                 eager = tf.executing_eagerly()
                 key = int(_number(entry.begun)) if eager else id(entry)
                 if key:
-                    found[id(entry)] = first.setdefault(key, entry)
+                    found[id(entry)] = first.setdefault((entry.group, key), entry)
     return found
 
 
@@ -259,8 +279,8 @@ def carry(
     store: Store,
     begun: Mapping[int, VariableState],
     scalars: Mapping[Kind, Mapping[str, tf.Tensor]],
-    compute: Callable[[tf.DType, VariableState | None], Mapping[str, tf.Tensor]],
-    concluded: Mapping[str, tf.Tensor],
+    compute: Callable[[Kind], Mapping[str, tf.Tensor]],
+    concluded: Mapping[str, Mapping[str, tf.Tensor]],
 ) -> None:
     """Keeps what the algorithm carries to the next step; once, not per variable.
 
@@ -268,21 +288,26 @@ def carry(
 
     Args:
       store: the optimizer's variables.
-      begun: what `groups` returned.
+      begun: what `together` returned.
       scalars: those of this step.
       compute: returns scalars that no variable of this step has needed.
-      concluded: what the algorithm concluded from all variables; the same for each of them.
+      concluded: by group, what the algorithm concluded from all variables; the same for each
+        of them.
     """
-    if not (scalars and store.step_slots):
+    if not scalars:
         return
-    kept: dict[VariableState | None, list[dict[str, tf.Variable]]] = {None: [store.step_slots]}
+    kept: dict[tuple[str, VariableState | None], list[dict[str, tf.Variable]]] = {
+        (group, None): [own] for group, own in store.carried_by_group().items() if own
+    }
     for entry in store.tracked:
-        if id(entry) in begun:
-            kept.setdefault(begun[id(entry)], []).append(entry.carried)
-    for first, copies in kept.items():
-        kinds = [kind for kind in scalars if kind[2] is first]
-        widest = max(kinds or scalars, key=lambda kind: kind[0].size)
-        values = {**(scalars[widest] if kinds else compute(widest[0], first)), **concluded}
+        if id(entry) in begun and entry.carried:
+            kept.setdefault((entry.group, begun[id(entry)]), []).append(entry.carried)
+    for (group, first), copies in kept.items():
+        kinds = [kind for kind in scalars if kind.first is first and kind.group == group]
+        widest = max(kinds or scalars, key=lambda kind: kind.dtype.size)
+        other = dataclasses.replace(widest, factor=1.0, first=first, group=group)
+        values = scalars[widest] if kinds else compute(other)
+        values = {**values, **concluded.get(group, {})}
         for carried in copies:
             for name, variable in carried.items():
                 value = tf.cast(values[name], variable.dtype)
@@ -290,8 +315,8 @@ def carry(
 
 
 def note_trace(context: Context) -> dict[int, VariableState]:
-    """Returns the `groups` that a step is traced with, and remembers them."""
-    found = groups(context)
+    """Returns what `together` does for a step that is traced now, and remembers it."""
+    found = together(context)
     context.store.traced_groups = _partition(context.store, found)
     return found
 
@@ -303,7 +328,7 @@ def _partition(store: Store, found: Mapping[int, VariableState]) -> dict[int, in
 def _renew_traces(context: Context) -> None:
     """Drops traced steps in which variables share scalars that have other beginnings now."""
     store = context.store
-    traced, now = store.traced_groups, _partition(store, groups(context))
+    traced, now = store.traced_groups, _partition(store, together(context))
     if traced is None or all(now.get(key) == rest for key, rest in traced.items()):
         return
     context.traces.forget()

@@ -59,11 +59,11 @@ def arranged(context: Context) -> tuple[Values, Notes]:
             continue
         values[name] = value
         if key[0] != "variables":
-            notes[name] = note(key, value, meaning=told.get(key[-1]))
+            notes[name] = note(key, value, meaning=meanings.meaning(told, key))
             continue
         own = begun_by_path.get(key[1])
         slots = None if own is None else {n: v.item() for n, v in late.to_slots(own).items()}
-        weight, meaning = weights.get(key[1]), told.get(key[-1])
+        weight, meaning = weights.get(key[1]), meanings.meaning(told, key)
         notes[name] = note(key, value, weight=weight, meaning=meaning, begun=slots)
     rate = MULTIPLIER if store.multiplier is not None else None
     notes["0"]["rate"] = rate if store.rate is None else "learning_rate"
@@ -220,7 +220,7 @@ def to_state(values: Values, notes: Notes) -> dict[str, Any]:
             section = section.setdefault(part, {})
         section[key[-1]] = values[name]
         if "meaning" in notes[name]:
-            state["meanings"][key[-1]] = notes[name]["meaning"]
+            meanings.note(state["meanings"], tuple(key), notes[name]["meaning"])
         begun = notes[name].get("begun") or {}
         section |= {slot: np.asarray(value) for slot, value in begun.items()}
         if "weight" in notes[name]:

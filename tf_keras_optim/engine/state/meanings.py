@@ -47,7 +47,65 @@ def of(context: Context) -> dict[str, str]:
     names |= {name for name, variable in store.named.items() if id(variable) in own}
     names |= {slot for _, slot in store.owners.values()}
     found = {name: of_class(class_of(context.algorithm), name) for name in sorted(names)}
-    return found | {name + kind: found[name] for name, kind in sorted(beside)}
+    found |= {name + kind: found[name] for name, kind in sorted(beside)}
+    return found | _of_groups(context, found)
+
+
+def _of_groups(context: Context, common: Mapping[str, str]) -> dict[str, str]:
+    """Returns, by path and slot, what slots mean in groups with another algorithm."""
+    found: dict[str, str] = {}
+    for entry in context.store.tracked:
+        cls = class_of(context.of(entry).algorithm)
+        for name in entry.slots if cls is not class_of(context.algorithm) else ():
+            meaning = of_class(cls, name)
+            if meaning != common[name]:
+                beside = [name + kind for kind in _BESIDE if name + kind in entry.kept()]
+                found |= {f"{entry.path}/{one}": meaning for one in (name, *beside)}
+    return found
+
+
+def meaning(told: Mapping[str, str], key: tuple[str, ...]) -> str | None:
+    """Returns what an array means, by its key in a state.
+
+    Args:
+      told: what slots mean, as `of` returns it.
+      key: the key, of which the last two parts are the variable's path and the slot.
+    """
+    return told.get("/".join(key[1:]), told.get(key[-1]))
+
+
+def note(told: dict[str, str], key: tuple[str, ...], meaning: str) -> None:
+    """Adds the meaning of an array to what is known of slots; see `meaning`."""
+    name = key[-1] if told.get(key[-1], meaning) == meaning else "/".join(key[1:])
+    told[name] = meaning
+
+
+def refused_here(
+    context: Context, state: Mapping[str, Any], paths: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Returns which saved slots of single variables are something else than those here.
+
+    That is where groups of variables have algorithms of their own, here or in the state.
+
+    Args:
+      context: what the optimizer's parts share.
+      state: a state dict.
+      paths: saved paths and the paths here.
+
+    Returns:
+      By path here and slot, a text that says why it cannot be taken over.
+    """
+    here, told = of(context), state.get("meanings") or {}
+    own = any("/" in name for name in (*here, *told))
+    found: dict[str, str] = {}
+    for saved, slots in state["variables"].items() if own else ():
+        for slot in slots if paths.get(saved) else ():
+            before = meaning(told, ("variables", saved, slot))
+            now = meaning(here, ("variables", str(paths[saved]), slot))
+            if before != now and None not in (before, now):
+                text = f"saved as {before!r}, here {now!r}"
+                found[f"{paths[saved]}/{slot}"] = text
+    return found
 
 
 def refused(context: Context, state: Mapping[str, Any], kept: Set[str]) -> dict[str, str]:

@@ -18,8 +18,9 @@ from tf_keras_optim.engine.state.load_report import (
     described,
     dtype_of,
 )
+from tf_keras_optim.engine.state.paths import path_of
 from tf_keras_optim.engine.state.saved_arrays import kept
-from tf_keras_optim.engine.state.store import path_of
+from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step import accumulation
 from tf_keras_optim.engine.update import products
 
@@ -40,7 +41,9 @@ def collect(context: Context) -> dict[Key, tf.Variable]:
     found: dict[Key, tf.Variable] = {("scalars", "iterations"): store.iterations}
     rates = zip(RATES, (store.rate, store.multiplier))
     found |= {("scalars", name): rate for name, rate in rates if rate is not None}
-    found |= {("scalars", name): v for name, v in store.step_slots.items()}
+    for group, carried in store.carried_by_group().items():
+        prefix = f"{group}/" if group else ""
+        found |= {("scalars", f"{prefix}{name}"): v for name, v in carried.items()}
     found |= {("scalars", name): v for name, v in store.guard.items()}
     names = {id(variable): name for name, variable in store.named.items()}
     for entry in store.tracked:
@@ -160,6 +163,7 @@ class Plan:
     report: LoadReport
     apart: partial.Apart
     begun: dict[int, late.Beginning]  # by the ids of the entries whose slots are loaded
+    starting: list[VariableState]  # whose averages are not in the saved state
     is_recast: bool  # whether only variables of another dtype have state of another dtype
     left_out: str = ""  # what had been gathered for an update that is not made, if anything
 
@@ -198,6 +202,7 @@ def plan(
     fresh = was_not_built(state)
     found = _matched_paths(context, entries, state, names, compare_values)
     report.mismatched += found.doubts
+    refused = {**refused, **meanings.refused_here(context, state, found.paths)}
     saved, surplus, begun = _by_path_here(state, found)
     saved, left_out = accumulation.converted(context, state, here, saved)
     report.mismatched += [left_out] * bool(left_out)
@@ -225,7 +230,9 @@ def plan(
     updates = context.counter.updates_by_now(None if calls is None else int(np.asarray(calls)))
     assigned = {id(variable) for variable, _ in assignments}
     since = late.loaded(context, assigned, begun, updates)
-    return Plan(assignments, report, apart, since, is_recast, left_out)
+    averages = {id(here[key]) for key in missing}
+    starting = [e for e in context.store.tracked if id(e.average) in averages]
+    return Plan(assignments, report, apart, since, starting, is_recast, left_out)
 
 
 def _assignments(
@@ -240,9 +247,10 @@ def _assignments(
     assignments: list[tuple[tf.Variable, np.ndarray]] = []
     missing = []
     for key, variable in here.items():
-        if key in saved and key[-1] in refused:
+        reason = meanings.meaning(refused, key)
+        if key in saved and reason is not None:
             missing.append(key)
-            report.mismatched.append(f"{described(key, variable)}: {refused[key[-1]]}")
+            report.mismatched.append(f"{described(key, variable)}: {reason}")
         elif key in saved:
             _compare(key, variable, saved[key], report, assignments)
         elif key[1] not in optional:

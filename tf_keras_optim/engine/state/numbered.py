@@ -137,7 +137,7 @@ class NumberedState:
         )
         begun = self._context.store.late().values()
         if assigned.isdisjoint(map(id, begun)):
-            late.adopt(self._context, ages, late.loaded(self._context, assigned, {}, 0))
+            late.note_loaded(self._context, ages, late.loaded(self._context, assigned, {}, 0))
 
     def _name_of(self, variable: tf.Variable) -> str:
         return inventory.name_of(self._context, variable)

@@ -29,9 +29,9 @@ class OwnVariables:
     def find(self) -> None:
         """Adds those that are attributes of the optimizer, where its Keras tracks such."""
         for name, variable in self._context.keras.own_variables():
-            self.adopt(variable, name)
+            self.take_in(variable, name)
 
-    def adopt(self, variable: Any, name: str = "variable") -> None:
+    def take_in(self, variable: Any, name: str = "variable") -> None:
         """Adds a variable to the state, unless it is there or is one of the model's.
 
         Args:

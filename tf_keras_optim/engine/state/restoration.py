@@ -11,7 +11,8 @@ import tensorflow as tf
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.options import calls_per_update
 from tf_keras_optim.engine.state import late, matching, meanings, named_state, starts
-from tf_keras_optim.engine.state.store import VariableState, path_of
+from tf_keras_optim.engine.state.paths import path_of
+from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step import accumulation
 from tf_keras_optim.engine.tensorflow import distribution
 from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
@@ -72,8 +73,9 @@ class Restoration:
         for key, variable in named_state.collect(self._context).items():
             if key[0] == "variables" and key[1] in self._places:
                 name = edge(self._places[key[1]], key[2])
-                if name in self.positions and key[2] in refused:
-                    left_out.append((name, f"{key[1]} {key[2]} {refused[key[2]]}"))
+                reason = meanings.meaning(refused, key)
+                if name in self.positions and reason is not None:
+                    left_out.append((name, f"{key[1]} {key[2]} {reason}"))
                 elif name in self.positions:
                     found.append((name, key, variable))
         self._check(found)
@@ -91,12 +93,23 @@ class Restoration:
         self._start_averages(entries)
 
     def _refused(self) -> dict[str, str]:
-        """Returns the slots that another class has saved as something else, with the reason."""
+        """Returns the slots that were saved as something else, with the reason.
+
+        By name where a whole class has saved them so, by path and name where that of single
+        variables has.
+        """
         slots = {name.rsplit("/", 1)[1]: None for name in self._edges}
         here = named_state.collect(self._context)
         kept = {key[2] for key in here if key[0] == "variables"}
         said = {**self._said, "variables": {"": slots}}
-        return meanings.refused(self._context, said, kept)
+        of_class = meanings.refused(self._context, said, kept)
+        names = [name.removeprefix(MARK).partition("/") for name in self._edges]
+        variables: dict[str, dict[str, None]] = {}
+        for place, _, slot in names:
+            variables.setdefault(self._saved[int(place)].path, {})[slot] = None
+        paths = {self._saved[place].path: path for path, place in self._places.items()}
+        of_variables = {**self._said, "variables": variables}
+        return {**of_class, **meanings.refused_here(self._context, of_variables, paths)}
 
     def _leave_out(self, slots: list[tuple[str, str]]) -> None:
         """Gives up slots that are something else here, with a warning."""
@@ -140,7 +153,7 @@ class Restoration:
         updates = self._context.counter.updates_by_now(calls)
         if calls is not None and steps is not None:
             updates = calls // steps
-        late.adopt(self._context, others, loaded, updates)
+        late.note_loaded(self._context, others, loaded, updates)
 
     def _check_window(self) -> None:
         """Refuses gradients that were gathered for an update of another number of calls.

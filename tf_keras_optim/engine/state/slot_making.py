@@ -46,8 +46,9 @@ class SlotMaking:
         """
         if entry.overwrite:
             return ()
-        decays = bool(self._context.options.weight_decay) and entry.decays
-        declared = slots_for(self._context.algorithm, info_of(entry, decays))
+        context = self._context.of(entry)
+        decays = bool(context.values.weight_decay) and entry.decays
+        declared = slots_for(context.algorithm, info_of(entry, decays))
         title = self._context.title
         check_starts(declared, tuple(entry.variable.shape), title, entry.path)
         return declared
@@ -98,9 +99,15 @@ class SlotMaking:
 
     def make_step_slots(self) -> None:
         """Makes the numbers that the algorithm carries from step to step."""
-        further = products.slots(self._context)
-        for slot in scalar_declarations((*self._context.algorithm.step_slots, *further)):
-            self._make_step_slot(slot)
+        firsts = {entry.group: entry for entry in reversed(self._context.store.tracked)}
+        self._make_step_slots(self._context, "")
+        for group in sorted(firsts.keys() - {""}):
+            self._make_step_slots(self._context.of(firsts[group]), group)
+
+    def _make_step_slots(self, context: Context, group: str) -> None:
+        further = products.slots(context)
+        for slot in scalar_declarations((*context.algorithm.step_slots, *further)):
+            self._make_step_slot(slot, group)
 
     def await_start(
         self,
@@ -152,16 +159,19 @@ class SlotMaking:
         slots_round = any(slot.dtype.size < 4 for slot in entry.slots.values())
         entry.rounds = slots_round or (narrow and self._context.options.stochastic_rounding)
 
-    def _make_step_slot(self, slot: Slot) -> None:
+    def _make_step_slot(self, slot: Slot, group: str) -> None:
         """Makes a number that is carried from step to step; float64 where any step is."""
         store = self._context.store
-        if slot.name not in store.step_slots:
+        carried = store.group_step_slots.setdefault(group, {}) if group else store.step_slots
+        if slot.name not in carried:
             wide = any(entry.dtype == tf.float64 for entry in store.tracked)
             dtype = tf.float64 if wide else tf.float32
             variable = self._context.variables.made(
-                slot.name, lambda: tf.constant(slot.first, dtype), slot.name
+                slot.name,
+                lambda: tf.constant(slot.first, dtype),
+                f"{group}/{slot.name}" if group else slot.name,
             )
-            store.step_slots[slot.name] = variable
+            carried[slot.name] = variable
 
     def _make_for(
         self,

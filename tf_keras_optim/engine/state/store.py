@@ -2,12 +2,12 @@
 
 import collections
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.engine.state.paths import unique_paths
 from tf_keras_optim.engine.state.slots import STARTED, Slot
 from tf_keras_optim.engine.state.starts import Starts
 from tf_keras_optim.engine.tensorflow import distribution
@@ -38,37 +38,6 @@ def listed(variables: Any, title: str) -> list[Any]:
             f"{type(variables).__name__}). Give {remedy}."
         )
     return list(variables)
-
-
-def path_of(variable: Any) -> str:
-    """Returns a variable's path, e.g. "dense/kernel", without TensorFlow's ":0"."""
-    path = getattr(variable, "path", None) or variable.name
-    return str(path).split(":")[0]
-
-
-def unique_paths(paths: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """Returns paths of which none is there twice: the later ones get a number.
-
-    Such a number never makes a name that another variable has of its own.
-
-    Args:
-      paths: the variables' own names.
-      taken: names that cannot be given again.
-    """
-    paths, used = list(paths), set(taken)
-    own, unique = set(paths), []
-    for path in paths:
-        numbers = (f"{path}_{n}" for n in itertools.count(1))
-        free = (name for name in numbers if name not in used and name not in own)
-        unique.append(path if path not in used else next(free))
-        used.add(unique[-1])
-    return unique
-
-
-def by_path(variables: Iterable[Any] | None) -> dict[str, Any]:
-    """Returns variables by path; what has the same path gets a number."""
-    found = list(variables or ())
-    return dict(zip(unique_paths(map(path_of, found)), found))
 
 
 def can_learn(variable: tf.Variable) -> bool:
@@ -106,6 +75,9 @@ class VariableState:
       overwrite: whether its "gradient" is its new value (float8 scales).
       place: its place among all entries, in model order.
       is_last_kernel: whether it was the last one with two or more dimensions when it came.
+      group: the patterns of the group that it belongs to; empty where the optimizer's own
+        algorithm updates it, with its own hyperparameters.
+      multiplier: the factor on its learning rate that its group has.
       declared: the slots that the algorithm keeps for it.
       slots: state variables by slot name.
       scales: scales of the blocks of those slots that are kept in 8 bits, by slot name.
@@ -131,6 +103,8 @@ class VariableState:
     overwrite: bool = False
     place: int = 0
     is_last_kernel: bool = False
+    group: str = ""
+    multiplier: float = 1.0
     declared: tuple[Slot, ...] = ()
     slots: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
     scales: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
@@ -181,11 +155,14 @@ class Store:
       tracked: the entries of the model variables.
       named: state variables by their names.
       step_slots: scalars that an algorithm carries from step to step, by name.
+      group_step_slots: those of groups with another algorithm or other hyperparameters, by
+        group.
       extra: state variables that a subclass asked for itself.
       owners: by the id of such a variable, the model variable that it was asked for, if
         there is one, and the name of the slot.
       guard: counters of skipped steps, and the loss scale, by name.
       starts: by the id of a state variable, what returns its first value.
+      frozen: the paths of variables that do not move, by their ids.
       awaited: the state variables that wait for their first value.
       traced_groups: by the ids of entries, which of them shared their scalars in the step that
         was traced last; `None` before the first.
@@ -202,10 +179,12 @@ class Store:
         self.tracked: list[VariableState] = []
         self.named: dict[str, tf.Variable] = {}
         self.step_slots: dict[str, tf.Variable] = {}
+        self.group_step_slots: dict[str, dict[str, tf.Variable]] = {}
         self.extra: list[tf.Variable] = []
         self.owners: dict[int, tuple[tf.Variable, str]] = {}
         self.guard: dict[str, tf.Variable] = {}
         self.starts: dict[int, Callable[[], tf.Tensor]] = {}
+        self.frozen: dict[int, str] = {}
         self.awaited = Starts()
         self.traced_groups: dict[int, int] | None = None
         self._by_id: dict[int, VariableState] = {}
@@ -288,6 +267,14 @@ class Store:
         for place, entry in enumerate(self.tracked):
             entry.place = place
 
+    def carried(self, group: str) -> dict[str, tf.Variable]:
+        """Returns the scalars that the algorithm of a group carries from step to step."""
+        return self.group_step_slots.get(group, {}) if group else self.step_slots
+
+    def carried_by_group(self) -> dict[str, dict[str, tf.Variable]]:
+        """Returns the scalars that are carried from step to step, by group."""
+        return {"": self.step_slots, **self.group_step_slots}
+
     def new_build(self) -> None:
         """Starts another build: requests are counted from the beginning again."""
         self._requests.clear()
@@ -342,6 +329,20 @@ class Store:
                     with tf.init_scope():
                         distribution.set_everywhere(started, tf.cast(slot_is_set, tf.int64))
 
+    def begin_averages(self, entries: Iterable[VariableState], calls: int) -> None:
+        """Lets averages start from the values that the next step finds.
+
+        Args:
+          entries: the variables whose averages they are.
+          calls: the number of steps so far.
+        """
+        for entry in entries:
+            average = entry.average
+            assert average is not None
+            entry.averages_from = calls
+            start = self.starts[id(average)]
+            self.awaited.add(average, entry.variable, start, calls, False, False)
+
     def unique_name(self, name: str) -> str:
         """Returns the name, numbered if a state variable has it already."""
         candidate, count = name, 0
@@ -384,7 +385,8 @@ class Store:
                     if slot.name in entry.started:
                         yield entry.started[slot.name]
         yield from (e.master for e in self.tracked if e.master is not None)
-        yield from self.step_slots.values()
+        for carried in self.carried_by_group().values():
+            yield from carried.values()
         yield from self.extra
         yield from self.guard.values()
         yield from self.late().values()

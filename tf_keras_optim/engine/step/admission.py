@@ -7,7 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine.context import Context
-from tf_keras_optim.engine.state.store import VariableState, compute_dtype, path_of
+from tf_keras_optim.engine.state.paths import path_of
+from tf_keras_optim.engine.state.store import VariableState, compute_dtype
 from tf_keras_optim.engine.tensorflow import distribution
 
 
@@ -69,8 +70,9 @@ class Admission:
         A warning names the variables that have none.
         """
         self.admit(gradients, variables)
+        gradients = self.learning(gradients, variables)
         pairs = list(zip(gradients, variables))
-        missing = [path_of(variable) for gradient, variable in pairs if gradient is None]
+        missing = [path_of(v) for g, v in pairs if g is None and not self._is_frozen(v)]
         if missing:
             warnings.warn(
                 f"{self._context.title}: no gradient for {', '.join(missing)}; they stay as "
@@ -78,6 +80,18 @@ class Admission:
                 stacklevel=5,
             )
         return [self.entry_of(v) for gradient, v in pairs if gradient is not None]
+
+    def learning(self, gradients: list[Any], variables: list[Any]) -> list[Any]:
+        """Returns the gradients, `None` for variables of a group that does not move."""
+        if not self._context.store.frozen:
+            return gradients
+        return [None if self._is_frozen(v) else g for g, v in zip(gradients, variables)]
+
+    def _is_frozen(self, variable: Any) -> bool:
+        """Says whether a variable that `build` was given belongs to a group that stays."""
+        frozen = self._context.store.frozen
+        native = self._context.keras.unwrap(variable) if frozen else None
+        return native is not None and id(distribution.container(native)) in frozen
 
     def absent(self, entries: list[VariableState]) -> list[VariableState]:
         """Returns the entries that have no gradient, but may have gathered some before.

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import declarations, nature
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.options import shared_values
 from tf_keras_optim.engine.seen import class_for, class_of
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step import late_rates
@@ -42,6 +43,7 @@ class Planning:
         update_step: Callable[[Any, Any, Any], None],
     ):
         self._context = context
+        self._of_groups: dict[str, Planning] = {}
         self._scaling = scaling
         self._update_step = update_step
         self._static: dict[str, Any] = {}
@@ -50,9 +52,12 @@ class Planning:
 
     def renew(self) -> None:
         """Makes what runs the algorithm anew, as hyperparameters have changed."""
+        self._of_groups.clear()
         context, is_schedule = self._context, {}
-        parameters = declarations.parameters_of(class_of(context.options))
-        values = declarations.values_of(context.options, parameters)
+        parameters = declarations.parameters_of(class_of(context.values))
+        values = declarations.values_of(context.values, parameters)
+        if context.values is not context.options:
+            values |= shared_values(context.options)
         for name, value in values.items():
             is_schedule[name] = callable(value) and context.keras.is_schedule(value)
         self._static = {name: v for name, v in values.items() if not is_schedule[name]}
@@ -68,17 +73,36 @@ class Planning:
         arguments = (algorithm, self._update_step, self.static_scalars, jit_compile)
         return Execution(*arguments, has_measure=has)
 
+    def of_group(self, group: str) -> "Planning":
+        """Returns what plans the updates of a group; of the optimizer itself where it is ""."""
+        if not group:
+            return self
+        if group not in self._of_groups:
+            context = self._context.of_group(group)
+            planning = Planning(context, self._scaling, self._update_step)
+            planning.renew()
+            self._of_groups[group] = planning
+        return self._of_groups[group]
+
+    @property
+    def used(self) -> set[bool]:
+        """Whether updates so far were compiled, of each kind that there was."""
+        of_groups = (planning.execution.used for planning in self._of_groups.values())
+        return self.execution.used.union(*of_groups)
+
     # Plans.
 
     def rule(self) -> Rule:
         """Returns how the algorithm updates variables, for their plans."""
-        algorithm, options = self._context.algorithm, self._context.options
+        algorithm, values = self._context.algorithm, self._context.values
         is_pure, decay = nature.is_pure(algorithm), plans.L2
-        if options.decoupled_weight_decay:
-            in_update = is_pure and options.decays_in_update
-            decay = plans.CAUTIOUS if options.cautious_weight_decay else plans.DECOUPLED
+        if values.decoupled_weight_decay:
+            in_update = is_pure and values.decays_in_update
+            cautious = self._context.options.cautious_weight_decay
+            decay = plans.CAUTIOUS if cautious else plans.DECOUPLED
             decay = plans.IN_UPDATE if in_update else decay
-        return Rule(is_pure, nature.can_fuse(algorithm), options.jit_compile, decay)
+        jit_compile = self._context.options.jit_compile
+        return Rule(is_pure, nature.can_fuse(algorithm), jit_compile, decay)
 
     def step_plan(self, given: Received) -> StepPlan:
         """Returns what a step does with its gradients, which carry the loss scale or not."""
@@ -99,7 +123,6 @@ class Planning:
             gradient,
             decay_name=own.decay_name if self._decays(entry, own) else None,
             traits=own.traits,
-            multiplies=own.multiplies,
             compiles=kernels.compiles(),
         )
 
@@ -108,18 +131,16 @@ class Planning:
         own = options_for(self._context.algorithm, info_of(entry, False))
         compiles = kernels.compiles()
         return plans.plan_update(
-            entry,
-            rule,
-            StepPlan(),
-            gradient,
-            traits=own.traits,
-            multiplies=own.multiplies,
-            compiles=compiles,
+            entry, rule, StepPlan(), gradient, traits=own.traits, compiles=compiles
         )
+
+    def rate_factor(self, entry: VariableState) -> float:
+        """Returns the factor on a variable's learning rate, with that of its group."""
+        return self.own(entry).rate_factor * entry.multiplier
 
     def own(self, entry: VariableState) -> VariableOptions:
         """Returns in what the updates of a variable differ from those of others."""
-        decays = bool(self._context.options.weight_decay) and entry.decays
+        decays = bool(self._context.values.weight_decay) and entry.decays
         return options_for(self._context.algorithm, info_of(entry, decays))
 
     def decays(self, entry: VariableState) -> bool:
@@ -127,7 +148,7 @@ class Planning:
         return self._decays(entry, self.own(entry))
 
     def _decays(self, entry: VariableState, own: VariableOptions) -> bool:
-        return bool(getattr(self._context.options, own.decay_name)) and entry.decays
+        return bool(getattr(self._context.values, own.decay_name)) and entry.decays
 
     def check_sparse(self, entry: VariableState, gradient: Any) -> None:
         """Refuses a sparse gradient of a variable that takes none.
@@ -164,6 +185,7 @@ class Planning:
         updates: tf.Tensor,
         asked: Mapping[str, tf.Tensor] | None = None,
         begun: VariableState | None = None,
+        group: str = "",
     ) -> dict[str, tf.Tensor]:
         """Returns what varies from step to step, as 0-d tensors of a dtype.
 
@@ -173,9 +195,10 @@ class Planning:
           updates: the number of updates so far.
           asked: what was computed outside.
           begun: one of the variables that the scalars are for, where their slots came late.
+          group: the group that they are for.
         """
         asked, context = asked or {}, self._context
-        total, carried = tf.cast(updates + 1, dtype), context.store.step_slots
+        total, carried = tf.cast(updates + 1, dtype), context.store.carried(group)
         scalars = {"learning_rate": tf.cast(rate, dtype), "step": total}
         if begun is not None and begun.begun is not None:
             before = distribution.local(begun.begun).read_value()
@@ -184,7 +207,7 @@ class Planning:
             if name not in asked:
                 # Our schedules have more digits than Keras expects of one.
                 source = getattr(value, "precise", value) if dtype.size > 4 else value
-                value = late_rates.value_of(source, updates, name, context.title)
+                value = self._value_of(source, updates, name)
             scalars[name] = tf.cast(asked.get(name, value), dtype)
         for name, variable in carried.items():
             scalars[name] = tf.cast(distribution.local(variable).read_value(), dtype)
@@ -193,3 +216,18 @@ class Planning:
             seen = Scalars(self._static, scalars | {"total_step": total})
             further = context.algorithm.prepare(seen)
         return scalars | {name: tf.cast(value, dtype) for name, value in further.items()}
+
+    def _value_of(self, source: Any, updates: tf.Tensor, name: str) -> Any:
+        """Returns what a schedule of a hyperparameter gives after a number of updates.
+
+        Raises:
+          TypeError: it cannot be traced. That of the optimizer itself is asked for outside
+            of steps then; that of a group cannot be.
+        """
+        title = self._context.title
+        try:
+            return late_rates.value_of(source, updates, name, title)
+        except late_rates.UntraceableError as error:
+            if self._context.values is self._context.options:
+                raise
+            raise TypeError(f"In a group: {error}") from error

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from tf_keras_optim.engine import hyperparameters
 from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.grouping import Group
+from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step import late_rates
 from tf_keras_optim.engine.tensorflow import distribution
 
@@ -24,6 +26,8 @@ class Rate:
 
     Attributes:
       outside: the hyperparameters that steps cannot compute.
+      base: the number that the rate was made with, `None` where it was none. Groups with a
+        rate of their own go by what the rate is multiplied by since.
     """
 
     def __init__(
@@ -38,6 +42,8 @@ class Rate:
         self._hyperparameter = hyperparameter
         self._supply = late_rates.RateSupply(context, self.at)
         self.outside: tuple[str, ...] = ()
+        self.base: float | None = None
+        self._whole = ""
 
     # What the rate is.
 
@@ -66,6 +72,7 @@ class Rate:
         Raises:
           ValueError: it is none of these, or cannot be assigned.
         """
+        self._check_free()
         value = self._parameter.check(value, self._context.class_name)
         is_symbolic = tf.is_tensor(value)
         if is_symbolic and not self.can_be_set():
@@ -94,6 +101,7 @@ class Rate:
 
     @source.setter
     def source(self, value: Any) -> None:
+        self._check_free()
         native = value if isinstance(value, tf.Variable) else getattr(value, "value", None)
         if not isinstance(native, tf.Variable):
             self._replace(self._parameter.check(value, self._context.class_name))
@@ -113,6 +121,8 @@ class Rate:
         store, variables = self._store, self._context.variables
         is_schedule = self._context.keras.is_schedule(value)
         self._supply.check_replacing()
+        if isinstance(value, float):
+            self._context.grouping.check_base(value)
         if callable(value) and not is_schedule:
             hyperparameters.check_callable_rate(value, self._context.class_name)
         if store.rate is not None:
@@ -120,13 +130,16 @@ class Rate:
         if store.multiplier is not None:
             variables.retire(store.multiplier, f"_{FACTOR}")
         store.rate = store.multiplier = store.rate_source = None
+        self.base = None
         if isinstance(value, tf.Variable):
             store.rate = value
             variables.publish(f"_{NAME}", value)
+            self.base = self._number()
         elif callable(value):
             store.rate_source = value
         else:
             store.rate = self._make(NAME, value)
+            self.base = float(store.rate.dtype.as_numpy_dtype(value))
         if is_schedule:
             store.multiplier = self._make(FACTOR, 1.0)
         self._context.traces.forget()
@@ -160,6 +173,7 @@ class Rate:
                 f"{self._context.title} follows no schedule, so there is nothing to multiply. "
                 "Set `learning_rate`."
             )
+        self._check_free()
         checked = hyperparameters.Hyperparameter(1.0, minimum=0.0)
         checked.name = FACTOR
         number = checked.check(hyperparameters.plain_number(value), self._context.class_name)
@@ -227,6 +241,61 @@ class Rate:
             factor = distribution.local(store.multiplier).read_value()
             return rate * tf.cast(factor, rate.dtype)
         return late_rates.number(store.rate_source(), self._context.title)
+
+    # Groups.
+
+    def join(self, title: str) -> None:
+        """Refuses other rates from now on, as another optimizer goes by this one."""
+        self._whole = title
+
+    def _check_free(self) -> None:
+        """Refuses another rate where this one is that of a group.
+
+        Raises:
+          ValueError: it is.
+        """
+        if self._whole:
+            raise ValueError(
+                f"{self._context.title} updates a group of variables of {self._whole}, so its "
+                "learning rate is not set by itself. Set the one of that optimizer, which "
+                "multiplies those of all groups, or assign its `groups` anew."
+            )
+
+    def of_group(self, group: Group, rate: tf.Tensor, updates: tf.Tensor) -> tf.Tensor:
+        """Returns the rate of a group at a step, a 0-d tensor, without its multiplier.
+
+        Args:
+          group: the group.
+          rate: the rate of the optimizer itself at this step.
+          updates: number of updates so far.
+
+        Raises:
+          TypeError: it follows a schedule that cannot be traced.
+        """
+        if not group.has_rate:
+            return rate
+        try:
+            own = group.algorithm.tko.rate.at(updates)
+        except late_rates.UntraceableError as error:
+            raise TypeError(f"{self._context.title}: group {group.label!r}: {error}") from error
+        if self._store.multiplier is not None:
+            factor = distribution.local(self._store.multiplier).read_value()
+            return own * tf.cast(factor, own.dtype)
+        if self.base is None:
+            return own
+        return own * tf.cast(rate / tf.cast(self.base, rate.dtype), own.dtype)
+
+    def of(self, entry: VariableState, updates: tf.Tensor) -> tf.Tensor:
+        """Returns the rate of a variable after a number of updates, with its group's factor."""
+        group = self._context.grouping.of(entry.group)
+        rate = self.of_group(group, self.at(updates), updates)
+        return rate if entry.multiplier == 1.0 else rate * entry.multiplier
+
+    def _number(self) -> float | None:
+        """Returns the rate's value outside functions; `None` where it cannot be read."""
+        with tf.init_scope():
+            rate: Any = self._store.rate
+            return float(rate.numpy()) if tf.executing_eagerly() else None
 
     # What steps are given.
 

@@ -129,7 +129,7 @@ class Step:
         bad_elsewhere: tf.Tensor | None,
     ) -> None:
         for entry, gradient in zip(self.entries, gradients):
-            self._planning.check_sparse(entry, gradient)
+            self._planning.of_group(entry.group).check_sparse(entry, gradient)
         checks = incoming.check(self.entries, gradients)
         self._context.traces.count += 1
         self.plan = self._planning.step_plan(self.given)

@@ -120,6 +120,7 @@ class Stepper:
             self._summing.in_each_replica(self.apply, gradients, variables, given)
             return
         step = self._step_for(gradients, variables, given)
+        gradients = self.admission.learning(gradients, variables)
         tensors = [rows.tensors(gradient) for gradient in gradients if gradient is not None]
         skips = self._scaling.scaler is not None
         summed, bad = self._summing.summed(step.entries, tensors, given, skips)
@@ -152,6 +153,7 @@ class Stepper:
         scaler = self._scaling.scaler
         assert scaler is not None
         entries = self.admission.entries_of(gradients, variables)
+        gradients = self.admission.learning(gradients, variables)
         tensors = [rows.tensors(gradient) for gradient in gradients if gradient is not None]
         summed, bad = self._summing.summed(entries, tensors, given, skips=True)
         summed = [not_wider(g, entry.dtype) for entry, g in zip(entries, summed)]
@@ -234,7 +236,8 @@ class Stepper:
             step = self._step(entries, given, absent)
             traces.steps.keep(key, step)
         reduces = self._context.options.gradient_reducer is not None
-        runs_alone = distribution.number_of_replicas() == 1 and not reduces
+        all_move = not self._context.store.frozen
+        runs_alone = distribution.number_of_replicas() == 1 and not reduces and all_move
         # Holding the variables keeps their ids valid.
         traces.lookups.keep(by_identity, (step, variables, runs_alone))
         return step

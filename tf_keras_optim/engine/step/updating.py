@@ -13,11 +13,12 @@ from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step.loss_scaler import FiniteCheck
 from tf_keras_optim.engine.step.planning import Planning
 from tf_keras_optim.engine.step.rate import Rate
+from tf_keras_optim.engine.step.step_scalars import StepScalars
 from tf_keras_optim.engine.tensorflow import distribution
 from tf_keras_optim.engine.update import plans
 from tf_keras_optim.engine.update.execution import Job
 from tf_keras_optim.engine.update.kernels import average_only
-from tf_keras_optim.engine.update.plans import StepPlan, UpdateInputs
+from tf_keras_optim.engine.update.plans import Rule, StepPlan, UpdateInputs
 
 # A gradient of `None` stands for the accumulated one.
 Pairs = Sequence[tuple[VariableState, Any]]
@@ -65,45 +66,59 @@ class Updating:
         rate = self._rate.of_step(updates, asked)
         averaging = self._averaging(step, updates)
         begun = late.note_trace(self._context)
-        scalars: dict[late.Kind, Mapping[str, tf.Tensor]] = {}
-
-        def scalars_of(kind: late.Kind) -> Mapping[str, tf.Tensor]:
-            if kind not in scalars:
-                own = rate if kind[1] == 1.0 else rate * tf.cast(kind[1], rate.dtype)
-                found = self._planning.scalars(kind[0], own, updates, asked, kind[2])
-                scalars[kind] = found
-            return scalars[kind]
-
-        def compute(dtype: tf.DType, first: VariableState | None) -> Mapping[str, tf.Tensor]:
-            return self._planning.scalars(dtype, rate, updates, asked, first)
-
+        scalars = StepScalars(self._context, self._planning, self._rate, updates, asked, rate)
         jobs: list[Job] = []
-        rule = self._planning.rule()
+        rules: dict[str, Rule] = {}
         for (entry, gradient), scale in zip(learned, self._scales(step, learned, check)):
-            plan = self._planning.update_plan(entry, rule, step, plans.source_of(gradient))
-            kind = (entry.dtype, self._planning.own(entry).rate_factor, begun.get(id(entry)))
-            seed = self._planning.rounding(entry, updates) if plan.rounds else None
+            planning = self._planning.of_group(entry.group)
+            if entry.group not in rules:
+                rules[entry.group] = planning.rule()
+            source = plans.source_of(gradient)
+            plan = planning.update_plan(entry, rules[entry.group], step, source)
+            factor, first = planning.rate_factor(entry), begun.get(id(entry))
+            own = scalars.of(late.Kind(entry.dtype, factor, first, entry.group))
+            seed = planning.rounding(entry, updates) if plan.rounds else None
             average = self._begun(averaging, entry, updates)
-            inputs = UpdateInputs(gradient, scalars_of(kind), scale, seed=seed, **average)
+            inputs = UpdateInputs(gradient, own, scale, seed=seed, **average)
             jobs.append((entry, plan, inputs))
-        concluded = self._planning.execution.prepare(jobs, gathered, compute)
+        concluded = self._prepare(jobs, gathered, scalars)
         self._run(jobs, gathered, concluded)
-        late.carry(self._context.store, begun, scalars, compute, concluded)
+        late.carry(self._context.store, begun, scalars.known, scalars.computed, concluded)
         self._average_others(learned, averaging, updates)
         for entry, _ in learned:
             if getattr(entry.public, "constraint", None) is not None:
                 if_so(gathered.get(id(entry)), functools.partial(_constrain, entry))
 
+    def _prepare(
+        self,
+        jobs: Sequence[Job],
+        gathered: Mapping[int, tf.Tensor],
+        scalars: StepScalars,
+    ) -> dict[str, Mapping[str, tf.Tensor]]:
+        """Does what comes before any variable moves; returns by group what is concluded."""
+        by_group: dict[str, list[Job]] = {}
+        for job in jobs:
+            by_group.setdefault(job[0].group, []).append(job)
+        found: dict[str, Mapping[str, tf.Tensor]] = {}
+        for group, own in by_group.items():
+
+            def scalars_of(dtype: tf.DType, group: str = group) -> Mapping[str, tf.Tensor]:
+                return scalars.computed(late.Kind(dtype, group=group))
+
+            execution = self._planning.of_group(group).execution
+            found[group] = execution.prepare(own, gathered, scalars_of)
+        return found
+
     def _run(
         self,
         jobs: Sequence[Job],
         gathered: Mapping[int, tf.Tensor],
-        concluded: Mapping[str, tf.Tensor],
+        concluded: Mapping[str, Mapping[str, tf.Tensor]],
     ) -> None:
         """Runs updates, with the scalars that the algorithm has concluded."""
-        execution = self._planning.execution
         for entry, plan, inputs in jobs:
-            inputs = inputs.with_scalars(concluded)
+            execution = self._planning.of_group(entry.group).execution
+            inputs = inputs.with_scalars(concluded[entry.group])
             if_so(
                 gathered.get(id(entry)),
                 functools.partial(execution.run, entry, plan, inputs),

@@ -16,7 +16,7 @@ from tf_keras_optim.engine.update.rows import Rows
 from tf_keras_optim.engine.update.stateful import UpdateSteps
 
 Job = tuple[VariableState, UpdatePlan, UpdateInputs]  # one update of one variable
-ScalarsOf = Callable[[tf.DType, VariableState | None], Mapping[str, tf.Tensor]]
+ScalarsOf = Callable[[tf.DType], Mapping[str, tf.Tensor]]
 
 
 class Execution:
@@ -92,7 +92,7 @@ class Execution:
         title = class_of(self._algorithm).__name__
         sums = measures.summed(parts, f"{title}.measure")
         widest = max((entry.dtype for entry, _, _ in jobs), key=lambda dtype: dtype.size)
-        scalars = Scalars(self._static(), scalars_of(widest, None))
+        scalars = Scalars(self._static(), scalars_of(widest))
         with purity.watched(self._algorithm, "conclude"):
             result = self._algorithm.conclude(sums, scalars)
         return measures.checked(result, f"{title}.conclude")

@@ -5,11 +5,6 @@ read and write ten arrays of a variable's size, TensorFlow's training operation 
 pass and without a compilation. Where an algorithm has such an operation for its update,
 and nothing stands around the update, that is what runs; `python -m tools.bench dense` shows
 both.
-
-Products of matrices are another matter: TensorFlow's own operations run those of several
-variables at the same time and use more threads, so kernels that consist of them are not
-compiled on CPUs. Measured with ten variables, six of them matrices of 256 to 1024, on two busy
-cores: 163 ms a step, 218 ms compiled.
 """
 
 import dataclasses
@@ -32,7 +27,6 @@ class _Row:
       device: type of the variable's device.
       in_xla: whether the step becomes part of a compiled function.
       fused: whether a training operation computes just this update.
-      multiplies: whether the update consists of products of matrices.
     """
 
     kernel: str
@@ -40,7 +34,6 @@ class _Row:
     device: str | None = None
     in_xla: bool | None = None
     fused: bool | None = None
-    multiplies: bool | None = None
 
 
 _TABLE = (  # the first row that fits counts
@@ -48,7 +41,6 @@ _TABLE = (  # the first row that fits counts
     _Row(XLA, jit_compile=True),
     _Row(GRAPH, jit_compile=False),
     _Row(FUSED, device="CPU", fused=True),
-    _Row(GRAPH, device="CPU", multiplies=True),
     _Row(XLA, device="CPU"),
     _Row(XLA, device="GPU"),
     _Row(XLA, device="TPU"),
@@ -56,14 +48,7 @@ _TABLE = (  # the first row that fits counts
 )
 
 
-def choose(
-    jit_compile: str | bool,
-    device: str,
-    *,
-    in_xla: bool,
-    fused: bool,
-    multiplies: bool = False,
-) -> str:
+def choose(jit_compile: str | bool, device: str, *, in_xla: bool, fused: bool) -> str:
     """Returns what updates a variable: "fused", "xla" or "graph".
 
     Args:
@@ -71,7 +56,6 @@ def choose(
       device: type of the variable's device, e.g. "CPU".
       in_xla: whether the step becomes part of a compiled function.
       fused: whether a training operation of TensorFlow computes just this update.
-      multiplies: whether the update consists of products of matrices.
     """
     for row in _TABLE:
         fits = (
@@ -79,7 +63,6 @@ def choose(
             and row.device in (None, device)
             and row.in_xla in (None, in_xla)
             and row.fused in (None, fused)
-            and row.multiplies in (None, multiplies)
         )
         if fits and (row.kernel != XLA or jit_compile is True or tf.test.is_built_with_xla()):
             return row.kernel

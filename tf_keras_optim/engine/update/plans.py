@@ -174,7 +174,6 @@ def plan_update(
     *,
     decay_name: str | None = None,
     traits: Mapping[str, Any] | None = None,
-    multiplies: bool = False,
     compiles: bool = True,
 ) -> UpdatePlan:
     """Returns what an update of a variable does where it is called.
@@ -186,7 +185,6 @@ def plan_update(
       gradient: where the gradient comes from.
       decay_name: the hyperparameter that is its weight decay, `None` where it does not decay.
       traits: what the algorithm says of it alone.
-      multiplies: whether the update consists of products of matrices.
       compiles: whether there may be compiled kernels here.
     """
     if entry.overwrite:
@@ -217,7 +215,6 @@ def plan_update(
         tf.DeviceSpec.from_string(device).device_type if device else "CPU",
         in_xla=distribution.in_xla(),
         fused=rule.can_fuse and plan == UpdatePlan(),
-        multiplies=multiplies,
     )
     return dataclasses.replace(plan, kernel=kernel)
 

@@ -19,14 +19,20 @@ def slots(context: Context) -> list[Slot]:
     scheduled = [
         n
         for n in context.algorithm.corrected
-        if context.keras.is_schedule(getattr(context.options, n))
+        if context.keras.is_schedule(getattr(context.values, n))
     ]
     return [Slot(key_of(name)) for name in scheduled]
 
 
 def may_be_missing(context: Context) -> frozenset[str]:
     """Returns the scalars that states of earlier versions lack."""
-    return frozenset(slot.name for slot in slots(context))
+    of_groups = {
+        f"{entry.group}/{slot.name}"
+        for entry in context.store.tracked
+        if entry.group
+        for slot in slots(context.of(entry))
+    }
+    return frozenset(slot.name for slot in slots(context)) | of_groups
 
 
 def advanced(context: Context, scalars: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.options import is_lazy
 from tf_keras_optim.engine.state import first_updates
+from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step import gradients as incoming
 from tf_keras_optim.engine.step.admission import Admission
 from tf_keras_optim.engine.step.planning import Planning
@@ -22,7 +23,7 @@ def update(
     planning: Planning,
     gradient: Any,
     variable: Any,
-    rate_at: Callable[[tf.Tensor], Any],
+    rate_at: Callable[[VariableState, tf.Tensor], Any],
 ) -> None:
     """Updates one variable by the algorithm's `update`, with nothing around it.
 
@@ -32,25 +33,27 @@ def update(
       planning: runs the algorithm.
       gradient: tensor of the variable's shape, or `tf.IndexedSlices`.
       variable: a variable that the optimizer was built with.
-      rate_at: returns the learning rate after a number of updates.
+      rate_at: returns the learning rate of a variable after a number of updates.
 
     Raises:
       TypeError: the algorithm uses numbers over all variables.
       ValueError: the variable is not known, or the gradient has another shape.
     """
+    entry = admission.entry_of(variable)
+    planning = planning.of_group(entry.group)
     if planning.execution.has_measure:
         raise TypeError(
             f"{context.title}: `update_step` updates one variable, and `measure` of this "
             "algorithm needs all of them. Call `apply_gradients` with all variables."
         )
-    entry = admission.entry_of(variable)
     gradient = rows.tensors(gradient)
     planning.check_sparse(entry, gradient)
     with tf.control_dependencies(incoming.check([entry], [gradient])):
         lazy = is_lazy(context.options, entry.path)
         gradient = incoming.taken(entry, gradient, keeps_rows=lazy)
     updates = context.counter.updates()
-    scalars = planning.scalars(entry.dtype, rate_at(updates), updates, None, entry)
+    rate, group = rate_at(entry, updates), entry.group
+    scalars = planning.scalars(entry.dtype, rate, updates, None, entry, group)
     rule = dataclasses.replace(planning.rule(), is_pure=True)
     plan = planning.bare_plan(entry, rule, plans.source_of(gradient))
     seed = planning.rounding(entry, updates) if plan.rounds else None
