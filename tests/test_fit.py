@@ -176,6 +176,7 @@ def test_swap_ema_weights_evaluates_the_average(tmp_path):
 
 
 def test_tensorboard_writes_events(tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
     steps = None if harness.IS_KERAS_3 else 2
     model = harness.small_model()
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)

@@ -4,7 +4,7 @@
     python -m tools.build_files --check   # says which ones differ, and changes nothing
 
 A file is one target. What stands above the first target, targets of other kinds and the
-attributes `size`, `data` and `visibility` are kept as they are, and so are programs.
+attributes `size`, `data`, `tags` and `visibility` are kept as they are, and so are programs.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-_KEPT = ("size", "data", "visibility")  # attributes that no import tells
+_KEPT = ("size", "data", "tags", "visibility")  # attributes that no import tells
 _RUNNER = "run_pytest.py"  # what a test runs: alone, a file of tests would run none
 _EXAMPLES = ("//:documents",)  # data whose examples a test runs
 
@@ -78,8 +78,7 @@ def _rule(source: pathlib.Path, kept: dict[str, object], root: pathlib.Path) -> 
         attributes["args"] = [f"$(location {source.name})"]
     elif in_tests:
         attributes["testonly"] = True
-    if "data" in kept:
-        attributes["data"] = kept["data"]
+    attributes |= {name: kept[name] for name in ("data", "tags") if name in kept}
     if source.parent == root / "tests":
         attributes["imports"] = ["."]
     if is_test:
