@@ -109,7 +109,9 @@ def rectification(step: tf.Tensor, beta_2: float, threshold: float) -> tf.Tensor
     if longest <= threshold:
         return tf.zeros_like(step)
     t = tf.cast(step, tf.float64)
-    gathered = one_minus_power(beta_2, t)
+    # 1 - beta_2^t; TFLite has no `expm1` of float64.
+    half = tf.tanh(t * (-0.5 * math.log(beta_2)))
+    gathered = 2.0 * half / (1.0 + half)
     length = longest - 2.0 * t * (1.0 - gathered) / gathered
     known = length > threshold
     length = tf.where(known, length, tf.constant(longest, tf.float64))
