@@ -394,3 +394,26 @@ def test_options_work_together():
     state = model.optimizer.state_dict()["variables"]
     second = next(slots for path, slots in state.items() if re.search("second.*kernel", path))
     assert second["momentum"].dtype == np.int8 and "velocity" not in second
+
+
+@pytest.mark.one_keras
+def test_a_sum_of_gradients_does_not_become_a_mean():
+    """Where another choice of variables loads a state, what a slot means decides."""
+    named = {"a/kernel": (3, 3), "b/kernel": (3, 3)}
+    variables = [tf.Variable(tf.ones(s), name=n.replace("/", "_")) for n, s in named.items()]
+    before = tko.Muon(0.01)
+    before.apply_gradients([(tf.ones_like(v), v) for v in variables])
+    saved = before.state_dict()
+    after = tko.Muon(0.01, exclude_layers=["a_kernel"], output=None)
+    after.build(variables)
+    with pytest.raises(ValueError, match="sum of gradients"):
+        after.load_state_dict(saved)
+    report = after.load_state_dict(saved, strict=False)
+    assert len(report.mismatched) == 2  # and the head's mean is no sum
+    assert not any(np.any(s["momentum"]) for s in after.state_dict()["variables"].values())
+    same = tko.Muon(0.01)
+    same.build(variables)
+    assert same.load_state_dict(saved).fits
+    adam = tko.Adam(0.01)
+    adam.build(variables)
+    assert len(adam.load_state_dict(saved, strict=False).mismatched) == 2  # class and momentum

@@ -81,8 +81,8 @@ class Muon(MuonArguments):
 
     corrected = ("adam_beta_1", "adam_beta_2")
     slot_meanings = {
-        "momentum": "Muon: sum of gradients, or AdamW's mean",
-        "velocity": "Muon: AdamW's second moment",
+        "momentum": "Muon: sum of gradients",
+        "velocity": "second moment",
         "neuron_velocity": "Muon: mean square of a step's outputs",
     }
 
@@ -90,7 +90,8 @@ class Muon(MuonArguments):
         """The momentum, with AdamW's second moment or that of outputs beside it."""
         momentum, axes = Slot("momentum", eight_bit="signed"), axes_of(variable, self)
         if axes is None:
-            return (momentum, Slot("velocity", eight_bit="unsigned"))
+            mean = Slot("momentum", eight_bit="signed", meaning="first moment")
+            return (mean, Slot("velocity", eight_bit="unsigned"))
         if self.normalize is None:
             return (momentum,)
         batch, shape = axes.batch_shape(variable.shape), variable.shape

@@ -48,23 +48,27 @@ def of(context: Context) -> dict[str, str]:
     names |= {slot for _, slot in store.owners.values()}
     found = {name: of_class(class_of(context.algorithm), name) for name in sorted(names)}
     found |= {name + kind: found[name] for name, kind in sorted(beside)}
-    return found | _of_groups(context, found)
+    return found | _of_variables(context, found)
 
 
-def _of_groups(context: Context, common: Mapping[str, str]) -> dict[str, str]:
-    """Returns, by path and slot, what slots mean in groups with another algorithm."""
+def _of_variables(context: Context, common: Mapping[str, str]) -> dict[str, str]:
+    """Returns, by path and slot, what slots mean that mean something else than most do.
+
+    That is so in groups with another algorithm, and where an algorithm says so of a slot.
+    """
     found: dict[str, str] = {}
     for entry in context.store.tracked:
         cls = class_of(context.of(entry).algorithm)
-        for name in entry.slots if cls is not class_of(context.algorithm) else ():
-            meaning = of_class(cls, name)
-            if meaning != common[name]:
-                beside = [name + kind for kind in _BESIDE if name + kind in entry.kept()]
-                found |= {f"{entry.path}/{one}": meaning for one in (name, *beside)}
+        for slot in entry.declared:
+            meaning = slot.meaning or of_class(cls, slot.name)
+            if meaning != common[slot.name]:
+                names = (slot.name, *(slot.name + kind for kind in _BESIDE))
+                kept = entry.kept()
+                found |= {f"{entry.path}/{name}": meaning for name in names if name in kept}
     return found
 
 
-def meaning(told: Mapping[str, str], key: tuple[str, ...]) -> str | None:
+def meaning(told: Mapping[str, Any], key: tuple[str, ...]) -> str | None:
     """Returns what an array means, by its key in a state.
 
     Args:
@@ -82,10 +86,11 @@ def note(told: dict[str, str], key: tuple[str, ...], meaning: str) -> None:
 
 def refused_here(
     context: Context, state: Mapping[str, Any], paths: Mapping[str, str | None]
-) -> dict[str, str]:
-    """Returns which saved slots of single variables are something else than those here.
+) -> dict[str, str | None]:
+    """Returns whether saved slots of single variables are something else than those here.
 
-    That is where groups of variables have algorithms of their own, here or in the state.
+    That is where groups of variables have algorithms of their own, or slots of one name mean
+    different things, here or in the state.
 
     Args:
       context: what the optimizer's parts share.
@@ -93,18 +98,23 @@ def refused_here(
       paths: saved paths and the paths here.
 
     Returns:
-      By path here and slot, a text that says why it cannot be taken over.
+      By path here and slot, where one of the two says what it means there: a text that says
+      why it cannot be taken over, or `None` where it can be, whatever the class.
     """
     here, told = of(context), state.get("meanings") or {}
-    own = any("/" in name for name in (*here, *told))
-    found: dict[str, str] = {}
-    for saved, slots in state["variables"].items() if own else ():
-        for slot in slots if paths.get(saved) else ():
+    apart = {name for name in (*here, *told) if "/" in name}
+    found: dict[str, str | None] = {}
+    for saved, slots in state["variables"].items() if apart else ():
+        path = paths.get(saved)
+        for slot in slots if path else ():
+            if f"{saved}/{slot}" not in apart and f"{path}/{slot}" not in apart:
+                continue
             before = meaning(told, ("variables", saved, slot))
-            now = meaning(here, ("variables", str(paths[saved]), slot))
-            if before != now and None not in (before, now):
-                text = f"saved as {before!r}, here {now!r}"
-                found[f"{paths[saved]}/{slot}"] = text
+            now = meaning(here, ("variables", str(path), slot))
+            if before == now:
+                found[f"{path}/{slot}"] = None
+            elif None not in (before, now):
+                found[f"{path}/{slot}"] = f"saved as {before!r}, here {now!r}"
     return found
 
 

@@ -196,13 +196,13 @@ def plan(
     # Keras' files name only variables that something is kept for; Keras 2's have no rate.
     listed, optional = state.get("listed", True), frozenset(state.get("unsaved", ()))
     optional |= products.may_be_missing(context)
-    refused = _compare_classes(context, state, here, report)
+    of_class = _compare_classes(context, state, here, report)
     kept_for = {key[1] for key in here if key[0] == "variables"}
     entries = [e for e in context.store.tracked if listed or e.path in kept_for]
     fresh = was_not_built(state)
     found = _matched_paths(context, entries, state, names, compare_values)
     report.mismatched += found.doubts
-    refused = {**refused, **meanings.refused_here(context, state, found.paths)}
+    refused = {**of_class, **meanings.refused_here(context, state, found.paths)}
     saved, surplus, begun = _by_path_here(state, found)
     saved, left_out = accumulation.converted(context, state, here, saved)
     report.mismatched += [left_out] * bool(left_out)
@@ -241,7 +241,7 @@ def _assignments(
     saved: Mapping[Key, np.ndarray],
     report: LoadReport,
     optional: frozenset[str],
-    refused: Mapping[str, str],
+    refused: Mapping[str, str | None],
 ) -> tuple[list[tuple[tf.Variable, np.ndarray]], list[Key]]:
     """Returns what would be assigned, and the keys of what was not saved; reports both."""
     assignments: list[tuple[tf.Variable, np.ndarray]] = []

@@ -92,7 +92,7 @@ class Restoration:
         self._note_beginnings(entries, ages)
         self._start_averages(entries)
 
-    def _refused(self) -> dict[str, str]:
+    def _refused(self) -> dict[str, str | None]:
         """Returns the slots that were saved as something else, with the reason.
 
         By name where a whole class has saved them so, by path and name where that of single

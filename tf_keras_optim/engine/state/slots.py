@@ -29,6 +29,9 @@ class Slot:
         variable has when it is updated for the first time, before decay, with all digits
         that are kept of it; "identity": an identity matrix, or one for each of the leading
         axes. By default `initial_value`.
+      meaning: what it means beside a variable where that is not what `slot_meanings` of the
+        class says of the name, as an algorithm may keep different things for different
+        variables.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Slot:
     shape: tuple[int, ...] | None = None
     eight_bit: str | None = None
     start: float | str | None = None
+    meaning: str | None = None
 
     def __post_init__(self) -> None:
         if self.eight_bit not in (None, *quantization.CODES):
