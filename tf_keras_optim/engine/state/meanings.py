@@ -110,6 +110,8 @@ def refused_here(
             if f"{saved}/{slot}" not in apart and f"{path}/{slot}" not in apart:
                 continue
             before = meaning(told, ("variables", saved, slot))
+            if str(before).endswith(f".{saved}/{slot}"):
+                continue  # a class asked for it itself, under the name of its variable
             now = meaning(here, ("variables", str(path), slot))
             if before == now:
                 found[f"{path}/{slot}"] = None
