@@ -213,6 +213,7 @@ NON_DEFAULT = {
     "normalize": "neurons",
     "neuron_beta": 0.75,
     "compute_dtype": "bfloat16",
+    "groups": {"bias": {"learning_rate_multiplier": 0.5}},
     "jit_compile": False,
     "name": "mine",
 }

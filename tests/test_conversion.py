@@ -650,8 +650,8 @@ def test_what_cannot_be_converted_is_named():
         tko.convert(RUNNING.optimizers.Adam(), beta_3=1)
     with pytest.raises(TypeError, match="`optimizer` is for files"):
         tko.convert(RUNNING.optimizers.Adam(), optimizer=tko.Adam())
-    with pytest.raises(ValueError, match="'Muon' cannot be converted"):
-        tko.convert(keras_3.optimizers.Muon())
+    with pytest.raises(ValueError, match="'ScheduleFreeAdamW' cannot be converted"):
+        tko.convert(keras_3.optimizers.ScheduleFreeAdamW())
 
     class Mine(RUNNING.optimizers.Adam):
         pass

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tools.bench import machine, shapes
@@ -12,7 +13,7 @@ from tools.bench.raw_ops import OPTIMIZERS, RAW_OPS
 from tools.bench.results import OURS, Comparison, Figures, amount
 from tools.bench.settings import OPTIMIZERS as KNOWN
 from tools.bench.settings import Settings
-from tools.bench.tf_sides import RUNNING, build, keras_sides, make_optimizer
+from tools.bench.tf_sides import RUNNING, build, fresh, keras_sides, make_optimizer
 
 NARROW = "ours, bfloat16 slots"
 _SHAPE = (512, 512)
@@ -74,7 +75,7 @@ def slots(name: str) -> Comparison:
 
 def bytes_a_parameter(optimizer: Any) -> float:
     """Returns the bytes of everything but scalars that an optimizer keeps."""
-    build(optimizer, [tf.Variable(tf.zeros(_SHAPE))])
+    build(optimizer, fresh([np.zeros(_SHAPE, np.float32)]))
     kept = [v for v in optimizer.variables if len(v.shape) > 0]
     total = sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in kept)
     return total / math.prod(_SHAPE)
