@@ -98,7 +98,7 @@ class Builder:
     def note_configuration(self) -> None:
         """Takes note that the patterns in the arguments come with a configuration."""
         options = self._context.options
-        for name, parameter in declarations.parameters_of(type(options)).items():
+        for name, parameter in declarations.parameters_of(class_of(options)).items():
             if type(parameter).patterns is not Hyperparameter.patterns:
                 given = parameter.patterns(getattr(options, name))
                 self._saved_patterns[name] = frozenset(given)

@@ -39,13 +39,10 @@ def update(
       TypeError: the algorithm uses numbers over all variables.
       ValueError: the variable is not known, or the gradient has another shape.
     """
+    _refuse_measures(context, planning)
     entry = admission.entry_of(variable)
     planning = planning.of_group(entry.group)
-    if planning.execution.has_measure:
-        raise TypeError(
-            f"{context.title}: `update_step` updates one variable, and `measure` of this "
-            "algorithm needs all of them. Call `apply_gradients` with all variables."
-        )
+    _refuse_measures(context, planning)
     gradient = rows.tensors(gradient)
     planning.check_sparse(entry, gradient)
     with tf.control_dependencies(incoming.check([entry], [gradient])):
@@ -59,3 +56,16 @@ def update(
     seed = planning.rounding(entry, updates) if plan.rounds else None
     first_updates.begin([entry], {})
     planning.execution.run(entry, plan, UpdateInputs(gradient, scalars, seed=seed))
+
+
+def _refuse_measures(context: Context, planning: Planning) -> None:
+    """Refuses an algorithm that needs numbers over all variables.
+
+    Raises:
+      TypeError: it does.
+    """
+    if planning.execution.has_measure:
+        raise TypeError(
+            f"{context.title}: `update_step` updates one variable, and `measure` of this "
+            "algorithm needs all of them. Call `apply_gradients` with all variables."
+        )
