@@ -52,7 +52,7 @@ SUITES = {  # under Keras 2 those that show other sides there
     "sparse": 1,
     "fit": 4,
     "first_step": 2,
-    "memory": 1 + len(harness.OPTIMIZERS),
+    "memory": 2 + len(harness.OPTIMIZERS),
     "loss_scale": 2,
     "options": 1,
     "accumulation": 2,
