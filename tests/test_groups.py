@@ -543,3 +543,13 @@ def test_groups_are_not_lost_on_the_way_to_keras():
     optimizer = tko.Adam(0.1, groups={"": None})
     with pytest.raises(ValueError, match="`groups`"):
         tko.to_keras(optimizer)
+
+
+def test_settings_that_one_variable_cannot_have_change_nothing():
+    optimizer, variables = tko.Adam(0.1, groups={"head": tko.SGD(0.1)}), made()
+    optimizer.build(variables)
+    with pytest.raises(ValueError, match="Adam has no hyperparameter 'momentum'"):
+        optimizer.groups = {"head": tko.SGD(0.1), "enc": {"momentum": 0.5}}
+    assert list(optimizer.groups) == ["head"]
+    rules = [report.rule for report in optimizer.explain(lambda text: None)]
+    assert rules == ["Adam", "Adam", "SGD [head]", "SGD [head]"]

@@ -1,9 +1,8 @@
 """Which algorithm, with which hyperparameters, updates which variable."""
 
-import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -13,8 +12,10 @@ from tf_keras_optim.engine.groups import MULTIPLIER, OF_GROUPS, checked_multipli
 from tf_keras_optim.engine.hyperparameters import nearest
 from tf_keras_optim.engine.options import CommonOptions
 from tf_keras_optim.engine.seen import class_of
+from tf_keras_optim.engine.tensorflow import distribution
 
 RATE = "learning_rate"
+BASE = "groups_learning_rate"  # in a configuration: what the rates of groups belong to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,12 +130,14 @@ class Grouping:
           entries: the variables that are kept.
 
         Raises:
-          ValueError: one would have another algorithm, or not move.
+          ValueError: one would have another algorithm, or a hyperparameter that its algorithm
+            has not, or not move.
         """
         for entry in entries:
             now = self.of(entry.group).algorithm
             choice = self._choice(entry.path)
             if choice.source is not None and type(choice.source) is class_of(now):
+                self._check_choice(choice)
                 continue
             new = "none" if choice.source is None else type(choice.source).__name__
             raise ValueError(
@@ -144,6 +147,21 @@ class Grouping:
                 "this one by `load_state_dict(state, strict=False)`; to freeze a layer, set "
                 "its `trainable`."
             )
+
+    def _check_choice(self, choice: _Choice) -> None:
+        """Refuses settings that are none of the algorithm's.
+
+        Raises:
+          ValueError: there are such.
+        """
+        where, cls = (
+            f"{type(self._owner).__name__}: group {choice.label!r}",
+            type(choice.source),
+        )
+        for name, value in choice.settings.items():
+            if name != MULTIPLIER:
+                _check_name(name, [cls], where)
+                _check_value(cls, name, value, where)
 
     # What follows.
 
@@ -184,28 +202,17 @@ class Grouping:
         return _Choice(" + ".join(matching), source, settings)
 
     def _made(self, choice: _Choice, settings: dict[str, Any], multiplier: float) -> Group:
-        source, where = choice.source, f"{type(self._owner).__name__}: group {choice.label!r}"
-        for name, value in settings.items():
-            _check_name(name, [type(source)], where)
-            _check_value(type(source), name, value, where)
+        source = choice.source
+        self._check_choice(choice)
         has_rate = source is not self._owner or RATE in settings
         if not settings:
             part = source
         else:
-            with self._scope():
-                part = _changed(source, settings, keeps_rate=source is not self._owner)
+            with distribution.entered(self._strategy):
+                part = _part_like(source, settings)
         if part is not self._owner:
             part.tko.join(self._owner, self._owner.tko.title)
         return Group(choice.label, part, multiplier, has_rate)
-
-    @contextlib.contextmanager
-    def _scope(self):  # type: ignore[no-untyped-def]
-        with contextlib.ExitStack() as scopes:
-            scopes.enter_context(tf.init_scope())
-            is_elsewhere = self._strategy is not tf.distribute.get_strategy()
-            if not tf.distribute.has_strategy() and is_elsewhere:
-                scopes.enter_context(self._strategy.scope())
-            yield
 
 
 def _is_optimizer(settings: Any) -> bool:
@@ -289,39 +296,31 @@ def _check_part(part: Any, owner: Any, where: str) -> None:
         _check_value(type(part), RATE, source, where)
 
 
-def _changed(source: Any, settings: Mapping[str, Any], *, keeps_rate: bool) -> Any:
-    """Returns an optimizer like another one, with other hyperparameters.
+def like(
+    source: Any, settings: Mapping[str, Any] | None = None, without: Collection[str] = ()
+) -> Any:
+    """Returns a new optimizer with the arguments of another one, the objects among them too.
 
     Args:
       source: the other one.
-      settings: the hyperparameters.
-      keeps_rate: whether the learning rate is that of the other one, if it is not given.
+      settings: hyperparameters in which the new one differs.
+      without: names in the configuration that are left out.
     """
-    cls, config = type(source), dict(source.get_config())
-    common = declarations.collected(CommonOptions)
-    for name in declarations.parameters_of(cls):
-        if name in common and name not in OF_GROUPS:
-            config.pop(name, None)
-        elif name in config and name != RATE:
-            config[name] = getattr(source, name)  # a schedule itself, not its description
-    for name in ("exclude_from_weight_decay", MULTIPLIER, "groups_learning_rate"):
-        config.pop(name, None)
-    config[RATE] = 1.0  # not used where the group has none
-    if keeps_rate:
-        store = source.tko.store
-        config[RATE] = store.rate_source if store.rate is None else float(store.rate.numpy())
-    return cls.from_config(config | dict(settings))
-
-
-def like(source: Any) -> Any:
-    """Returns a new optimizer with the arguments of another one, the objects among them too."""
     cls, config = type(source), dict(source.get_config())
     for name in declarations.parameters_of(cls):
         if name in config and name != RATE:
-            config[name] = getattr(source, name)
+            config[name] = getattr(source, name)  # a schedule itself, not its description
     store = source.tko.store
     config[RATE] = store.rate_source if store.rate is None else float(store.rate.numpy())
-    return cls.from_config(config)
+    kept = {name: value for name, value in config.items() if name not in without}
+    return cls.from_config(kept | dict(settings or {}))
+
+
+def _part_like(source: Any, settings: Mapping[str, Any]) -> Any:
+    """Returns an optimizer like another one, without what belongs to the whole step."""
+    of_step = declarations.collected(CommonOptions).keys() - OF_GROUPS
+    without = {*of_step, "exclude_from_weight_decay", MULTIPLIER, BASE}
+    return like(source, settings, without)
 
 
 def described(groups: Mapping[str, Any], serialize: Callable[[Any], Any]) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from tf_keras_optim.engine.patterns import problem_of
 from tf_keras_optim.engine.state.paths import path_of
 from tf_keras_optim.engine.tensorflow import distribution
 
-_BASE = "groups_learning_rate"  # what the rates of groups belong to, if that has changed
-
 
 class Configuration(Delegates):
     """The part of an optimizer that describes it, and makes one from a description."""
@@ -97,7 +95,7 @@ class Configuration(Delegates):
             config[name] = self.tko.keras.serialize(value) if needs_keras else plain
         base = self.tko.rate.base
         if options.groups and base not in (None, config["learning_rate"]):
-            config[_BASE] = base
+            config[grouping.BASE] = base
         if self.tko.builder.exclusions:
             paths = [path_of(entry.public) for entry in self.tko.store.tracked]
             config["exclude_from_weight_decay"] = self.tko.builder.exclusions.get_config(paths)
@@ -123,7 +121,7 @@ class Configuration(Delegates):
                 lambda value: cls._deserialize(value, custom_objects),
                 lambda value: cls._deserialize(value, custom_objects, is_optimizer=True),
             )
-        base = config.pop(_BASE, None)
+        base = config.pop(grouping.BASE, None)
         excluded = config.pop("exclude_from_weight_decay", None)
         later = {}
         factor = "learning_rate_multiplier"

@@ -17,6 +17,7 @@ from tf_keras_optim.engine.state.slots import STARTED
 from tf_keras_optim.engine.state.store import BEGUN
 
 _OF_EVERY_CLASS = frozenset({"average", "gradient_accumulator", "master"})
+_APART = ": "  # between path and slot, where a slot has a meaning of its own beside a variable
 _BESIDE = ("_scale", STARTED)  # end the names of what belongs to a slot
 
 
@@ -51,6 +52,11 @@ def of(context: Context) -> dict[str, str]:
     return found | _of_variables(context, found)
 
 
+def _of(path: str, slot: str) -> str:
+    """Returns the name under which the meaning of one variable's slot stands."""
+    return f"{path}{_APART}{slot}"
+
+
 def _of_variables(context: Context, common: Mapping[str, str]) -> dict[str, str]:
     """Returns, by path and slot, what slots mean that mean something else than most do.
 
@@ -64,7 +70,7 @@ def _of_variables(context: Context, common: Mapping[str, str]) -> dict[str, str]
             if meaning != common[slot.name]:
                 names = (slot.name, *(slot.name + kind for kind in _BESIDE))
                 kept = entry.kept()
-                found |= {f"{entry.path}/{name}": meaning for name in names if name in kept}
+                found |= {_of(entry.path, name): meaning for name in names if name in kept}
     return found
 
 
@@ -75,12 +81,12 @@ def meaning(told: Mapping[str, Any], key: tuple[str, ...]) -> str | None:
       told: what slots mean, as `of` returns it.
       key: the key, of which the last two parts are the variable's path and the slot.
     """
-    return told.get("/".join(key[1:]), told.get(key[-1]))
+    return told.get(_APART.join(key[1:]), told.get(key[-1]))
 
 
 def note(told: dict[str, str], key: tuple[str, ...], meaning: str) -> None:
     """Adds the meaning of an array to what is known of slots; see `meaning`."""
-    name = key[-1] if told.get(key[-1], meaning) == meaning else "/".join(key[1:])
+    name = key[-1] if told.get(key[-1], meaning) == meaning else _APART.join(key[1:])
     told[name] = meaning
 
 
@@ -102,21 +108,19 @@ def refused_here(
       why it cannot be taken over, or `None` where it can be, whatever the class.
     """
     here, told = of(context), state.get("meanings") or {}
-    apart = {name for name in (*here, *told) if "/" in name}
+    apart = {name for name in (*here, *told) if _APART in name}
     found: dict[str, str | None] = {}
     for saved, slots in state["variables"].items() if apart else ():
         path = paths.get(saved)
         for slot in slots if path else ():
-            if f"{saved}/{slot}" not in apart and f"{path}/{slot}" not in apart:
+            if not {_of(saved, slot), _of(str(path), slot)} & apart:
                 continue
             before = meaning(told, ("variables", saved, slot))
-            if str(before).endswith(f".{saved}/{slot}"):
-                continue  # a class asked for it itself, under the name of its variable
             now = meaning(here, ("variables", str(path), slot))
             if before == now:
-                found[f"{path}/{slot}"] = None
+                found[_of(str(path), slot)] = None
             elif None not in (before, now):
-                found[f"{path}/{slot}"] = f"saved as {before!r}, here {now!r}"
+                found[_of(str(path), slot)] = f"saved as {before!r}, here {now!r}"
     return found
 
 

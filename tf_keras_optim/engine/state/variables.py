@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine.state.store import Store
+from tf_keras_optim.engine.tensorflow import distribution
 from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as private
 from tf_keras_optim.engine.tensorflow.tensorflow_private import has_variable_creators, rename
 
@@ -61,10 +62,7 @@ class StateVariables:
         """
         modes = tf.VariableAggregation
         with contextlib.ExitStack() as scopes:
-            scopes.enter_context(tf.init_scope())
-            is_elsewhere = self.strategy is not tf.distribute.get_strategy()
-            if not tf.distribute.has_strategy() and is_elsewhere:
-                scopes.enter_context(self.strategy.scope())
+            scopes.enter_context(distribution.entered(self.strategy))
             if beside is not None:
                 scopes.enter_context(self.strategy.extended.colocate_vars_with(beside))
             # TensorFlow makes and keeps a kernel for each name it is given, which takes

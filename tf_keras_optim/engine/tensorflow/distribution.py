@@ -1,5 +1,7 @@
 """Where a step runs: alone, in a replica, or across replicas; under XLA, or watched."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -165,3 +167,14 @@ def check_variable_scope(
             f"{type(strategy).__name__} that optimizer {name!r} belongs to. Create "
             "the model and the optimizer in the same `with strategy.scope():`."
         )
+
+
+@contextlib.contextmanager
+def entered(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Makes variables outside functions, in a strategy if none is entered already."""
+    with contextlib.ExitStack() as scopes:
+        scopes.enter_context(tf.init_scope())
+        is_elsewhere = strategy is not tf.distribute.get_strategy()
+        if not tf.distribute.has_strategy() and is_elsewhere:
+            scopes.enter_context(strategy.scope())
+        yield
