@@ -425,6 +425,60 @@ def test_weights_and_directories_of_keras_2(scaled, tmp_path):
 
 
 @pytest.mark.skipif(harness.IS_KERAS_3, reason="Keras 3 has other files")
+@pytest.mark.parametrize("frozen", [(), (1,)], ids=["thawed", "thawed and frozen"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_layers_thawed_before_a_directory_of_keras_2_is_saved(scaled, frozen, tmp_path):
+    model = with_a_frozen_layer()
+    inner = tko.Adam(0.1, use_ema=True, jit_compile=False)
+    model.compile(tko.LossScaleOptimizer(inner) if scaled else inner, "mse")
+    step(model, model.optimizer)
+    model.layers[0].trainable = True
+    for place in frozen:
+        model.layers[place].trainable = False
+    model.compile(model.optimizer, "mse")
+    model.save(str(tmp_path / "directory"))
+    loaded = keras.models.load_model(str(tmp_path / "directory"))
+    own = getattr(loaded.optimizer, "inner_optimizer", loaded.optimizer)
+    state, before = own.state_dict()["variables"], inner.state_dict()["variables"]
+    for layer in model.layers[1 + len(frozen) :]:
+        path = layer.kernel.name.split(":")[0]
+        for slot in ("momentum", "velocity", "average"):
+            np.testing.assert_array_equal(state[path][slot], before[path][slot])
+    step(model, model.optimizer)
+    step(loaded, loaded.optimizer)
+    for v, w in zip(model.get_weights(), loaded.get_weights()):
+        np.testing.assert_array_equal(v, w)
+
+
+def with_a_frozen_layer():
+    layers = [keras.layers.Dense(units) for units in (4, 3, 1)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    layers[0].trainable = False
+    return model
+
+
+@keras.utils.register_keras_serializable(package="tests")
+class Forgetful(tko.Adam):
+    """Says in its configuration that it keeps a slot that it has not."""
+
+    def get_config(self):
+        return super().get_config() | {"amsgrad": True}
+
+
+@pytest.mark.skipif(harness.IS_KERAS_3, reason="Keras 3 has other files")
+@pytest.mark.parametrize("thawed", [False, True])
+def test_a_directory_of_keras_2_that_lacks_a_slot_is_refused(thawed, tmp_path):
+    model = with_a_frozen_layer()
+    model.compile(Forgetful(0.1, jit_compile=False), "mse")
+    step(model, model.optimizer)
+    model.layers[0].trainable = thawed
+    model.compile(model.optimizer, "mse")
+    model.save(str(tmp_path / "directory"))
+    with pytest.raises(AssertionError, match=r"kernel.velocity_hat"):
+        keras.models.load_model(str(tmp_path / "directory"))
+
+
+@pytest.mark.skipif(harness.IS_KERAS_3, reason="Keras 3 has other files")
 def test_backup_and_restore_of_keras_2(tmp_path):
     class Killed(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

@@ -104,6 +104,59 @@ def test_what_was_thawed_before_saving_starts_fresh(way, tmp_path, log_lines):
     assert all((a != b).any() for a, b in zip(before, loaded.get_weights()))
 
 
+def checkpointed(model, directory):
+    path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(directory / "c")
+    other = three_layers(tko.Adam(0.01), [layer.trainable for layer in model.layers])
+    tf.train.Checkpoint(model=other, optimizer=other.optimizer).restore(path)
+    return other
+
+
+def weights_into_another(model, directory):
+    path = str(directory / "x.weights.h5")
+    model.save_weights(path)
+    other = three_layers(tko.Adam(0.01), [layer.trainable for layer in model.layers])
+    other.load_weights(path)
+    return other
+
+
+def three_layers(optimizer, trainable, units=(4, 3)):
+    layers = [keras.layers.Dense(size) for size in (*units, 1)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    for layer, learns in zip(model.layers, trainable):
+        layer.trainable = learns
+    model.compile(optimizer, "mse")
+    return model
+
+
+DATA = (np.arange(32, dtype="f").reshape(8, 4) % 7 / 7, np.arange(8, dtype="f")[:, None] / 8)
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "uncompiled"])
+@pytest.mark.parametrize(
+    ("way", "units"),
+    [
+        (WAYS["model"], (4, 3)),
+        (WAYS["model"], (4, 4)),
+        (WAYS["pickle"], (4, 4)),
+        (weights_into_another, (4, 3)),
+        (checkpointed, (4, 3)),
+    ],
+    ids=["model", "model of equal layers", "pickle", "weights", "checkpoint"],
+)
+def test_one_layer_was_frozen_and_another_thawed(way, units, compiled, tmp_path):
+    model = three_layers(tko.Adam(0.01), (False, True, True), units=units)
+    model.fit(*DATA, epochs=3, verbose=0, shuffle=False)
+    model.layers[0].trainable, model.layers[1].trainable = True, False
+    if compiled:
+        model.compile(model.optimizer, "mse")
+    loaded = way(model, tmp_path)
+    for one in (model, loaded):
+        one.compile(one.optimizer, "mse")
+        one.fit(*DATA, epochs=2, verbose=0, shuffle=False)
+    for v, w in zip(model.get_weights(), loaded.get_weights()):
+        np.testing.assert_array_equal(v, w)
+
+
 @pytest.mark.parametrize("steps", [0, 1])
 def test_averages_of_what_was_thawed_start_from_the_loaded_weights(steps, tmp_path):
     """Keras 2 loads the optimizer before the weights."""

@@ -31,19 +31,30 @@ def _restoring(load: Callable[..., Any]) -> Callable[..., Any]:
 def _restore(model: Any, prefix: str) -> None:
     """Gives the optimizer of a loaded model its state.
 
+    Variables that became trainable after the last step before saving have no slots in the
+    directory: theirs begin here.
+
     Raises:
       AssertionError: the directory has not all of it.
     """
     names = [name for name, _ in tf.train.list_variables(prefix)]
+    optimizer = model.optimizer
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not any(name.startswith("optimizer/loss_scale/") for name in names):
+        # Keras' own wrapper may be new; ours is the optimizer inside, in checkpoints.
+        optimizer = inner
+    status = tf.train.Checkpoint(optimizer=optimizer).read(prefix).expect_partial()
+    status.assert_existing_objects_matched()
     # A slot's name is a path, whose slashes TensorFlow writes as ".S".
     if any(name.startswith("optimizer/") and ".S" in name for name in names):
         model.optimizer.build(model.trainable_variables)
-    optimizer = model.optimizer
-    if not any(name.startswith("optimizer/loss_scale/") for name in names):
-        # Keras' own wrapper may be new; ours is the optimizer inside, in checkpoints.
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    checkpoint = tf.train.Checkpoint(optimizer=optimizer)
-    checkpoint.read(prefix).expect_partial().assert_existing_objects_matched()
+        restorer = inner.tko.state.restorer
+        if not restorer.unknown:
+            status.assert_existing_objects_matched()
+        elif restorer.lacking:
+            raise AssertionError(
+                f"{inner.tko.title}: {prefix!r} lacks {', '.join(restorer.lacking)}."
+            )
 
 
 def _watch() -> None:

@@ -6,17 +6,23 @@ and shape. The values of the weights decide between several possibilities, and s
 """
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tf_keras_optim.engine.state.fingerprints import fingerprint
+from tf_keras_optim.engine.state.layer_names import (
+    LayerNames,
+    layer,
+    moved_evenly,
+    unnumbered,
+    without_number,
+)
 
 Pairs = dict[int, int]  # places among the saved variables, and the places here
-
-_NUMBERS = re.compile(r"(_\d+)+$")
+_Shape = tuple[int, ...] | None
+_Layer = dict[str, _Shape]  # by the names of its variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Match:
       paths: saved paths and the path here, `None` where there is none.
       doubts: lines of text, where the values of the weights speak against it.
       is_sure: whether every variable of one side was found on the other.
-      is_guess: whether every one was found, but by names that repeat.
+      is_guess: whether every one was found, but by names that repeat or moved unevenly.
     """
 
     paths: dict[str, str | None]
@@ -90,10 +96,13 @@ def match(saved: Sequence[Saved], here: Sequence[Here], compare_values: bool = T
     if pairs is None:
         pairs = _in_order(saved, here)
     values = _Values(saved, here) if compare_values else None
+    is_open = repeat or (pairs is not None and not moved_evenly(_layers(pairs, saved, here)))
     if pairs is not None and values is None:
-        return Match(_paths(pairs, saved, here), is_sure=not repeat, is_guess=repeat)
+        return Match(_paths(pairs, saved, here), is_sure=not is_open, is_guess=is_open)
     doubts = values.doubts(pairs) if pairs is not None and values is not None else []
-    if values is not None and (pairs is None or doubts or repeat):
+    if pairs is not None and values is not None and not doubts and values.speak_against(pairs):
+        pairs = None
+    if values is not None and (pairs is None or doubts or is_open):
         by_value = values.pairs()
         if by_value is not None:
             return Match(_paths(by_value, saved, here))
@@ -107,7 +116,7 @@ def match(saved: Sequence[Saved], here: Sequence[Here], compare_values: bool = T
         paths |= {s.path: s.path for s in saved if paths[s.path] is None and s.path in others}
         return Match(paths, is_sure=sure)
     told = {} if values is None else values.told()
-    guess = repeat and not (told and all(pairs.get(i) == j for i, j in told.items()))
+    guess = is_open and not (told and all(pairs.get(i) == j for i, j in told.items()))
     return Match(_paths(pairs, saved, here), doubts, is_sure=not guess, is_guess=guess)
 
 
@@ -122,7 +131,7 @@ def _keeps_order(pairs: Pairs) -> bool:
 
 
 def _fits(saved: Saved, here: Here) -> bool:
-    return saved.weight is None or tuple(saved.weight["shape"]) == tuple(here.shape)
+    return _shape(saved) in (None, tuple(here.shape))
 
 
 def _whole(pairs: Pairs, saved: Sequence[Saved], here: Sequence[Here]) -> Pairs | None:
@@ -162,10 +171,10 @@ def _may_be_others(saved: Sequence[Saved], here: Sequence[Here]) -> bool:
     """Whether more variables of a name that repeats were saved than are here, or fewer."""
     if len(saved) == len(here):
         return False
-    repeating = {_without_number(here[j].path) for group in _repeating(here) for j in group}
+    repeating = {without_number(here[j].path) for group in _repeating(here) for j in group}
     counts = []
     for side in (saved, here):
-        stems = [_without_number(v.path) for v in side]
+        stems = [without_number(v.path) for v in side]
         # Names of no layer are those of layers that Keras 2 has built from a file.
         counts.append({s: stems.count(s) for s in stems if s in repeating or "/" not in s})
     one, other = counts
@@ -193,7 +202,7 @@ def _in_order(saved: Sequence[Saved], here: Sequence[Here]) -> Pairs | None:
     """Pairs variables in order, if there is only one way to do so."""
 
     def fits(i: int, j: int) -> bool:
-        ends = [_without_number(v.path.split("/")[-1]) for v in (saved[i], here[j])]
+        ends = [without_number(v.path.split("/")[-1]) for v in (saved[i], here[j])]
         return ends[0] == ends[1] and _fits(saved[i], here[j])
 
     if len(saved) <= len(here):
@@ -207,7 +216,7 @@ def _in_order(saved: Sequence[Saved], here: Sequence[Here]) -> Pairs | None:
     known = {variable.path for variable in here}
     moved = [(saved[i].path, here[j].path) for i, j in pairs.items()]
     moved = [(one, other) for one, other in moved if one != other]
-    numbered = all(_unnumbered(one) == _unnumbered(other) for one, other in moved)
+    numbered = all(unnumbered(one) == unnumbered(other) for one, other in moved)
     return pairs if numbered or not any(one in known for one, _ in moved) else None
 
 
@@ -227,15 +236,15 @@ def _in_part(saved: Sequence[Saved], here: Sequence[Here], told: Pairs) -> Pairs
     }
     same_names = all(saved[i].path == here[j].path for i, j in told.items())
     pairs = told | by_path if same_names else dict(told)
-    layers = {_layer(saved[i].path): _layer(here[j].path) for i, j in told.items()}
+    layers = _layers(told, saved, here)
     for i, variable in enumerate(saved):  # biases, say, that have no value of their own yet
-        layer, _, name = variable.path.rpartition("/")
-        j = places.get(f"{layers.get(layer)}/{name}", -1) if layer else -1
+        own, _, name = variable.path.rpartition("/")
+        j = places.get(f"{layers.get(own)}/{name}", -1) if own else -1
         if j >= 0 and i not in pairs and j not in pairs.values() and _fits(variable, here[j]):
             pairs[i] = j
     if pairs or len(saved) != len(here):
         return pairs
-    ends = [[_unnumbered(v.path)[-1] for v in side] for side in (saved, here)]
+    ends = [[unnumbered(v.path)[-1] for v in side] for side in (saved, here)]
     if ends[0] != ends[1]:
         return {}
     return {i: i for i in range(len(saved)) if _fits(saved[i], here[i])}
@@ -246,24 +255,49 @@ def _is_known(pairs: Pairs, saved: Sequence[Saved], here: Sequence[Here], told: 
 
     A layer may have got other weights since, a low-rank adapter in place of its kernel, say.
     """
-    layers = {_layer(saved[i].path): _layer(here[j].path) for i, j in told.items()}
+    layers = _layers(told, saved, here)
     if not told or any(
-        layers.get(_layer(saved[i].path)) != _layer(here[j].path) for i, j in pairs.items()
+        layers.get(layer(saved[i].path)) != layer(here[j].path) for i, j in pairs.items()
     ):
         return False
-    gone = {_unnumbered(s.path)[-1] for i, s in enumerate(saved) if i not in pairs}
     taken = set(pairs.values())
-    return gone.isdisjoint(
-        _unnumbered(h.path)[-1] for j, h in enumerate(here) if j not in taken
+    gone = _by_layer((s.path, _shape(s)) for i, s in enumerate(saved) if i not in pairs)
+    new = _by_layer((h.path, tuple(h.shape)) for j, h in enumerate(here) if j not in taken)
+    names = LayerNames(layers)
+    return not any(
+        _is_alike(gone[one], new[other], one == other) and not names.is_another(one, other)
+        for one in gone
+        for other in new
     )
 
 
-def _without_number(name: str) -> str:
-    return _NUMBERS.sub("", name)
+def _is_alike(one: _Layer, other: _Layer, has_its_name: bool) -> bool:
+    """Whether what is left of a saved layer and what is new in one here look the same.
+
+    Args:
+      one: the shapes of the saved variables.
+      other: those of the variables here.
+      has_its_name: whether both layers have one name.
+    """
+    common = [name for name in one if name in other]
+    same = all(one[name] in (None, other[name]) for name in common)
+    return bool(common) and (same or has_its_name)
 
 
-def _unnumbered(path: str) -> list[str]:
-    return [_without_number(name) for name in path.split("/")]
+def _by_layer(variables: Iterable[tuple[str, _Shape]]) -> dict[str, _Layer]:
+    """Returns the shapes of variables by the name of their layer, and their own."""
+    layers: dict[str, _Layer] = {}
+    for path, shape in variables:
+        layers.setdefault(layer(path), {})[unnumbered(path)[-1]] = shape
+    return layers
+
+
+def _layers(pairs: Pairs, saved: Sequence[Saved], here: Sequence[Here]) -> dict[str, str]:
+    return {layer(saved[i].path): layer(here[j].path) for i, j in pairs.items()}
+
+
+def _shape(saved: Saved) -> _Shape:
+    return None if saved.weight is None else tuple(saved.weight["shape"])
 
 
 def _only_embedding(few: int, many: int, fits: Callable[[int, int], bool]) -> Pairs | None:
@@ -326,6 +360,19 @@ class _Values:
                 )
         return lines
 
+    def speak_against(self, pairs: Pairs) -> bool:
+        """Says whether a layer of other weights has a name that the saved one cannot have."""
+        layers = _layers(self.told(), self._saved, self._here)
+        names = LayerNames(layers)
+        return any(
+            self._saved[i].weight is not None
+            and j in self._telling
+            and j not in self._candidates(self._saved[i])
+            and layer(self._saved[i].path) not in layers
+            and names.speak_against(layer(self._saved[i].path), layer(self._here[j].path))
+            for i, j in pairs.items()
+        )
+
     def told(self) -> Pairs:
         """Returns the pairs of equal weights that no initializer makes twice."""
         found = [self._candidates(saved) for saved in self._saved]
@@ -337,21 +384,15 @@ class _Values:
         """Returns the pairs of equal weights, if every one of one side has one of its own."""
         found = [self._candidates(saved) for saved in self._saved]
         pairs = {i: equal[0] for i, equal in enumerate(found) if len(equal) == 1}
-        layers = {
-            _layer(self._saved[i].path): _layer(self._here[j].path) for i, j in pairs.items()
-        }
+        layers = _layers(pairs, self._saved, self._here)
         for i, equal in enumerate(found):
             if len(equal) > 1:  # several layers have it; it goes with the rest of its own
-                layer = layers.get(_layer(self._saved[i].path))
-                near = [j for j in equal if _layer(self._here[j].path) == layer]
+                own = layers.get(layer(self._saved[i].path))
+                near = [j for j in equal if layer(self._here[j].path) == own]
                 pairs |= {i: near[0]} if len(near) == 1 else {}
         few = min(len(self._saved), len(self._here))
         distinct = len(set(pairs.values())) == len(pairs) == few
         return pairs if distinct and self._telling.intersection(pairs.values()) else None
-
-
-def _layer(path: str) -> str:
-    return path.rpartition("/")[0]
 
 
 def _mark(found: Mapping[str, Any]) -> tuple:

@@ -53,8 +53,12 @@ class Restoration:
         self._started: set[int] = set()
         self._begun: set[int] = set()
 
-    def run(self) -> None:
+    def run(self) -> tuple[list[str], list[str]]:
         """Restores the slots that exist; the others wait.
+
+        Returns:
+          unknown: the paths of variables here that the checkpoint has no slots for.
+          lacking: the slots of the others that it has not, by name.
 
         Raises:
           ValueError: the saved variables are not those here, or a slot has another shape or
@@ -91,6 +95,19 @@ class Restoration:
             self._context.store.was_set([variable for _, _, variable in found])
         self._note_beginnings(entries, ages)
         self._start_averages(entries)
+        return self._missing(entries)
+
+    def _missing(self, entries: list[VariableState]) -> tuple[list[str], list[str]]:
+        """Returns the variables that the checkpoint has nothing for, and lost slots."""
+        unknown = [entry.path for entry in entries if entry.path not in self._places]
+        lacking = [
+            f"{entry.path}/{name}"
+            for entry in entries
+            if entry.path in self._places
+            for name in entry.kept()
+            if not late.is_key(name) and edge(self._places[entry.path], name) not in self._edges
+        ]
+        return unknown, lacking
 
     def _refused(self) -> dict[str, str | None]:
         """Returns the slots that were saved as something else, with the reason.

@@ -22,9 +22,15 @@ class Restorer:
       owner: the optimizer, whose edges TensorFlow has followed.
       context: what its parts share.
       pending: the checkpoints that slots are still to be taken from.
+
+    Attributes:
+      unknown: the paths of variables here that the latest checkpoint had no slots for.
+      lacking: the slots of the others that it had not, by name.
     """
 
     def __init__(self, owner: Any, context: Context, pending: Pending):
+        self.unknown: list[str] = []
+        self.lacking: list[str] = []
         self._owner = owner
         self._context = context
         self._pending = pending
@@ -63,7 +69,7 @@ class Restorer:
             variables.has_new_slots = False
             given, self._pending.restorations[:] = list(self._pending.restorations), []
             for restoration in given[::-1]:  # the latest counts
-                restoration.run()
+                self.unknown, self.lacking = restoration.run()
             self._pending.restorations += [one for one in given if one.positions]
         return bool(positions)
 

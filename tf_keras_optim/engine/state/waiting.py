@@ -52,12 +52,11 @@ class Waiting:
 
         Args:
           plan: what would be assigned.
-          guessed: whether names may decide that variables of other layers have too.
+          guessed: whether names may decide where they leave it open.
         """
-        if plan.report.fits:
-            return True
         known = guessed or not plan.apart.is_guess
-        return self.lenient and known and plan.differs_in_variables_only
+        fits = plan.report.fits or (self.lenient and plan.differs_in_variables_only)
+        return known and fits
 
 
 class Pending:
