@@ -374,6 +374,13 @@ _OTHER_READERS = [
     ),
     (
         lambda life: (
+            life.event in ("freeze_uncompiled", "thaw_uncompiled")
+            and settings.is_window_open(life, parts=2)
+        ),
+        "what a layer had gathered when it was frozen still counts, unless it was saved frozen",
+    ),
+    (
+        lambda life: (
             life.event in ("freeze", *models.UNCOMPILED)
             and _has("slots_bfloat16", "slots_int8", "rounding")(life)
         ),
