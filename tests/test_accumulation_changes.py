@@ -114,6 +114,31 @@ def test_a_function_that_was_traced_goes_on_until_it_is_made_anew():
 
 
 @pytest.mark.one_keras
+@pytest.mark.parametrize("write", ["checkpoint", "saved_model"])
+def test_a_change_is_kept_where_something_is_saved_before_the_next_step(write, tmp_path):
+    optimizer, weight = make(1), variable()
+
+    def made():
+        return tf.function(lambda: optimizer.apply_gradients([(GRADIENT, weight)]))
+
+    step = made()
+    for _ in range(3):
+        step()
+    with pytest.warns(UserWarning, match="made anew"):
+        optimizer.gradient_accumulation_steps = 2
+    if write == "checkpoint":
+        tf.train.Checkpoint(optimizer=optimizer).write(str(tmp_path / "checkpoint"))
+    else:
+        module = tf.Module()
+        module.weight, module.optimizer = weight, optimizer
+        tf.saved_model.save(module, str(tmp_path / "saved"))
+    step = made()
+    for _ in range(4):
+        step()
+    check(optimizer, weight, 5)
+
+
+@pytest.mark.one_keras
 def test_a_late_variable_counts_updates():
     first, second = variable(), tf.Variable(tf.ones([2, 2]), name="late")
     optimizer = make(4)

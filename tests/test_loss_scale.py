@@ -479,6 +479,73 @@ def test_files_of_keras_own_wrapper_are_read(tmp_path, half_precision):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
+def wrapped_by_keras(optimizer, **arguments):
+    model = tiny_model()
+    wrapper = keras.optimizers.LossScaleOptimizer(optimizer, **arguments)
+    model.compile(wrapper, "mse", auto_scale_loss=False, jit_compile=False)
+    return model
+
+
+def scale_and_counter(optimizer):
+    return float(optimizer.dynamic_scale.numpy()), number(optimizer.step_counter)
+
+
+needs_keras_3 = pytest.mark.skipif(
+    not harness.IS_KERAS_3, reason="Keras 2 writes no loss scale into its files"
+)
+
+
+@needs_keras_3
+@pytest.mark.parametrize("rate", [0.02, keras.optimizers.schedules.CosineDecay(0.02, 9)])
+@pytest.mark.parametrize("inside", [tko.Adam, keras.optimizers.Adam])
+def test_keras_own_wrapper_without_a_scale_yet_starts_one_again(inside, rate, tmp_path):
+    weights = tmp_path / "begin.weights.h5"
+    wrapped_by_keras(inside(rate), initial_scale=64.0).save_weights(weights)
+    loaded = wrapped_by_keras(tko.Adam(rate), initial_scale=32.0)
+    loaded.optimizer.build(loaded.trainable_variables)
+    loaded.optimizer.dynamic_scale.assign(8.0)
+    loaded.optimizer.step_counter.assign(3)
+    loaded.load_weights(weights)
+    assert scale_and_counter(loaded.optimizer) == (32.0, 0)
+    assert float(loaded.optimizer.learning_rate) == np.float32(0.02)
+    ours = tiny_model()
+    ours.compile(LossScaleOptimizer(tko.Adam(rate), initial_scale=16.0), "mse")
+    ours.optimizer.build(ours.trainable_variables)
+    ours.load_weights(weights)
+    assert scale_and_counter(ours.optimizer) == (16.0, 0)
+    assert number(ours.optimizer.iterations) == 0
+
+
+@needs_keras_3
+def test_keras_own_wrapper_keeps_a_loaded_scale_until_it_is_built(tmp_path):
+    first, again = tmp_path / "first.weights.h5", tmp_path / "again.weights.h5"
+    model = wrapped_by_keras(tko.SGD(1.0, momentum=0.9, skip_nonfinite=True))
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.dynamic_scale.assign(64.0)
+    model.optimizer.step_counter.assign(7)
+    model.save_weights(first)
+    loaded = wrapped_by_keras(tko.SGD(1.0, momentum=0.9, skip_nonfinite=True))
+    loaded.load_weights(first)
+    loaded.save_weights(again)
+    ours = tiny_model()
+    ours.compile(LossScaleOptimizer(tko.SGD(1.0, momentum=0.9)), "mse")
+    ours.load_weights(again)
+    assert scale_and_counter(ours.optimizer) == (64.0, 7)
+    variables = loaded.trainable_variables
+    before = [v.numpy() for v in variables]
+
+    @tf.function(autograph=False)
+    def step():
+        with tf.GradientTape() as tape:
+            loss = loaded.optimizer.scale_loss(sum(tf.reduce_sum(v) for v in variables))
+        loaded.optimizer.apply(tape.gradient(loss, variables), variables)
+
+    step()
+    for variable, value in zip(variables, before):
+        np.testing.assert_allclose(variable.numpy(), value - 1.0, rtol=0, atol=1e-6)
+    assert scale_and_counter(loaded.optimizer) == (64.0, 8)
+
+
 @pytest.mark.one_keras
 def test_skip_nonfinite_can_be_switched_off_again():
     optimizer, weight = tko.SGD(1.0, skip_nonfinite=True), tf.Variable([1.0])

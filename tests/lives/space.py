@@ -412,6 +412,11 @@ _KERAS = [
         "Keras 2 starts an optimizer anew from HDF5 where the number of arrays differs",
     ),
     (
+        lambda life: life.save == "h5" and life.event == "accumulation" and not life.epochs[1],
+        "Keras 2's HDF5 files do not say how many calls made an update before the change, and "
+        "the counter goes by the new number from the next step on",
+    ),
+    (
         lambda life: (
             life.save in ("weights", "tko_weights")
             and life.callback in ("scheduler", "plateau")

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import tf_keras_optim.loss_scale.common as common
 import tf_keras_optim.loss_scale.crossing as crossing
+import tf_keras_optim.loss_scale.leading as leading
 from tf_keras_optim.engine.state import layout
 from tf_keras_optim.engine.step import received
 from tf_keras_optim.engine.step.received import Received
@@ -25,7 +26,6 @@ from tf_keras_optim.optimizers.base import Optimizer
 _CONTRACT = """As in Keras 3, `apply_gradients` takes the gradients of the scaled loss. Those
 that went through `get_unscaled_gradients`, as in Keras 2, are taken as they are."""
 _UNUSED = ["unused"]
-_LEADING = 4  # Keras lists a counter and a rate of its own before the counter and the scale
 
 
 def _looked_up_inside(self: Any, name: str, *cached: Any) -> Any:
@@ -165,7 +165,7 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         places = {"step_counter": "2", "dynamic_scale": "3"}
         for key in values:
             if key.isdigit():
-                places[key] = str(int(key) + _LEADING)
+                places[key] = str(int(key) + leading.BUILT)
         arranged = {"0": np.asarray(0), "1": np.asarray(0.0)}
         arranged |= {places.get(key, key): value for key, value in values.items()}
         noted = {key: layout.note(tuple(_UNUSED), arranged[key]) for key in ("0", "1")}
@@ -174,17 +174,26 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
 
     def load_own_variables(self, store: Any) -> None:
         """Reads the state, also of Keras' own LossScaleOptimizer."""
-        values, notes = layout.read(opened(store), self._inner.tko.title)
+        store = opened(store)
+        inside = layout.inside(store)
+        if inside is not None and leading.is_noted(inside) and not leading.is_noted(store):
+            # Keras' own wrapper, around an optimizer of this package.
+            self._inner.load_own_variables(inside)
+            for name, value in leading.scale(store).items():
+                getattr(self, name).assign(value)
+            return
+        values, notes = layout.read(store, self._inner.tko.title)
         if not values:
             return
         if notes and notes.get("0", {}).get("key") != _UNUSED:
             # It was saved by an optimizer without a wrapper.
             self._inner.tko.state.load_layout(values, notes)
             return
-        places = {"2": "step_counter", "3": "dynamic_scale"}
+        first = leading.number(store)
+        places = {"2": "step_counter", "3": "dynamic_scale"} if first == leading.BUILT else {}
         for key in values:
-            if key.isdigit() and int(key) >= _LEADING:
-                places[key] = str(int(key) - _LEADING)
+            if key.isdigit() and int(key) >= first:
+                places[key] = str(int(key) - first)
 
         def arranged(found: dict[str, Any]) -> dict[str, Any]:
             return {places.get(k, k): v for k, v in found.items() if k not in ("0", "1")}

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import tf_keras_optim.loss_scale.around as around
 import tf_keras_optim.saving.archives as archives
 import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.checksums as checksums
@@ -180,14 +181,18 @@ def _unpacked(path: pathlib.Path, options: Mapping[str, Any]) -> Iterator[str]:
 @contextlib.contextmanager
 def _without_waiting_state(optimizer: Any) -> Iterator[None]:
     """Lets an optimizer of ours wait for what it waited for before, if the block raises."""
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    pending = optimizer.tko.state.pending if isinstance(optimizer, Optimizer) else None
-    before = None if pending is None else pending.given
+    wrapper, optimizer = optimizer, getattr(optimizer, "inner_optimizer", optimizer)
+    if not isinstance(optimizer, Optimizer):
+        yield
+        return
+    pending = optimizer.tko.state.pending
+    before, scale = pending.given, around.waiting(wrapper)
     try:
         yield
     except BaseException:
-        if pending is not None:
-            pending.given = before
+        pending.given = before
+        if wrapper is not optimizer:
+            around.let_wait(wrapper, scale)
         raise
 
 

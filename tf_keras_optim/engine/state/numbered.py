@@ -48,7 +48,8 @@ class NumberedState:
             )
         given = Waiting(values=values, skips=skipping.mismatches_are_skipped())
         here, is_built = inventory.positional(self._context), self._context.store.is_built
-        scalars = 2 if self._context.keras.rate_is_state else 1
+        has_rate = self._context.keras.rate_is_state and self._context.store.rate is not None
+        scalars = 1 + has_rate
         if is_built and given.size == scalars and not np.any(np.asarray(values["0"])):
             self._pending.drop()
             resetting.reset(self._context)  # it was saved before it had slots

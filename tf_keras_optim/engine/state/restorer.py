@@ -45,7 +45,9 @@ class Restorer:
             steps = steps_of(names)
             if not self.restore_slots():
                 self._start_again(names)
-            accumulation.restored(self._context, steps)
+            # A SavedModel that is written traces this, and nothing is restored here.
+            if not tf.is_symbolic_tensor(names):
+                accumulation.restored(self._context, steps)
 
     def restore_slots(self) -> bool:
         """Gives slots what checkpoints have for them; returns whether there is anything.
