@@ -298,7 +298,50 @@ def lars_step(w, g, s, history):
 
 _ADAM = {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
 
+
 # By name of the algorithm: its step, and the hyperparameters where nothing else is said.
+def _schedule_free(w, direction, factor, mixing, s, history):
+    """Moves y and z along a direction at y; the weight of this z in x goes by the rates."""
+    h, t = history[-1], len(history)
+    rate = h["learning_rate"] * factor
+    z, largest = s.get("z", w), max(s.get("largest", 0.0), rate)
+    weight = t ** h["averaging_power"] * largest ** h["rate_power"]
+    total = s.get("total", 0.0) + weight
+    s["largest"], s["total"] = largest, total
+    c = weight / total if total else 0.0
+    direction = direction + h["weight_decay"] * w
+    x = (w - (1 - mixing) * z) / mixing
+    z = s["z"] = z - rate * direction
+    x = s["x"] = (1 - c) * x + c * z
+    return (1 - mixing) * z + mixing * x
+
+
+def _warmed(history):
+    warmup = history[-1]["warmup_steps"]
+    return min(1.0, len(history) / warmup) if warmup else 1.0
+
+
+def schedulefreesgd_step(w, g, s, history):
+    return _schedule_free(w, g, _warmed(history), history[-1]["momentum"], s, history)
+
+
+def schedulefreeadamw_step(w, g, s, history):
+    h = history[-1]
+    v = s["v"] = h["beta_2"] * s.get("v", 0.0) + (1 - h["beta_2"]) * g**2
+    direction = g / (np.sqrt(v / (1 - product(history, "beta_2"))) + h["epsilon"])
+    factor = _warmed(history)
+    if h["rectify"]:
+        factor = _rectification(h["beta_2"], len(history), 4.0) or 0.0
+    return _schedule_free(w, direction, factor, h["beta_1"], s, history)
+
+
+_SCHEDULE_FREE = {
+    "warmup_steps": 0,
+    "weight_decay": 0.0,
+    "averaging_power": 0.0,
+    "rate_power": 2.0,
+}
+
 ALGORITHMS = {
     "sgd": (sgd_step, {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False}),
     "adam": (adam_step, _ADAM | {"amsgrad": False, "nesterov": False, "weight_decay": 0.0}),
@@ -366,6 +409,21 @@ ALGORITHMS = {
             "relative_step": True,
             "scale_parameter": True,
             "beta_1": None,
+        },
+    ),
+    "schedulefreesgd": (
+        schedulefreesgd_step,
+        _SCHEDULE_FREE | {"learning_rate": 1.0, "momentum": 0.9},
+    ),
+    "schedulefreeadamw": (
+        schedulefreeadamw_step,
+        _SCHEDULE_FREE
+        | {
+            "learning_rate": 0.0025,
+            "beta_1": 0.9,
+            "beta_2": 0.999,
+            "epsilon": 1e-8,
+            "rectify": False,
         },
     ),
     "radam": (radam_step, _ADAM | {"threshold": 5.0, "epsilon_after_correction": True}),

@@ -67,6 +67,24 @@ OTHERS = {
     ),
     "ademamix_warm": (tko.AdEMAMix, {"learning_rate": 0.001, "warmup_steps": 80}),
     "adan_decay": (tko.Adan, {"learning_rate": 0.01, "weight_decay": 0.1}),
+    "schedulefreeadamw_warm": (
+        tko.ScheduleFreeAdamW,
+        {
+            "learning_rate": 0.02,
+            "beta_1": 0.95,
+            "warmup_steps": 20,
+            "weight_decay": 0.1,
+            "averaging_power": 1.0,
+        },
+    ),
+    "schedulefreeadamw_rectified": (
+        tko.ScheduleFreeAdamW,
+        {"learning_rate": 0.02, "beta_2": 0.99, "rectify": True},
+    ),
+    "schedulefreesgd_warm": (
+        tko.ScheduleFreeSGD,
+        {"learning_rate": 0.2, "momentum": 0.8, "warmup_steps": 20, "weight_decay": 0.1},
+    ),
     "lars_decay": (
         tko.LARS,
         {
@@ -78,7 +96,15 @@ OTHERS = {
         },
     ),
 }
-NOT_IN_KERAS = ("lamb_paper", "adam_nesterov", "adamw_nesterov", "adafactor_mean")
+# Keras' ScheduleFreeAdamW is another algorithm: see test_evaluation_weights.
+_SCHEDULE_FREE = ("", "_warm", "_rectified")
+NOT_IN_KERAS = (
+    *(f"schedulefreeadamw{end}" for end in _SCHEDULE_FREE),
+    "lamb_paper",
+    "adam_nesterov",
+    "adamw_nesterov",
+    "adafactor_mean",
+)
 CASES = {r.name.lower(): (r.cls, dict(r.example)) for r in harness.RECORDS} | OTHERS
 
 
@@ -214,6 +240,15 @@ PERTURBED = [
     ("adan", {"beta_2": 0.91}),
     ("adan", {"beta_3": 0.98}),
     ("adan_decay", {"weight_decay": 0.101}),
+    ("schedulefreeadamw", {"beta_1": 0.89}),
+    ("schedulefreeadamw", {"beta_2": 0.998}),
+    ("schedulefreeadamw_warm", {"warmup_steps": 19}),
+    ("schedulefreeadamw_warm", {"averaging_power": 0.9}),
+    ("schedulefreeadamw_warm", {"rate_power": 1.9}),
+    ("schedulefreeadamw_warm", {"weight_decay": 0.101}),
+    ("schedulefreeadamw_rectified", {"rectify": False}),
+    ("schedulefreesgd", {"momentum": 0.89}),
+    ("schedulefreesgd_warm", {"weight_decay": 0.101}),
     ("lars", {"momentum": 0.89}),
     ("lars_decay", {"epsilon": 0.11}),
     ("lars_decay", {"weight_decay": 0.101}),

@@ -9,7 +9,8 @@ model.compile(optimizer=tko.AdamW(1e-3), loss="mse")
 
 from typing import TYPE_CHECKING
 
-from tf_keras_optim import optimizers, schedules
+from tf_keras_optim import callbacks, optimizers, schedules
+from tf_keras_optim.batch_statistics import update_batch_statistics
 from tf_keras_optim.conversion import convert, to_keras
 from tf_keras_optim.conversion.optimizer_map import MultiOptimizer, OptimizerMap
 from tf_keras_optim.engine.explain import VariableReport
@@ -41,6 +42,8 @@ from tf_keras_optim.optimizers import (
     Optimizer,
     RAdam,
     RMSprop,
+    ScheduleFreeAdamW,
+    ScheduleFreeSGD,
     Yogi,
 )
 from tf_keras_optim.registry import (
@@ -96,10 +99,13 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Scalars",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
     "Slot",
     "VariableInfo",
     "VariableReport",
     "Yogi",
+    "callbacks",
     "convert",
     "deserialize",
     "export_tflite",
@@ -120,6 +126,7 @@ __all__ = [
     "serialize",
     "to_keras",
     "uninstall",
+    "update_batch_statistics",
 ]
 
 if not TYPE_CHECKING:  # what `optimizers` alone names

@@ -120,8 +120,14 @@ OPTIONS = {
     "no_jit": {"jit_compile": False},
 }
 
-IN_STEP = ("ADOPT", "Adan", "LARS")  # whose oracles take the weight decay, all decoupled ones
-WITHOUT_L2 = ("Adan", "LARS")
+IN_STEP = (
+    "ADOPT",
+    "Adan",
+    "LARS",
+    "ScheduleFreeAdamW",
+    "ScheduleFreeSGD",
+)  # whose oracles take the weight decay, all decoupled ones
+WITHOUT_L2 = ("Adan", "LARS", "ScheduleFreeAdamW", "ScheduleFreeSGD")
 STEPS = "gradient_accumulation_steps"
 BIAS = "bias"  # what "exclude" excludes
 EIGHT_BIT = ("SGD", "Adam", "AdamW", "Lion", "Lamb")

@@ -35,7 +35,8 @@ class Algorithm(VariableHooks):
 
         Args:
           scalars: `learning_rate`, `step` (from 1; for a variable whose slots came late it
-            counts from there), `total_step` (of the optimizer, for what is a schedule) and
+            counts from there), `total_step` (of the optimizer, for what is a schedule),
+            `common_rate` (the learning rate without the factors of single variables) and
             the hyperparameters.
 
         Returns:
@@ -102,6 +103,29 @@ class Algorithm(VariableHooks):
           slots: a dict with the new value of every slot.
         """
         raise NotImplementedError(f"{type(self).__name__} does not override `update`.")
+
+    def evaluated(self, value: tf.Tensor, slots: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Computes the weight that is to be evaluated from the one that is trained. Pure.
+
+        Overriding it gives the optimizer weights for evaluation.
+
+        Args:
+          value: the trained value, in float32 (float64 for float64 variables).
+          slots: the slots by name, those that are not kept in 8 bits, in that dtype.
+
+        Returns:
+          The value for evaluation, of the same shape and dtype.
+        """
+        return value
+
+    def trained(self, value: tf.Tensor, slots: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Undoes `evaluated`, to within rounding. Pure.
+
+        Args:
+          value: what `evaluated` gave.
+          slots: as there.
+        """
+        return value
 
     def update_in_place(
         self,

@@ -18,15 +18,17 @@ from tf_keras_optim.engine import (
 from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.methods.applying import Applying
 from tf_keras_optim.engine.methods.configuration import Configuration
+from tf_keras_optim.engine.methods.evaluating import Evaluating
 from tf_keras_optim.engine.options import EIGHT_BIT, calls_per_update
 from tf_keras_optim.engine.patterns import all_of
 from tf_keras_optim.engine.seen import owns
+from tf_keras_optim.engine.state import evaluation
 from tf_keras_optim.engine.step import accumulation, losses
 from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
 from tf_keras_optim.engine.update import single
 
 
-class Engine(Applying, Configuration):
+class Engine(Applying, Configuration, Evaluating):
     """The methods of an optimizer. `keras_compat` adds what one generation of Keras expects.
 
     An algorithm overrides `slots` and `update` (and `prepare`, if it has scalars
@@ -258,12 +260,19 @@ class Engine(Applying, Configuration):
 
     @tf.autograph.experimental.do_not_convert
     def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
-        """Gives variables the value of their average, where `use_ema` is set.
+        """Gives variables their weights for evaluation, as `fit` does at its end.
 
-        An average begins with the first update after it was made; before that, and where
-        a variable has none, the variable stays as it is.
+        Those of an algorithm that has such weights go into all variables, as by
+        `use_evaluation_weights`; training goes on from what was trained. Where `use_ema` is
+        set, the averages take the place of the weights, and training goes on from them. An
+        average begins with the first update after it was made; before that, and where a
+        variable has none, the variable stays as it is.
         """
+        if evaluation.is_on(self.tko.context):
+            return
         if not self.use_ema:
+            if evaluation.has_weights(self.tko.context):
+                self.use_evaluation_weights()
             return
         updates = self.tko.counter.updates()
         steps = self.tko.store.counted_by

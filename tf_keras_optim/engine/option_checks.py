@@ -5,6 +5,7 @@ from tf_keras_optim.engine.nature import is_elementwise, is_pure
 from tf_keras_optim.engine.options import EIGHT_BIT, CommonOptions, calls_per_update
 from tf_keras_optim.engine.patterns import all_of
 from tf_keras_optim.engine.seen import class_of
+from tf_keras_optim.engine.state import evaluation
 from tf_keras_optim.engine.step.scaling import Scaling
 
 # Options that stand between the gradient and an `update`, or between that and the variable.
@@ -54,11 +55,27 @@ def check(options: CommonOptions, algorithm: Algorithm, scaling: Scaling) -> Non
             "an algorithm written as `update`; this one has an `update_step`, which keeps "
             "its variables itself."
         )
+    _check_evaluation(options, algorithm)
     _check_decay(options)
     _check_around(options, algorithm)
     check_reducer(options, options.skip_nonfinite or scaling.scaler is not None)
     if "lazy" in all_of(options.sparse):
         _check_lazy(options, algorithm)
+
+
+def _check_evaluation(options: CommonOptions, algorithm: Algorithm) -> None:
+    """Refuses options that do not go with weights for evaluation.
+
+    Raises:
+      ValueError: the algorithm computes such weights itself.
+    """
+    given = [name for name in ("use_ema", "cautious") if getattr(options, name)]
+    if given and evaluation.has_rule(algorithm):
+        raise ValueError(
+            f"{class_of(options).__name__}: argument `{given[0]}`=True is not possible: the "
+            "algorithm averages the weights itself, and its weights for evaluation follow "
+            "from whole steps. Leave it out."
+        )
 
 
 def _check_decay(options: CommonOptions) -> None:

@@ -20,14 +20,16 @@ from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as trac
 _OF_UPDATE = frozenset(
     {
         "conclude", "corrected", "counts_updates", "decays_in_update", "elementwise",
-        "fusible", "measure", "prepare", "step_slots", "update_in_place",
+        "evaluated", "fusible", "measure", "prepare", "step_slots", "trained",
+        "update_in_place",
     }
 )  # fmt: skip
 """Hooks that have a meaning for an algorithm that is written as `update` alone."""
 
 _METHODS = {
-    "conclude": 2, "measure": 4, "options_for": 1, "prepare": 1, "slots_for": 1, "slots_of": 1,
-    "traits_of": 2, "update": 4, "update_in_place": 4,
+    "conclude": 2, "evaluated": 2, "measure": 4, "options_for": 1, "prepare": 1,
+    "slots_for": 1, "slots_of": 1, "trained": 2, "traits_of": 2, "update": 4,
+    "update_in_place": 4,
 }  # fmt: skip
 """Hooks that are methods, with the number of their arguments."""
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim.saving.damage as damage
-from tf_keras_optim.engine.state import late, named_state
+from tf_keras_optim.engine.state import evaluation, late, named_state, state_form
 from tf_keras_optim.engine.state.saved_arrays import SavedArray
 from tf_keras_optim.engine.step import accumulation
 
@@ -39,14 +39,17 @@ class Functions:
         weights: Mapping[str, tf.Variable],
         others: Mapping[str, tf.Variable],
     ):
-        keys = named_state.collect(optimizer.tko.context)
+        store = optimizer.tko.store
+        keys = named_state.collect(optimizer.tko.context, evaluating=True)
+        if store.evaluating is not None:
+            others = {**others, evaluation.EVALUATING: store.evaluating}
         self._variables = {json.dumps(list(key)): v for key, v in keys.items()}
         self._variables |= {json.dumps(["values", n]): v for n, v in weights.items()}
         self._variables |= {json.dumps(["others", n]): v for n, v in others.items()}
         tracked, begun = optimizer.tko.store.tracked, late.of(optimizer.tko.context)
         manifest = {
-            "format": named_state.FORMAT,
-            "version": named_state.VERSION,
+            "format": state_form.FORMAT,
+            "version": state_form.VERSION,
             "class_name": type(optimizer).__name__,
             "paths": [entry.path for entry in tracked],
         }

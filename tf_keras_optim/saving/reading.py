@@ -17,7 +17,7 @@ import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
 import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.damage as damage
 import tf_keras_optim.saving.hdf5 as hdf5
-from tf_keras_optim.engine.state import layout, named_state
+from tf_keras_optim.engine.state import evaluation, layout, state_form
 from tf_keras_optim.engine.state.fingerprints import fingerprint
 from tf_keras_optim.engine.state.saved_arrays import SavedArray
 from tf_keras_optim.engine.step import accumulation
@@ -93,12 +93,12 @@ def _from_keras(file: h5py.File) -> dict[str, Any]:
 def _from_archive(archive: zipfile.ZipFile) -> State:
     text = archives.text(archive, MANIFEST, damage.MOST_JSON)
     manifest = damage.json_object(text, MANIFEST)
-    if manifest.get("format") != named_state.FORMAT:
+    if manifest.get("format") != state_form.FORMAT:
         raise ValueError(f"its format is {manifest.get('format')!r}")
-    if manifest.get("version") not in range(1, named_state.VERSION + 1):
+    if manifest.get("version") not in range(1, state_form.VERSION + 1):
         raise ValueError(
             f"its version is {manifest.get('version')!r}, and this release reads 1 to "
-            f"{named_state.VERSION}"
+            f"{state_form.VERSION}"
         )
     state: dict[str, Any] = {
         "format": manifest["format"],
@@ -111,6 +111,8 @@ def _from_archive(archive: zipfile.ZipFile) -> State:
         "extra": {},
         "weights": manifest["weights"],
     }
+    if manifest.get(evaluation.EVALUATING):
+        state[evaluation.EVALUATING] = True
     values: dict[str, SavedArray] = {}
     for number, described in enumerate(manifest["arrays"]):
         value = _array(archive, f"{number}.npy", described)

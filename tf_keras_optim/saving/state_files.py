@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.reading as reading
-from tf_keras_optim.engine.state import named_state
+from tf_keras_optim.engine.state import evaluation, named_state, state_form
 from tf_keras_optim.engine.state.fingerprints import fingerprint
 from tf_keras_optim.engine.step import accumulation
 
@@ -47,11 +47,12 @@ def write_state(
             with archive.open(f"{number}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, _plain(key, value), allow_pickle=False)
         manifest = {
-            "format": named_state.FORMAT,
-            "version": named_state.VERSION,
+            "format": state_form.FORMAT,
+            "version": state_form.VERSION,
             "class_name": state.get("class_name"),
             "meanings": state.get("meanings") or {},
             accumulation.STEPS: state.get(accumulation.STEPS),
+            evaluation.EVALUATING: state.get(evaluation.EVALUATING, False),
             "paths": list(state["variables"]),
             "weights": state.get("weights", {}),
             "arrays": members,

@@ -55,6 +55,8 @@ class State(Composed):
             dict of its slots, with "average", "gradient_accumulator" and "master" where
             there are such. "extra": what a subclass keeps besides. "weights": shape, dtype
             and CRC-32 of each model variable, by which it is known under another name.
+            "evaluating", only where it is True: the variables have their weights for
+            evaluation; "training_value" beside the slots are then the trained ones.
         """
         return self.tko.state.to_dict()
 

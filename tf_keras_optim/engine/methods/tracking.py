@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine.composed import Composed
-from tf_keras_optim.engine.state import named_state
+from tf_keras_optim.engine.state import evaluation, named_state
 from tf_keras_optim.engine.state.restoration import MARK, NAMES, edge
 from tf_keras_optim.engine.state.saved_names import NamesOfCopies, names_tensor
 from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as private
@@ -26,7 +26,14 @@ class Tracking(Composed):
         places = {entry.path: place for place, entry in enumerate(self.tko.store.tracked)}
         for key, variable in named_state.collect(self.tko.context).items():
             if key[0] == "variables":
-                children[edge(places[key[1]], key[2])] = self.tko.variables.public[id(variable)]
+                public = self.tko.variables.public.get(id(variable), variable)
+                children[edge(places[key[1]], key[2])] = public
+        if save_type != "checkpoint" and self.tko.store.evaluating is not None:
+            trained = evaluation.kept(self.tko.context)
+            children[evaluation.EVALUATING] = self.tko.store.evaluating
+            children |= {
+                edge(places[path], evaluation.TRAINING): v for path, v in trained.items()
+            }
         return children
 
     def _lookup_dependency(self, name: str, *cached: Any, **more: Any) -> Any:

@@ -11,7 +11,7 @@ from tf_keras_optim.engine.hyperparameters import Hyperparameter
 from tf_keras_optim.engine.numerics import quantization
 from tf_keras_optim.engine.patterns import DecayExclusions
 from tf_keras_optim.engine.seen import class_of
-from tf_keras_optim.engine.state import late, masters
+from tf_keras_optim.engine.state import evaluation, late, masters
 from tf_keras_optim.engine.state.own_variables import OwnVariables
 from tf_keras_optim.engine.state.paths import path_of, unique_paths
 from tf_keras_optim.engine.state.saved_state import SavedState
@@ -90,6 +90,7 @@ class Builder:
         self.slot_making.make_step_slots()
         for entry in store.tracked:
             self.slot_making.make(entry)
+        evaluation.make(context)
         store.is_built = True
         context.traces.forget()
         self._state.load_pending(force=is_all)

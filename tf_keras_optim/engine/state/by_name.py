@@ -5,6 +5,7 @@ import tensorflow as tf
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.state import (
     assigning,
+    evaluation,
     late,
     named_state,
     partial,
@@ -41,6 +42,9 @@ class StateByName:
         if not (self._context.store.is_built or named_state.was_not_built(given.state)):
             self._pending.let_wait(given)
             return LoadReport(waiting=True)
+        evaluating = bool(given.state.get(evaluation.EVALUATING))
+        if evaluating and evaluation.has_weights(self._context):
+            evaluation.make_all(self._context)
         plan = named_state.plan(self._context, given.state, **given.options)
         if patient and given.skips and not given.accepts(plan):
             # What fits is told by the weights, which may come after the optimizer.
@@ -71,6 +75,7 @@ class StateByName:
             self._context, [(v, value) for v, value in plan.assignments if id(v) not in done]
         )
         late.note_loaded(self._context, ages, plan.begun)
+        evaluation.set_mode(self._context, evaluating)
         if not self._context.keras.averages_from_zero:
             # The weights may be loaded after the optimizer.
             self._context.store.begin_averages(plan.starting, self._context.counter.calls())

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.state import evaluation
 
 
 def listed(context: Context) -> list[tf.Variable]:
@@ -15,7 +16,11 @@ def listed(context: Context) -> list[tf.Variable]:
 
 def by_name(context: Context) -> dict[str, tf.Variable]:
     """Returns state that has no place in Keras' positional layout, by name."""
-    return context.store.by_name()
+    trained = evaluation.kept(context) if evaluation.is_on(context) else {}
+    # Without slashes: an HDF5 file would make groups of them.
+    numbered = enumerate(trained.values())
+    named = {f"{evaluation.TRAINING}_{number}": v for number, v in numbered}
+    return context.store.by_name() | named
 
 
 def positional(context: Context) -> list[tf.Variable]:

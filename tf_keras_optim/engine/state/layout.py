@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from tf_keras_optim.engine.context import Context
-from tf_keras_optim.engine.state import inventory, late, meanings, named_state
+from tf_keras_optim.engine.state import evaluation, inventory, late, meanings, named_state
 from tf_keras_optim.engine.state.fingerprints import fingerprint, is_fingerprint
-from tf_keras_optim.engine.state.named_state import FORMAT, VERSION
 from tf_keras_optim.engine.state.saved_arrays import kept
+from tf_keras_optim.engine.state.state_form import FORMAT, VERSION
 from tf_keras_optim.engine.step import accumulation
 
 MULTIPLIER = "learning_rate_multiplier"  # left out where it is 1: Keras has no place for it
@@ -70,6 +70,8 @@ def arranged(context: Context) -> tuple[Values, Notes]:
     notes["0"]["class_name"] = context.class_name
     notes["0"]["built"] = context.store.is_built
     notes["0"][accumulation.STEPS] = store.counted_by
+    if evaluation.is_on(context):
+        notes["0"][evaluation.EVALUATING] = True
     return values, notes
 
 
@@ -230,6 +232,8 @@ def to_state(values: Values, notes: Notes) -> dict[str, Any]:
             accumulation.STEPS, state.get(accumulation.STEPS)
         )
         state["built"] = notes[name].get("built", state["built"])
+        if notes[name].get(evaluation.EVALUATING):
+            state[evaluation.EVALUATING] = True
     rate = next((n["rate"] for n in notes.values() if "rate" in n), None)
     if rate == MULTIPLIER:
         state["scalars"].setdefault(MULTIPLIER, np.float32(1.0))

@@ -9,8 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 from tf_keras_optim.engine.context import Context
-from tf_keras_optim.engine.state import late, matching, meanings, partial, recoding, starts
-from tf_keras_optim.engine.state.fingerprints import fingerprint, is_fingerprint
+from tf_keras_optim.engine.state import (
+    evaluation,
+    late,
+    matching,
+    meanings,
+    partial,
+    recoding,
+    starts,
+    state_form,
+)
+from tf_keras_optim.engine.state.fingerprints import fingerprint
 from tf_keras_optim.engine.state.load_report import (
     RATES,
     LoadReport,
@@ -24,17 +33,19 @@ from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step import accumulation
 from tf_keras_optim.engine.update import products
 
-FORMAT = "tf_keras_optim.state"
-VERSION = 1
-
 Key = tuple[str, ...]  # ("scalars", name), ("variables", path, slot) or ("extra", name)
 
 
-def collect(context: Context) -> dict[Key, tf.Variable]:
+def collect(context: Context, evaluating: bool | None = None) -> dict[Key, tf.Variable]:
     """Returns an optimizer's state variables by what they are.
 
     A variable of a subclass' own that was asked for beside a model variable is listed
     with the slots of that one.
+
+    Args:
+      context: what the optimizer's parts share.
+      evaluating: whether the trained weights that are kept while others are in place belong
+        to it; by default, whether others are in place.
     """
     context.variables.find_own()
     store = context.store
@@ -52,6 +63,9 @@ def collect(context: Context) -> dict[Key, tf.Variable]:
             # A name that a subclass took for a variable of its own has a number here.
             slot = name if name in late else names[id(variable)].removeprefix(f"{entry.path}/")
             found["variables", entry.path, slot] = variable
+    if evaluation.is_on(context) if evaluating is None else evaluating:
+        trained = evaluation.kept(context)
+        found |= {("variables", path, evaluation.TRAINING): v for path, v in trained.items()}
     for variable in store.extra:
         owner, slot = store.owners.get(id(variable), (None, ""))
         beside = None if owner is None else store.find(owner)
@@ -65,11 +79,12 @@ def collect(context: Context) -> dict[Key, tf.Variable]:
 def header(context: Context) -> dict[str, Any]:
     """Returns what a state dict says of itself."""
     return {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": state_form.FORMAT,
+        "version": state_form.VERSION,
         "class_name": context.class_name,
         "meanings": meanings.of(context),
         accumulation.STEPS: context.store.counted_by,
+        **({evaluation.EVALUATING: True} if evaluation.is_on(context) else {}),
     }
 
 
@@ -90,56 +105,6 @@ def to_dict(context: Context) -> dict[str, Any]:
             section = section[part]
         section[key[-1]] = np.asarray(variable.numpy())
     return state
-
-
-def check_form(state: Any, title: str) -> None:
-    """Checks that a value is a state dict that this version can read.
-
-    Raises:
-      TypeError: it is no mapping.
-      ValueError: its format, version or sections are not as expected.
-    """
-    if not isinstance(state, Mapping):
-        raise TypeError(
-            f"{title}: argument `state` must be what `state_dict()` returned, a dict. "
-            f"Received: {type(state).__name__}."
-        )
-    if state.get("format") != FORMAT:
-        raise ValueError(
-            f"{title}: this is no state of an optimizer of tf_keras_optim: 'format' is "
-            f"{state.get('format')!r}, expected {FORMAT!r}. Keys: {list(state)[:10]}. For "
-            "the state of other libraries use `tf_keras_optim.convert`."
-        )
-    if not isinstance(state.get("version"), int) or not 1 <= state["version"] <= VERSION:
-        raise ValueError(
-            f"{title}: the state has format version {state.get('version')!r}; this release "
-            f"reads versions 1 to {VERSION}. Install a later tf_keras_optim."
-        )
-    for section in ("scalars", "variables", "extra"):
-        if not isinstance(state.get(section), Mapping):
-            raise ValueError(
-                f"{title}: section {section!r} of the state must be a dict. Received: "
-                f"{type(state.get(section)).__name__}."
-            )
-    for path, slots in state["variables"].items():
-        if not isinstance(slots, Mapping):
-            raise ValueError(
-                f"{title}: the state of variable {path!r} must be a dict of slots. "
-                f"Received: {type(slots).__name__}."
-            )
-    told = state.get("meanings") or {}
-    if not isinstance(told, Mapping) or not all(isinstance(t, str) for t in told.values()):
-        raise ValueError(
-            f"{title}: section 'meanings' of the state must be a dict of texts by slot. "
-            f"Received: {str(told)[:200]}."
-        )
-    accumulation.check_saved(state, title)
-    weights = state.get("weights") or {}
-    if not isinstance(weights, Mapping) or not all(map(is_fingerprint, weights.values())):
-        raise ValueError(
-            f"{title}: section 'weights' of the state must be a dict with shape, dtype and "
-            f"crc32 of each variable. Received: {str(weights)[:200]}."
-        )
 
 
 def flat(state: Mapping[str, Any]) -> dict[Key, np.ndarray]:
@@ -191,7 +156,8 @@ def plan(
       names: saved paths to paths here, a mapping or a function.
       compare_values: whether the values of the weights may be looked at.
     """
-    here, report = collect(context), LoadReport()
+    here = collect(context, bool(state.get(evaluation.EVALUATING)))
+    report = LoadReport()
     here = {key: v for key, v in here.items() if not (len(key) == 3 and late.is_key(key[2]))}
     # Keras' files name only variables that something is kept for; Keras 2's have no rate.
     listed, optional = state.get("listed", True), frozenset(state.get("unsaved", ()))

@@ -13,5 +13,7 @@ def reset(context: Context) -> None:
         if variable is not store.rate and variable is not store.multiplier:
             variable.assign(store.starts[id(variable)]())
     store.was_set(variables)
+    if store.evaluating is not None:
+        store.evaluating.assign(tf.zeros([], tf.int64))
     if tf.executing_eagerly():
         late.clear(context)

@@ -10,7 +10,14 @@ import tensorflow as tf
 
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.options import calls_per_update
-from tf_keras_optim.engine.state import late, matching, meanings, named_state, starts
+from tf_keras_optim.engine.state import (
+    evaluation,
+    late,
+    matching,
+    meanings,
+    named_state,
+    starts,
+)
 from tf_keras_optim.engine.state.paths import path_of
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step import accumulation
@@ -45,6 +52,7 @@ class Restoration:
         self._checkpoint = tracking.checkpoint_of(any_position)
         self._file = self._checkpoint.save_path_string
         self._steps: int | None = None  # how many calls made an update
+        self._evaluating = False
         self._saved = self._read_names()
         self._check_window()
         self._edges = frozenset(positions)
@@ -74,7 +82,9 @@ class Restoration:
         ages = late.ages(self._context)
         if any(late.is_key(name.partition("/")[2]) for name in self.positions):
             late.complete(self._context)
-        for key, variable in named_state.collect(self._context).items():
+        if self._evaluating:
+            evaluation.make_all(self._context)
+        for key, variable in named_state.collect(self._context, self._evaluating).items():
             if key[0] == "variables" and key[1] in self._places:
                 name = edge(self._places[key[1]], key[2])
                 reason = meanings.meaning(refused, key)
@@ -88,11 +98,13 @@ class Restoration:
         with tf.init_scope():
             for name, _, variable in found:
                 position = self.positions.pop(name)
-                if tracking.bind(position, self._context.variables.public[id(variable)]):
+                public = self._context.variables.public.get(id(variable), variable)
+                if tracking.bind(position, public):
                     value = reader.get_tensor(self._tensor(position))
                     distribution.set_everywhere(variable, value)
         if found:
             self._context.store.was_set([variable for _, _, variable in found])
+        evaluation.set_mode(self._context, self._evaluating)
         self._note_beginnings(entries, ages)
         self._start_averages(entries)
         return self._missing(entries)
@@ -230,6 +242,7 @@ class Restoration:
         try:
             names = json.loads(text)
             self._steps = names.get(accumulation.STEPS)
+            self._evaluating = bool(names.get(evaluation.EVALUATING))
             self._said = {key: names.get(key) for key in ("class_name", "meanings")}
             return [matching.Saved(v["path"], v["weight"]) for v in names["variables"]]
         except (ValueError, TypeError, KeyError) as error:

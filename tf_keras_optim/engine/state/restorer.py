@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine.context import Context
-from tf_keras_optim.engine.state import named_state
+from tf_keras_optim.engine.state import evaluation, named_state
 from tf_keras_optim.engine.state.restoration import MARK, Restoration
 from tf_keras_optim.engine.state.saved_names import steps_of
 from tf_keras_optim.engine.state.waiting import Pending
@@ -79,6 +79,7 @@ class Restorer:
         """Starts again where the checkpoint was written before there were slots."""
         if tf.is_symbolic_tensor(names) or json.loads(names.numpy())["variables"]:
             return
+        evaluation.set_mode(self._context, False)
         for key, variable in named_state.collect(self._context).items():
             if key[0] != "scalars":
                 distribution.set_everywhere(

@@ -15,6 +15,7 @@ from tf_keras_optim.engine.state import (
     named_state,
     resetting,
     skipping,
+    state_form,
 )
 from tf_keras_optim.engine.state.by_name import StateByName
 from tf_keras_optim.engine.state.load_report import LoadReport
@@ -103,7 +104,7 @@ class SavedState:
     ) -> LoadReport:
         """Takes over a state by name, as `load_state_dict` documents it."""
         title = self._context.title
-        named_state.check_form(state, title)
+        state_form.check_form(state, title)
         if not self._context.store.is_built and not strict:
             raise ValueError(
                 f"{title} has no slots yet, so what fits cannot be told. Call "

@@ -87,6 +87,7 @@ class VariableState:
       averages_from: the number of steps before the average was made.
       accumulator: sum of gradients since the last update, or `None`.
       master: the weight with all its digits, where the variable is narrow, or `None`.
+      training: the trained weight while the variable has one for evaluation, or `None`.
       rounds: whether an update rounds something by chance.
       begun: the number of updates before its slots were made, where some variable's came
         late; else `None`.
@@ -113,6 +114,7 @@ class VariableState:
     averages_from: int = 0
     accumulator: tf.Variable | None = None
     master: tf.Variable | None = None
+    training: tf.Variable | None = None
     rounds: bool = False
     begun: tf.Variable | None = None
     carried: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
@@ -152,6 +154,9 @@ class Store:
       rate: float32 variable with the learning rate, or `None`.
       rate_source: the schedule or callable that gives the rate instead, or `None`.
       multiplier: float32 variable with the factor on a schedule, or `None`.
+      evaluating: int64 variable: 1 where the model variables have weights for evaluation; or
+        `None`.
+      shown_at: the number of calls when they were put there, `None` if it is not known.
       tracked: the entries of the model variables.
       named: state variables by their names.
       step_slots: scalars that an algorithm carries from step to step, by name.
@@ -174,6 +179,8 @@ class Store:
     rate: tf.Variable | None = None
     rate_source: Any = None
     multiplier: tf.Variable | None = None
+    evaluating: tf.Variable | None = None
+    shown_at: int | None = None
 
     def __init__(self) -> None:
         self.tracked: list[VariableState] = []

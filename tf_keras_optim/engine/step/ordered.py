@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine.context import Context
+from tf_keras_optim.engine.state import evaluation
 from tf_keras_optim.engine.step import accumulation, ordering, received
 from tf_keras_optim.engine.step.received import Received
 from tf_keras_optim.engine.step.stepper import Stepper
@@ -64,6 +65,7 @@ class OrderedStepper(Stepper):
         tensors = [None if g is None else rows.tensors(g) for g in gradients]
         carried = self._carried()
         with ordering.update([tensor for tensor in tensors if tensor is not None]):
+            evaluation.resume(self._context)
             self.take(tensors, variables)
             for variable, value in carried:
                 variable.assign(value)

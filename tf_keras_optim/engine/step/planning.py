@@ -186,6 +186,7 @@ class Planning:
         asked: Mapping[str, tf.Tensor] | None = None,
         begun: VariableState | None = None,
         group: str = "",
+        common: Any = None,
     ) -> dict[str, tf.Tensor]:
         """Returns what varies from step to step, as 0-d tensors of a dtype.
 
@@ -196,6 +197,7 @@ class Planning:
           asked: what was computed outside.
           begun: one of the variables that the scalars are for, where their slots came late.
           group: the group that they are for.
+          common: the learning rate without the factors of single variables; by default `rate`.
         """
         asked, context = asked or {}, self._context
         total, carried = tf.cast(updates + 1, dtype), context.store.carried(group)
@@ -213,7 +215,9 @@ class Planning:
             scalars[name] = tf.cast(distribution.local(variable).read_value(), dtype)
         scalars |= products.advanced(context, scalars)
         with purity.watched(context.algorithm, "prepare"):
-            seen = Scalars(self._static, scalars | {"total_step": total})
+            shared = tf.cast(rate if common is None else common, dtype)
+            only = {"total_step": total, "common_rate": shared}
+            seen = Scalars(self._static, scalars | only)
             further = context.algorithm.prepare(seen)
         return scalars | {name: tf.cast(value, dtype) for name, value in further.items()}
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.numerics import loops
 from tf_keras_optim.engine.options import is_lazy
+from tf_keras_optim.engine.state import evaluation
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step import gradients as incoming
 from tf_keras_optim.engine.step import ordering
@@ -180,6 +181,7 @@ class Step:
         check: FiniteCheck | None,
     ) -> None:
         """One call with good gradients: updates or accumulates, and counts."""
+        evaluation.resume(self._context)
         iterations = distribution.local(self._context.store.iterations)
         updates = self._context.counter.updates()
         if self.plan.calls == 1:

@@ -54,9 +54,9 @@ class StepScalars:
         if group not in self._rates:
             found = self._context.grouping.of(group)
             self._rates[group] = self._rate.of_group(found, self._rates[""], self._updates)
-        rate = self._rates[group]
-        rate = rate if kind.factor == 1.0 else rate * tf.cast(kind.factor, rate.dtype)
+        common = self._rates[group]
+        rate = common if kind.factor == 1.0 else common * tf.cast(kind.factor, common.dtype)
         asked = self._asked if not group else {}
         return self._planning.of_group(group).scalars(
-            kind.dtype, rate, self._updates, asked, kind.first, group
+            kind.dtype, rate, self._updates, asked, kind.first, group, common
         )

@@ -13,6 +13,7 @@ from tf_keras_optim.engine import nature
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.numerics import loops
 from tf_keras_optim.engine.seen import class_of
+from tf_keras_optim.engine.state import evaluation
 from tf_keras_optim.engine.state.saved_state import SavedState
 from tf_keras_optim.engine.step import accumulation, ordering, received
 from tf_keras_optim.engine.step.admission import Admission
@@ -218,6 +219,7 @@ class Stepper:
         if not self._context.store.is_built or waits or distribution.across_replicas():
             self.admission.admit(gradients, variables)
         self._state.load_pending(force=True)
+        evaluation.resume_before(self._context)
 
     def _step_for(self, gradients: list[Any], variables: list[Any], given: Received) -> Step:
         """Returns the step of these variables; in eager code always the same one."""

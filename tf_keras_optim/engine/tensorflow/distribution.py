@@ -61,6 +61,12 @@ def across_replicas() -> bool:
     return tf.distribute.in_cross_replica_context() and strategy.num_replicas_in_sync > 1
 
 
+def is_outside(strategy: tf.distribute.Strategy) -> bool:
+    """Says whether this is outside of all replicas of a strategy."""
+    is_elsewhere = tf.distribute.get_strategy() is not strategy
+    return is_elsewhere or tf.distribute.in_cross_replica_context()
+
+
 def is_per_replica(gradient: Any) -> bool:
     """Says whether a gradient has a value of its own for each replica."""
     return isinstance(gradient, tf.distribute.DistributedValues)

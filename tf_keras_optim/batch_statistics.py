@@ -1,0 +1,67 @@
+"""Moving statistics of batch normalization, taken anew for weights that were exchanged."""
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def update_batch_statistics(model: Any, data: Iterable[Any], steps: int | None = None) -> int:
+    """Takes the means and variances of batch normalization anew, as means over batches.
+
+    The moving statistics of a model belong to the weights that it was trained with. Weights for
+    evaluation (averages, Schedule-Free's x) need their own: call this while they are in place.
+    The model is called as in training; its weights do not change.
+
+    Args:
+      model: a Keras model that is built.
+      data: batches: what the model is called with, or tuples whose first element is that.
+      steps: how many batches to take; all by default.
+
+    Returns:
+      The number of batches. Of each batch the mean and variance over its samples count, all
+      batches alike, so they should be of one size.
+
+    Raises:
+      ValueError: there are no batches, or fewer than `steps`; the statistics are then as
+        before.
+
+    Example:
+      >>> layers = [tf.keras.Input((1,)), tf.keras.layers.BatchNormalization()]
+      >>> model = tf.keras.Sequential(layers)
+      >>> update_batch_statistics(model, [tf.constant([[1.0], [3.0]])])
+      1
+      >>> model.layers[-1].moving_mean.numpy()
+      array([2.], dtype=float32)
+    """
+    layers = [layer for layer in model._flatten_layers() if _has_statistics(layer)]
+    before = [(v, v.numpy()) for layer in layers for v in _statistics(layer)]
+    momenta = [layer.momentum for layer in layers]
+    count = 0
+    try:
+        for batch in data:
+            if steps is not None and count == steps:
+                break
+            for layer in layers:
+                layer.momentum = count / (count + 1)
+            model(batch[0] if isinstance(batch, (tuple, list)) else batch, training=True)
+            count += 1
+    finally:
+        for layer, momentum in zip(layers, momenta):
+            layer.momentum = momentum
+    if not count or (steps is not None and count < steps):
+        for variable, value in before:
+            variable.assign(value)
+        raise ValueError(
+            f"`update_batch_statistics`: argument `data` gave {count} batches, but "
+            f"{'at least one is' if steps is None else f'{steps} are'} needed. Give more data, "
+            "or a smaller `steps`. The statistics are as before."
+        )
+    return count
+
+
+def _statistics(layer: Any) -> list[Any]:
+    return [layer.moving_mean, layer.moving_variance]
+
+
+def _has_statistics(layer: Any) -> bool:
+    names = ("moving_mean", "moving_variance", "momentum")
+    return layer.trainable and all(hasattr(layer, name) for name in names)

@@ -1,0 +1,94 @@
+"""Callbacks for `fit`, `evaluate` and `predict`, under both generations of Keras."""
+
+from typing import Any
+
+from tf_keras_optim.keras_compat.running import keras
+from tf_keras_optim.optimizers.base import Optimizer
+
+__all__ = ["EvaluationWeights"]
+
+
+class EvaluationWeights(keras.callbacks.Callback):
+    """Shows everything around training the optimizer's weights for evaluation.
+
+    Validation, `evaluate` and `predict` see them; so does what happens at the end of an epoch:
+    ModelCheckpoint, EarlyStopping, BackupAndRestore. Each epoch trains on from the trained
+    weights, to the bit. `fit` ends with the weights for evaluation; the next one goes on from
+    the trained ones.
+
+    Put it first in the list of callbacks: where there is no validation, those before it see the
+    trained weights at the end of an epoch. Files that are written then say which weights they
+    hold. Not together with Keras' SwapEMAWeights, which exchanges the same weights.
+
+    Raises:
+      TypeError: (when training begins) the model's optimizer is none of this package.
+      ValueError: it has no weights for evaluation.
+
+    Example:
+      >>> model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(1)])
+      >>> model.compile(ScheduleFreeAdamW(0.01), "mse")
+      >>> _ = model.fit(tf.ones([8, 2]), tf.ones([8, 1]), verbose=0,
+      ...               callbacks=[callbacks.EvaluationWeights()])
+      >>> model.optimizer.has_evaluation_weights
+      True
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._trains = False
+        self._was_on = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Puts the trained weights in place."""
+        optimizer = self._optimizer()
+        if self.model.built and not optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)  # what was loaded waits
+        optimizer.use_evaluation_weights()  # also where it has none: that raises
+        optimizer.use_training_weights()
+        self._trains = True
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Puts the trained weights in place."""
+        self._optimizer().use_training_weights()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Puts the weights for evaluation in place."""
+        self._optimizer().use_evaluation_weights()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Puts the weights for evaluation in place."""
+        self._optimizer().use_evaluation_weights()
+        self._trains = False
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Puts the weights for evaluation in place."""
+        self._was_on = self._trains or self._optimizer().has_evaluation_weights
+        self._optimizer().use_evaluation_weights()
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Puts the trained weights back, but not inside `fit`, where an epoch ends next."""
+        if not self._was_on:
+            self._optimizer().use_training_weights()
+
+    def on_predict_begin(self, logs: Any = None) -> None:
+        """Puts the weights for evaluation in place."""
+        self.on_test_begin()
+
+    def on_predict_end(self, logs: Any = None) -> None:
+        """Puts the trained weights back."""
+        self.on_test_end()
+
+    def _optimizer(self) -> Optimizer:
+        """Returns the model's optimizer, without a wrapper.
+
+        Raises:
+          TypeError: it is none of this package.
+        """
+        given = getattr(self.model, "optimizer", None)
+        found = getattr(given, "inner_optimizer", given)
+        if not isinstance(found, Optimizer):
+            raise TypeError(
+                "`EvaluationWeights` needs a model that is compiled with an optimizer of "
+                f"tf_keras_optim. Received: {found!r}."
+            )
+        return found

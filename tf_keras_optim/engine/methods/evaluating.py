@@ -1,0 +1,71 @@
+"""What users call to see the weights that an optimizer gives for evaluation."""
+
+import contextlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from tf_keras_optim.engine.composed import Composed
+from tf_keras_optim.engine.state import evaluation
+
+
+class Evaluating(Composed):
+    """The part of an optimizer that puts weights for evaluation into the model, and back."""
+
+    @property
+    def has_evaluation_weights(self) -> bool:
+        """Whether the variables have weights for evaluation now, outside functions."""
+        return evaluation.is_on(self.tko.context)
+
+    @tf.autograph.experimental.do_not_convert
+    def use_evaluation_weights(self) -> None:
+        """Puts the weights that are to be evaluated into the variables.
+
+        These are the averages (`use_ema`), or what the algorithm says. The trained weights
+        are kept exactly meanwhile, which takes the memory of the weights once more, but not
+        where there are master copies. Called again, it changes nothing. A step that is taken
+        meanwhile puts the trained weights back first; its gradient came from others.
+
+        Raises:
+          ValueError: the optimizer has no weights for evaluation.
+        """
+        context = self.tko.context
+        if not evaluation.has_weights(context):
+            raise ValueError(
+                f"{self.tko.title} has no weights for evaluation beside those that it trains. "
+                "Create it with `use_ema=True`, or use an algorithm that has such weights, "
+                "ScheduleFreeAdamW for one."
+            )
+        evaluation.switch(context, True)
+
+    @tf.autograph.experimental.do_not_convert
+    def use_training_weights(self) -> None:
+        """Puts the trained weights back, to the bit; changes nothing where they are in place.
+
+        A variable that was set to something else meanwhile (weights that were loaded, or the
+        best ones that EarlyStopping restores) stays as it is, and training goes on from there.
+
+        Raises:
+          RuntimeError: meanwhile steps were taken by functions that had been traced before
+            there were weights for evaluation.
+        """
+        evaluation.switch(self.tko.context, False)
+
+    @contextlib.contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """Returns a context in which the variables have the weights for evaluation.
+
+        ```python
+        with optimizer.evaluation_weights():
+            model.evaluate(data)
+        ```
+
+        It leaves them as it found them: inside another such context they stay.
+        """
+        was_on = self.has_evaluation_weights
+        self.use_evaluation_weights()
+        try:
+            yield
+        finally:
+            if not was_on:
+                self.use_training_weights()
