@@ -43,7 +43,7 @@ def for_keras(values):
 
 def fixed(name):
     """Arguments by which ours does what Keras' optimizer of a name does."""
-    return next(dict(record.keras.fixed) for record in RECORDS if record.keras.name == name)
+    return next((dict(r.keras.fixed) for r in RECORDS if r.keras.name == name), {})
 
 
 def scope_of(strategy, replicas):

@@ -23,7 +23,7 @@ ALGORITHMS = [
     for p in (PACKAGE / "optimizers").glob("*.py")
     if p.stem not in ("__init__", "base", "records")
     and not p.stem.endswith(
-        ("_arguments", "_polynomials", "_variables")
+        ("_arguments", "_polynomials", "_shared", "_variables")
     )  # parts of an algorithm
 ]
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from tf_keras_optim.keras_compat import keras_private
+
 
 def update_batch_statistics(model: Any, data: Iterable[Any], steps: int | None = None) -> int:
     """Takes the means and variances of batch normalization anew, as means over batches.
@@ -32,7 +34,7 @@ def update_batch_statistics(model: Any, data: Iterable[Any], steps: int | None =
       >>> model.layers[-1].moving_mean.numpy()
       array([2.], dtype=float32)
     """
-    layers = [layer for layer in model._flatten_layers() if _has_statistics(layer)]
+    layers = [layer for layer in keras_private.layers(model) if _has_statistics(layer)]
     before = [(v, v.numpy()) for layer in layers for v in _statistics(layer)]
     momenta = [layer.momentum for layer in layers]
     count = 0

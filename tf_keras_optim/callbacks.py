@@ -35,14 +35,20 @@ class EvaluationWeights(keras.callbacks.Callback):
 
     def __init__(self) -> None:
         super().__init__()
+        self._of: Any = None
         self._trains = False
         self._was_on = False
+
+    def set_model(self, model: Any) -> None:
+        """Takes the model in; Keras calls it."""
+        super().set_model(model)
+        self._of = model
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Puts the trained weights in place."""
         optimizer = self._optimizer()
-        if self.model.built and not optimizer.built:
-            self.model.optimizer.build(self.model.trainable_variables)  # what was loaded waits
+        if self._of.built and not optimizer.built:
+            self._of.optimizer.build(self._of.trainable_variables)  # what was loaded waits
         optimizer.use_evaluation_weights()  # also where it has none: that raises
         optimizer.use_training_weights()
         self._trains = True
@@ -84,7 +90,7 @@ class EvaluationWeights(keras.callbacks.Callback):
         Raises:
           TypeError: it is none of this package.
         """
-        given = getattr(self.model, "optimizer", None)
+        given = getattr(self._of, "optimizer", None)
         found = getattr(given, "inner_optimizer", given)
         if not isinstance(found, Optimizer):
             raise TypeError(

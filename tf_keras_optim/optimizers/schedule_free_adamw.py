@@ -9,7 +9,7 @@ from tf_keras_optim.engine.numerics import formulas
 from tf_keras_optim.engine.state.slots import Slot
 from tf_keras_optim.engine.update.kernels import Scalars
 from tf_keras_optim.optimizers.records import InKeras, registered
-from tf_keras_optim.optimizers.schedule_free import ScheduleFree
+from tf_keras_optim.optimizers.schedule_free_shared import ScheduleFree
 
 
 @registered({"learning_rate": 0.05}, InKeras(lists={"_momentums": "z"}))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.update.kernels import Scalars
 from tf_keras_optim.optimizers.records import registered
-from tf_keras_optim.optimizers.schedule_free import ScheduleFree
+from tf_keras_optim.optimizers.schedule_free_shared import ScheduleFree
 
 
 @registered({"learning_rate": 0.5})
