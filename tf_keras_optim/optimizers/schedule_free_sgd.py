@@ -10,7 +10,7 @@ from tf_keras_optim.optimizers.records import registered
 from tf_keras_optim.optimizers.schedule_free_shared import ScheduleFree
 
 
-@registered({"learning_rate": 0.5})
+@registered({"learning_rate": 0.2})
 class ScheduleFreeSGD(ScheduleFree):
     """Schedule-Free SGD: a constant rate, and a mean of the weights for evaluation.
 
