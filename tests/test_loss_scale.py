@@ -602,3 +602,10 @@ def test_a_step_of_ones_own_is_skipped_on_all_replicas(bad, strategy):
     assert [number(o.skipped_steps) for o in (first, second)] == [1, 1]
     step(tf.constant([100.0]))
     assert weight.numpy() == [0.0]  # the constraint holds
+
+
+def test_a_constant_scale_inside_keras_wrapper_is_refused(half_precision):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match=r"`loss_scale_factor`=8.0 is not possible"):
+        model.compile(tko.SGD(0.1, loss_scale_factor=8.0), "mse")
+    model.compile(tko.SGD(0.1), "mse")

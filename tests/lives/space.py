@@ -155,6 +155,10 @@ _REFUSED = [
         "LossScaleOptimizer takes these over",
     ),
     (
+        lambda life: life.load_policy == "mixed_float16" and _has("factor")(life),
+        "Keras' own LossScaleOptimizer, which that policy calls for, excludes it",
+    ),
+    (
         lambda life: (
             _has("slots_int8")(life)
             and (

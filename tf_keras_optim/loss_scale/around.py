@@ -121,6 +121,23 @@ def _from_config(own: Any) -> Any:
     return classmethod(from_config)
 
 
+def _refusing_a_factor(own: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(own)
+    def initialize(self: Any, *args: Any, **kwargs: Any) -> None:
+        inner = args[0] if args else kwargs.get("inner_optimizer")
+        if isinstance(inner, Optimizer) and inner.loss_scale_factor is not None:
+            raise ValueError(
+                f"{inner.tko.title}: argument `loss_scale_factor`={inner.loss_scale_factor} is "
+                "not possible inside Keras' LossScaleOptimizer (which the policy "
+                "'mixed_float16' puts around an optimizer): Keras multiplies the loss by its "
+                "own scale alone, so that gradients would be divided by this factor without "
+                "having been multiplied. Leave the argument out."
+            )
+        own(self, *args, **kwargs)
+
+    return initialize
+
+
 def watch() -> None:
     """Has Keras' own wrapper hand on what is loaded to optimizers of this package."""
     if _IS_KERAS_2:
@@ -140,4 +157,5 @@ def watch() -> None:
         ):
             own = getattr(wrapper, name)
             setattr(wrapper, name, _around_ours(own, around(own)))
+    wrapper.__init__ = _refusing_a_factor(wrapper.__init__)
     wrapper.load_own_variables = _around_ours(wrapper.load_own_variables, _load)
