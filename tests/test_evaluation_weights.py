@@ -298,6 +298,23 @@ def test_directories_of_keras_2(tmp_path):
     assert_same(fitted(loaded, 2, shown()), whole.get_weights())
 
 
+@pytest.mark.one_keras
+def test_an_exported_model_has_x_and_trains_on(tmp_path):
+    model = fitted(compiled(MADE["adamw"]()), 2, shown())
+    weights = model.get_weights()
+    tko.export_training(model, tmp_path / "exported")
+    assert_same(model, weights)
+    signatures = tf.saved_model.load(str(tmp_path / "exported")).signatures
+    names = signatures["infer"].structured_input_signature[1]
+    output = next(iter(signatures["infer"](**{name: X[:8] for name in names}).values()))
+    np.testing.assert_allclose(output, np.asarray(model(X[:8])), rtol=1e-6)
+    losses = [float(signatures["train"](x=X[:8], y=Y[:8])["loss"]) for _ in range(3)]
+    model.optimizer.use_training_weights()
+    expected = [float(np.ravel(model.train_on_batch(X[:8], Y[:8]))[0]) for _ in range(3)]
+    # The first gradient is that of the weights that were exported.
+    np.testing.assert_allclose(losses[1:], expected[1:], rtol=1e-3)
+
+
 # Everywhere else.
 
 

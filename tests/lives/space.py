@@ -395,6 +395,10 @@ _OTHER_READERS = [
 # What Keras itself cannot, with any optimizer.
 _KERAS = [
     (
+        lambda life: life.callback == "swap" and _narrow(life),
+        "Keras' SwapEMAWeights exchanges variables of one dtype, and averages are in float32",
+    ),
+    (
         lambda life: (3 if settings.IS_KERAS_3 else 2) not in files.FORMATS[life.save].keras,
         "the other Keras has this format",
     ),
