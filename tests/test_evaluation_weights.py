@@ -308,7 +308,15 @@ def test_an_exported_model_has_x_and_trains_on(tmp_path):
     names = signatures["infer"].structured_input_signature[1]
     output = next(iter(signatures["infer"](**{name: X[:8] for name in names}).values()))
     np.testing.assert_allclose(output, np.asarray(model(X[:8])), rtol=1e-6)
+    first, last = str(tmp_path / "first"), str(tmp_path / "last")
+    signatures["save"](path=tf.constant(first))
     losses = [float(signatures["train"](x=X[:8], y=Y[:8])["loss"]) for _ in range(3)]
+    signatures["save"](path=tf.constant(last))
+    for path, shows in ((first, True), (last, False)):
+        other = compiled(MADE["adamw"]())
+        other.optimizer.build(other.trainable_variables)
+        tko.load_state(path, other.optimizer)
+        assert other.optimizer.has_evaluation_weights is shows
     model.optimizer.use_training_weights()
     expected = [float(np.ravel(model.train_on_batch(X[:8], Y[:8]))[0]) for _ in range(3)]
     # The first gradient is that of the weights that were exported.

@@ -171,4 +171,10 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, SavedArray]]:
             state["variables"][key[0]][key[1]] = value
         elif section != "others":
             state[section][key[0]] = value
+    mark = json.dumps(["others", evaluation.EVALUATING])
+    if mark in names and reader.get_tensor(mark):
+        state[evaluation.EVALUATING] = True
+    else:  # what was kept the last time that other weights were in place
+        for slots in state["variables"].values():
+            slots.pop(evaluation.TRAINING, None)
     return state, values
