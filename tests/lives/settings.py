@@ -127,6 +127,7 @@ IN_STEP = (
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
 )  # whose oracles take the weight decay, all decoupled ones
+AVERAGES_ITSELF = ("ScheduleFreeAdamW", "ScheduleFreeSGD")
 WITHOUT_L2 = ("Adan", "LARS", "ScheduleFreeAdamW", "ScheduleFreeSGD")
 STEPS = "gradient_accumulation_steps"
 BIAS = "bias"  # what "exclude" excludes

@@ -135,6 +135,10 @@ _REFUSED = [
     (_several("clipnorm", "clipvalue", "global_clipnorm"), "one clip at most"),
     (_several("decay", "decay_scheduled", "l2"), "one weight decay at most"),
     (_several("ema", "ema_overwrite"), "one average at most"),
+    (
+        lambda life: life.optimizer in settings.AVERAGES_ITSELF and _has(*_OF_EMA)(life),
+        "an algorithm that averages by itself takes no other average",
+    ),
     (_several("accumulate2", "accumulate3"), "one number of accumulated steps"),
     (_several("slots_bfloat16", "slots_int8"), "one dtype of slots"),
     (_several("jit", "no_jit"), "one mode of compilation"),
@@ -394,6 +398,10 @@ _OTHER_READERS = [
 
 # What Keras itself cannot, with any optimizer.
 _KERAS = [
+    (
+        lambda life: life.optimizer in settings.AVERAGES_ITSELF and training.is_fit(life),
+        "`fit` ends with other weights, at which the next one computes its first gradient",
+    ),
     (
         lambda life: life.callback == "swap" and _narrow(life),
         "Keras' SwapEMAWeights exchanges variables of one dtype, and averages are in float32",
