@@ -208,6 +208,9 @@ EDGES = {
 def test_no_optimizer_divides_0_by_0(cls, edge):
     known = cls.__signature__.parameters if hasattr(cls, "__signature__") else ()
     options = {name: value for name, value in EDGES[edge].items() if name in known}
+    if cls in (tko.ScheduleFreeAdamW, tko.ScheduleFreeSGD):  # a share that must be above 0
+        shares = {n: options[n] or 1e-6 for n in ("beta_1", "momentum") if n in options}
+        options |= shares
     rate = options.pop("learning_rate", 0.1)
     start = np.array([[1.0, 2.0], [3.0, 0.0]])
     zero, gradient = np.zeros((2, 2)), np.array([[0.0, 0.0], [0.0, 1.0]])
