@@ -51,6 +51,13 @@ class LayerNames:
             return None not in self._shifts
         return bool(self._of_kind(saved, here)) and own not in self._of_kind(saved, here)
 
+    def is_one(self, saved: str, here: str) -> bool:
+        """Says whether a layer here has the name that a saved one has here, whatever it is."""
+        known = self._of_kind(saved, here)
+        if known:
+            return _shift(saved, here) in known
+        return saved.rpartition("/")[2] == here.rpartition("/")[2]
+
     def speak_against(self, saved: str, here: str) -> bool:
         """Says whether two layers have numbers that one layer cannot have."""
         return _shift(saved, here) is not None and self.is_another(saved, here)

@@ -265,7 +265,8 @@ def _is_known(pairs: Pairs, saved: Sequence[Saved], here: Sequence[Here], told: 
     new = _by_layer((h.path, tuple(h.shape)) for j, h in enumerate(here) if j not in taken)
     names = LayerNames(layers)
     return not any(
-        _is_alike(gone[one], new[other], one == other) and not names.is_another(one, other)
+        _is_alike(gone[one], new[other], names.is_one(one, other))
+        and not names.is_another(one, other)
         for one in gone
         for other in new
     )
