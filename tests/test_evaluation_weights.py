@@ -391,6 +391,27 @@ def test_narrow_weights_keep_their_digits(dtype):
             np.testing.assert_array_equal(slots[name], same[name])
 
 
+def test_averages_of_a_model_that_fit_builds_are_not_trained():
+    def made():
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(1)])
+        model.compile(tko.Adam(0.02, use_ema=True, ema_momentum=0.8), "mse")
+        return fitted(model, 1, shown())
+
+    model, other = made(), made()
+    assert model.optimizer.has_evaluation_weights
+    other.optimizer.use_training_weights()
+    trained = other.get_weights()
+    # The gradient of the first is that at the averages; the step starts from what was trained.
+    model.train_on_batch(X[:8], Y[:8])
+    other.train_on_batch(X[:8], Y[:8])
+    for v, w, before in zip(model.get_weights(), other.get_weights(), trained):
+        assert np.abs(v - before).max() <= 2 * np.abs(w - before).max() + 1e-3
+        assert np.abs(v - w).max() < 0.02
+    averages = made().get_weights()
+    assert max(np.abs(v - w).max() for v, w in zip(averages, trained)) > 0.03
+
+
 @pytest.mark.one_keras
 def test_before_the_first_update_nothing_is_exchanged():
     for optimizer in (tko.ScheduleFreeAdamW(0.1), tko.Adam(0.1, use_ema=True)):
@@ -453,6 +474,8 @@ def test_statistics_are_those_of_the_weights_in_place():
     for v, w in zip(model.trainable_variables, weights):
         np.testing.assert_array_equal(v.numpy(), w)
     before = np.asarray(layer.moving_mean)
+    with pytest.raises(ValueError, match="is not built"):
+        tko.update_batch_statistics(keras.Sequential([keras.layers.Dense(1)]), batches)
     with pytest.raises(ValueError, match="2 batches, but 3 are needed"):
         tko.update_batch_statistics(model, batches, steps=3)
     np.testing.assert_array_equal(np.asarray(layer.moving_mean), before)

@@ -23,8 +23,8 @@ def update_batch_statistics(model: Any, data: Iterable[Any], steps: int | None =
       batches alike, so they should be of one size.
 
     Raises:
-      ValueError: there are no batches, or fewer than `steps`; the statistics are then as
-        before.
+      ValueError: the model is not built, or there are no batches, or fewer than `steps`. The
+        statistics are then as before.
 
     Example:
       >>> layers = [tf.keras.Input((1,)), tf.keras.layers.BatchNormalization()]
@@ -34,6 +34,11 @@ def update_batch_statistics(model: Any, data: Iterable[Any], steps: int | None =
       >>> model.layers[-1].moving_mean.numpy()
       array([2.], dtype=float32)
     """
+    if not model.built:
+        raise ValueError(
+            f"`update_batch_statistics`: argument `model` is not built. Received: {model!r}. "
+            "Call it on a batch, or train it, first."
+        )
     layers = [layer for layer in keras_private.layers(model) if _has_statistics(layer)]
     before = [(v, v.numpy()) for layer in layers for v in _statistics(layer)]
     momenta = [layer.momentum for layer in layers]

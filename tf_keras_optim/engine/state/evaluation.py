@@ -37,11 +37,18 @@ def has_weights(context: Context) -> bool:
 
 
 def make(context: Context) -> None:
-    """Makes the number that says which weights there are, where an algorithm computes some."""
+    """Makes what steps must know of when variables are taken in.
+
+    That is the number that says which weights there are, where an algorithm computes some; and
+    where averages have been put in place before, copies beside new variables: from averages no
+    step could compute the trained weights.
+    """
     store = context.store
     rules = any(has_rule(context.of(entry).algorithm) for entry in store.tracked)
     if rules and store.evaluating is None:
         _make_number(context)
+    elif store.evaluating is not None and context.options.use_ema:
+        _make_copies(context)
 
 
 def make_all(context: Context) -> None:
@@ -50,7 +57,11 @@ def make_all(context: Context) -> None:
     if store.evaluating is None:
         _make_number(context)
         context.traces.forget()  # steps that were traced before do not know it
-    for entry in store.tracked:
+    _make_copies(context)
+
+
+def _make_copies(context: Context) -> None:
+    for entry in context.store.tracked:
         if _source(context, entry) and entry.master is None and entry.training is None:
             entry.training = context.variables.make(
                 f"{entry.path.replace('/', '_')}_{TRAINING}",
