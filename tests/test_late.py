@@ -303,16 +303,25 @@ def test_without_late_variables_the_state_is_keras_own():
     assert len(sgd.variables) == len(plain.variables)  # it corrects nothing
 
 
-@pytest.mark.one_keras
+def wrapped():
+    return tko.LossScaleOptimizer(tko.Nadam(0.01), initial_scale=1.0)
+
+
 @pytest.mark.parametrize(
-    "way, trained",
-    [("state", 0), ("state", 2), ("checkpoint", 2), ("before build", 0)],
+    "way, trained, make",
+    [
+        *(("state", trained, lambda: tko.Nadam(0.01)) for trained in (0, 2)),
+        ("checkpoint", 2, lambda: tko.Nadam(0.01)),
+        ("before build", 0, lambda: tko.Nadam(0.01)),
+        # Under Keras 3 TensorFlow restores the counter of a wrapped optimizer before its slots.
+        *(("checkpoint", trained, wrapped) for trained in (0, 2)),
+    ],
 )
-def test_what_a_saved_state_lacks_keeps_its_age(way, trained, tmp_path):
+def test_what_a_saved_state_lacks_keeps_its_age(way, trained, make, tmp_path):
     old = variable("old")
-    saved = tko.Nadam(0.01)
+    saved = make()
     apply(saved, GRADIENTS, old)
-    first, second, other = variable("old"), variable("late"), tko.Nadam(0.01)
+    first, second, other = variable("old"), variable("late"), make()
     if way != "before build":
         other.build([first, second])
     apply(other, LATER[:trained], first, second)

@@ -39,6 +39,7 @@ class Tracking(Composed):
     def _lookup_dependency(self, name: str, *cached: Any, **more: Any) -> Any:
         """Returns what hangs on an edge; slots are found when all of them have been named."""
         if name.startswith(MARK):
+            self.tko.state.restorer.note_counts()
             return None  # TensorFlow lets them wait
         found = private.looked_up(self, name, *cached, **more)
         if found is None and name in self.tko.store.named:

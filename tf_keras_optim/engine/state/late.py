@@ -178,6 +178,16 @@ def ages(
     return found
 
 
+def counts(context: Context) -> list[tuple[tf.Variable, np.ndarray]]:
+    """Returns what `ages` goes by beside slots, as it is now: counter and carried scalars."""
+    with tf.init_scope():
+        if not tf.executing_eagerly():
+            return []
+    carried = context.store.carried_by_group().values()
+    variables = [context.store.iterations, *(v for own in carried for v in own.values())]
+    return [(variable, _number(variable)) for variable in variables]
+
+
 def note_loaded(
     context: Context,
     before: Mapping[int, Beginning],

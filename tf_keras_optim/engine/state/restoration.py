@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,21 @@ class Restoration:
     Args:
       context: what the optimizer's parts share.
       positions: by edge, where TensorFlow found the slots in the checkpoint.
+      counts: what `late.counts` returned before anything was restored.
 
     Raises:
       ValueError: the checkpoint does not name the slots' variables.
     """
 
-    def __init__(self, context: Context, positions: dict[str, Any]):
+    def __init__(
+        self,
+        context: Context,
+        positions: dict[str, Any],
+        counts: Iterable[tuple[tf.Variable, Any]],
+    ):
         self.positions = positions
         self._context = context
+        self._counts = list(counts)
         any_position = next(iter(positions.values()))
         self._checkpoint = tracking.checkpoint_of(any_position)
         self._file = self._checkpoint.save_path_string
@@ -79,7 +86,8 @@ class Restoration:
             self._known = paths
         found, left_out = [], []
         refused = self._refused()
-        ages = late.ages(self._context)
+        ages = late.ages(self._context, self._counts)
+        self._counts = []  # slots that are made later are new
         if any(late.is_key(name.partition("/")[2]) for name in self.positions):
             late.complete(self._context)
         if self._evaluating:

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_keras_optim.engine.context import Context
-from tf_keras_optim.engine.state import evaluation, named_state
+from tf_keras_optim.engine.state import evaluation, late, named_state
 from tf_keras_optim.engine.state.restoration import MARK, Restoration
 from tf_keras_optim.engine.state.saved_names import steps_of
 from tf_keras_optim.engine.state.waiting import Pending
@@ -34,6 +34,12 @@ class Restorer:
         self._owner = owner
         self._context = context
         self._pending = pending
+        self._counts: list[tuple[tf.Variable, Any]] = []
+
+    def note_counts(self) -> None:
+        """Notes what the slots go by now: TensorFlow may restore the counter before them."""
+        if not self._counts:
+            self._counts = late.counts(self._context)
 
     def restore(self, names: tf.Tensor) -> None:
         """Restores slots when every edge has been followed.
@@ -62,10 +68,11 @@ class Restorer:
             for position in waiting.pop(name):
                 positions.setdefault(id(private.checkpoint_of(position)), {})[name] = position
         for found in positions.values():
-            restoration = Restoration(self._context, found)
+            restoration = Restoration(self._context, found, self._counts)
             self._pending.drop()
             self._pending.restorations.append(restoration)
             self._context.variables.has_new_slots = True
+        self._counts = []
         variables = self._context.variables
         if self._context.store.is_built and variables.has_new_slots:
             variables.has_new_slots = False
