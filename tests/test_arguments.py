@@ -192,6 +192,11 @@ NON_DEFAULT = {
     "use_ema": True,
     "ema_momentum": 0.5,
     "ema_overwrite_frequency": 7,
+    "averaging_start": 3,
+    "averaging_period": 2,
+    "ema_warmup": True,
+    "lookahead_steps": 5,
+    "lookahead_share": 0.25,
     "loss_scale_factor": 8.0,
     "gradient_accumulation_steps": 3,
     "adam_beta_1": 0.5,
@@ -227,15 +232,19 @@ def test_every_argument_survives_a_config(cls):
     given = {name: value for name, value in NON_DEFAULT.items() if name in known}
     refused = set()
     if cls in (tko.ScheduleFreeAdamW, tko.ScheduleFreeSGD):  # which average by themselves
-        refused = {"use_ema", "ema_momentum", "ema_overwrite_frequency", "cautious"}
+        of_averages = {name for name in given if name.startswith(("ema_", "averaging_"))}
+        refused = {"use_ema", "cautious", "lookahead_steps", "lookahead_share", *of_averages}
     given = {name: value for name, value in given.items() if name not in refused}
     # These exclude others of them.
     decays = {"decoupled_weight_decay", "cautious_weight_decay"}
     others = {"clipvalue", "global_clipnorm", *decays, *refused}
-    assert set(known) - set(given) == others | {"gradient_reducer"}
+    assert set(known) - set(given) == others | {"gradient_reducer", "averaging"}
     config = cls(**given).get_config()
     assert {name: config[name] for name in given} == given  # no default is among them
     assert cls.from_config(config).get_config() == config
+    if "use_ema" not in refused:
+        mean = cls(use_ema=True, averaging="equal").get_config()
+        assert cls.from_config(mean).averaging == mean["averaging"] == "equal"
     alone = {"clipvalue": 3.0, "global_clipnorm": 3.0, "decoupled_weight_decay": False}
     for name, value in (alone | {"cautious_weight_decay": True}).items():
         if name in decays and cls().decays_in_update:

@@ -130,6 +130,7 @@ def test_the_command_line_of_tensorflow_trains(tmp_path):
     assert np.load(tmp_path / "out" / "loss.npy") == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.one_keras(2)
 def test_three_generations_train_as_one(tmp_path):
     """Loaded, trained and written again, by this package and by TensorFlow alone."""
     options = {"use_ema": True, "gradient_accumulation_steps": 2, "jit_compile": False}

@@ -47,7 +47,7 @@ def _slower(cls):
 _slower(Optimizer)
 _slower(LossScaleOptimizer)
 """
-SUITES = {  # under Keras 2 those that show other sides there
+SUITES = {
     "dense": 1,
     "sparse": 1,
     "fit": 4,
@@ -58,7 +58,9 @@ SUITES = {  # under Keras 2 those that show other sides there
     "accumulation": 2,
     "replicas": 2,
 }
-if not harness.IS_KERAS_3:
+if harness.IS_KERAS_3:
+    del SUITES["fit"]  # the longest
+else:  # what shows other sides there
     SUITES = {name: SUITES[name] for name in ("fit", "loss_scale")}
 only_keras_3 = pytest.mark.skipif(
     not harness.IS_KERAS_3, reason="the Keras 3 process runs this suite"
@@ -73,8 +75,7 @@ def bench(*arguments, check=True):
 @functools.cache
 def run_of_everything(directory):
     files = [f"--json={directory}/bench.json", f"--plot={directory}/bench.png"]
-    suites = ["all"] if harness.IS_KERAS_3 else list(SUITES)
-    output = bench(*suites, *SMALLEST, *files).stdout
+    output = bench(*SUITES, *SMALLEST, *files).stdout
     return output, json.loads((directory / "bench.json").read_text())
 
 

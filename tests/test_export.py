@@ -91,6 +91,7 @@ def loops(tmp_path_factory):
         return expected, dict(found)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_five_steps_without_keras_are_the_five_steps_here(loops, name, kind):
     check(loops, f"{name}/{kind}")

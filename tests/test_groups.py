@@ -77,6 +77,7 @@ def assert_near(variables, weights):
         assert np.abs(variable.numpy() - weight).max() <= 2e-5 * moved, variable.name
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("regime", ["eager", "function", "xla"])
 @pytest.mark.parametrize("jit_compile", ["auto", True])
 def test_groups_step_as_optimizers_of_their_own(regime, jit_compile):

@@ -232,6 +232,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("make", [lambda: tko.Nadam(0.01), scheduled])
 def test_where_slots_began_is_saved(make, way, tmp_path):

@@ -182,6 +182,7 @@ def test_what_raises_is_a_difference_with_the_line_to_run_again(monkeypatch, tmp
     assert f'python -m tests.lives --life "{outcome.life.line}"' in outcome.text
 
 
+@pytest.mark.one_keras(2)
 def test_a_life_is_shortened_to_what_fails(monkeypatch):
     def save_own_variables(self, store):
         raise OSError("the disk is full")

@@ -240,6 +240,7 @@ def test_what_cannot_have_an_effect_or_is_no_number_is_refused():
     assert flat(variables).tolist() == [1.0, 2.0, 1.0]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("scaled", [False, True])
 def test_a_model_that_fit_builds_goes_on_from_its_file(tmp_path, scaled):
     """Compiled without an input shape, saved, loaded under other automatic names."""

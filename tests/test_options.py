@@ -179,6 +179,7 @@ def test_accumulated_micro_batches_equal_one_batch(jit, regime):
         np.testing.assert_allclose(ours, other, rtol=0, atol=1e-6)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("jit", JIT)
 def test_four_micro_batches_of_eight_equal_one_batch_of_32_in_fit(jit):
     def train(steps, batch_size):

@@ -131,6 +131,7 @@ def three_layers(optimizer, trainable, units=(4, 3)):
 DATA = (np.arange(32, dtype="f").reshape(8, 4) % 7 / 7, np.arange(8, dtype="f")[:, None] / 8)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "uncompiled"])
 @pytest.mark.parametrize(
     ("way", "units"),

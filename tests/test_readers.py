@@ -324,6 +324,7 @@ WRONG = {
 }
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("built", [True, False])
 @pytest.mark.parametrize("name", list(WRONG))
 def test_scalars_that_cannot_be_are_refused_first(name, built):

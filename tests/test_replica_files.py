@@ -48,6 +48,7 @@ def saved(strategies, tmp_path_factory):
 LOADS = [(way, *one) for i, way in enumerate(WAYS) for one in ((1, i % 2 > 0), (4, i % 2 == 0))]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(("way", "replicas", "built"), LOADS)
 def test_saved_by_two_replicas_loaded_by_others(saved, strategies, way, replicas, built):
     directory, at_save, later = saved

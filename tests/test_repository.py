@@ -273,6 +273,7 @@ def test_build_files_are_what_the_imports_ask_for(path):
     assert path.read_text() == build_files.written(path), "run `python -m tools.build_files`"
 
 
+@pytest.mark.one_keras
 def test_the_tool_for_build_files_notices_an_import(tmp_path, capsys):
     ignored = shutil.ignore_patterns("__pycache__")
     for top in ("tf_keras_optim", "tools", "tests"):

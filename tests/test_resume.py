@@ -39,6 +39,7 @@ def trajectories(tmp_path_factory):
         return expected, start, dict(resumed)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(("name", "way", "built"), list(resume.loads()))
 def test_a_resumed_run_is_the_uninterrupted_one(trajectories, name, way, built):
     expected, start, resumed = trajectories

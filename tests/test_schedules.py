@@ -481,6 +481,7 @@ def test_the_factor_is_refused_where_it_cannot_be():
     assert float(optimizer.learning_rate_multiplier) == 1.0
 
 
+@pytest.mark.one_keras
 def test_a_stopped_run_sees_the_rates_of_one_that_went_on(tmp_path):
     """A schedule, inside accumulation, inside `fit`; 100 calls, 50 updates."""
     x, y = harness.classification_data(samples=8 * 50)

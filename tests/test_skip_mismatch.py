@@ -56,6 +56,7 @@ def check_trunk(model, expected):
     assert not any(value.any() for value in found[4:])
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     ("name", "wrapped", "built"),
     [

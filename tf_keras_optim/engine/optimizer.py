@@ -264,14 +264,15 @@ class Engine(Applying, Configuration, Evaluating):
 
         Those of an algorithm that has such weights go into all variables, as by
         `use_evaluation_weights`; training goes on from what was trained. Where `use_ema` is
-        set, the averages take the place of the weights, and training goes on from them. An
+        set, the averages take the place of the weights, and training goes on from them. Slow
+        weights (`lookahead_steps`) are put in place by `use_evaluation_weights` alone. An
         average begins with the first update after it was made; before that, and where a
         variable has none, the variable stays as it is.
         """
         if evaluation.is_on(self.tko.context):
             return
         if not self.use_ema:
-            if evaluation.has_weights(self.tko.context):
+            if evaluation.has_rules(self.tko.context):
                 self.use_evaluation_weights()
             return
         updates = self.tko.counter.updates()

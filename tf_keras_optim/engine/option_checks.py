@@ -9,7 +9,21 @@ from tf_keras_optim.engine.state import evaluation
 from tf_keras_optim.engine.step.scaling import Scaling
 
 # Options that stand between the gradient and an `update`, or between that and the variable.
-AROUND_UPDATE = ("cautious", "cautious_weight_decay", "centralize_gradients")
+AROUND_UPDATE = (
+    "cautious",
+    "cautious_weight_decay",
+    "centralize_gradients",
+    "lookahead_steps",
+)
+# Options that say how averages are made.
+OF_AVERAGES = (
+    "ema_momentum",
+    "ema_overwrite_frequency",
+    "averaging",
+    "averaging_start",
+    "averaging_period",
+    "ema_warmup",
+)
 
 
 def check(options: CommonOptions, algorithm: Algorithm, scaling: Scaling) -> None:
@@ -69,10 +83,12 @@ def _check_evaluation(options: CommonOptions, algorithm: Algorithm) -> None:
     Raises:
       ValueError: the algorithm computes such weights itself.
     """
-    given = [name for name in ("use_ema", "cautious") if getattr(options, name)]
+    names = ("use_ema", "cautious", "lookahead_steps")
+    given = [name for name in names if getattr(options, name)]
     if given and evaluation.has_rule(algorithm):
         raise ValueError(
-            f"{class_of(options).__name__}: argument `{given[0]}`=True is not possible: the "
+            f"{class_of(options).__name__}: argument `{given[0]}`="
+            f"{getattr(options, given[0])} is not possible: the "
             "algorithm averages the weights itself, and its weights for evaluation follow "
             "from whole steps. Leave it out."
         )
@@ -110,7 +126,8 @@ def _check_around(options: CommonOptions, algorithm: Algorithm) -> None:
     given = [name for name in AROUND_UPDATE if getattr(options, name)]
     if given and not is_pure(algorithm):
         raise ValueError(
-            f"{class_of(options).__name__}: argument `{given[0]}`=True needs an algorithm "
+            f"{class_of(options).__name__}: argument `{given[0]}`="
+            f"{getattr(options, given[0])} needs an algorithm "
             "written as `update`; this one has an `update_step`, which assigns its variables "
             "by itself. Leave it out, or write the algorithm as `update`."
         )
@@ -138,19 +155,23 @@ def _check_loss_scale(options: CommonOptions) -> None:
 
 
 def check_averaging(options: CommonOptions) -> None:
-    """Refuses options of the moving average where there is none.
+    """Refuses options of averages and of slow weights where there are none.
 
     Raises:
-      ValueError: one was given without `use_ema`.
+      ValueError: one was given without the option that it belongs to.
     """
-    declared = {
-        n: getattr(class_of(options), n) for n in ("ema_momentum", "ema_overwrite_frequency")
-    }
-    for name, parameter in declared.items():
-        value = getattr(options, name)
-        if value != parameter.default and not options.use_ema:
+    needs: dict[str, tuple[str, object]] = dict.fromkeys(OF_AVERAGES, ("use_ema", True))
+    needs["lookahead_share"] = ("lookahead_steps", 5)
+    for name in ("ema_momentum", "ema_warmup"):
+        if options.use_ema and options.averaging != "ema":
+            needs[name] = ("averaging", "ema")
+    for name, (needed, example) in needs.items():
+        value, parameter = getattr(options, name), getattr(class_of(options), name)
+        is_there = bool(getattr(options, needed)) and needed != "averaging"
+        if value != parameter.default and not is_there:
             raise ValueError(
-                f"{class_of(options).__name__}: argument `{name}`={value} needs `use_ema=True`."
+                f"{class_of(options).__name__}: argument `{name}`={value!r} needs "
+                f"`{needed}={example!r}`."
             )
 
 
@@ -173,6 +194,8 @@ def _check_lazy(options: CommonOptions, algorithm: Algorithm) -> None:
     elif options.cautious or options.centralize_gradients:
         name = "cautious" if options.cautious else "centralize_gradients"
         reason = f"`{name}` takes a mean over all rows"
+    elif options.lookahead_steps:
+        reason = "`lookahead_steps` moves all rows at once"
     elif options.use_ema and options.ema_overwrite_frequency:
         reason = "`ema_overwrite_frequency` gives all rows their average"
     if reason:

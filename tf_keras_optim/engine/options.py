@@ -94,7 +94,26 @@ class CommonOptions:
         "three clips can be set. Clipping acts on the gradient summed over replicas and "
         "averaged over accumulated steps.",
     )
-    use_ema = Hyperparameter(False, doc="keep an exponential moving average of the weights")
+    lookahead_steps = Hyperparameter(
+        None,
+        kind=int,
+        minimum=1,
+        keyword_only=True,
+        doc="after every so many updates, slow weights, which start as the weights, go a part "
+        "of the way to them, and the weights go on from there (Lookahead); or `None`. The slow "
+        "weights take 4 bytes a parameter (8 for float64) and are those for evaluation, where "
+        "there is no average. Not with lazy rows.",
+    )
+    lookahead_share = Hyperparameter(
+        0.5,
+        above=0.0,
+        maximum=1.0,
+        keyword_only=True,
+        doc="what part of the way that is, above 0 and at most 1.",
+    )
+    use_ema = Hyperparameter(
+        False, doc="keep an average of the weights, an exponential moving one by default"
+    )
     ema_momentum = Hyperparameter(0.99, minimum=0.0, maximum=1.0, doc="decay of that average")
     ema_overwrite_frequency = Hyperparameter(
         None,
@@ -102,6 +121,34 @@ class CommonOptions:
         minimum=1,
         doc="every so many updates the weights that got a gradient take the average over; "
         "`None` leaves that to `finalize_variable_values` (which `fit` calls).",
+    )
+    averaging = Hyperparameter(
+        "ema",
+        choices=("ema", "equal"),
+        keyword_only=True,
+        doc='"ema": the exponential moving average; "equal": the mean, in which all count '
+        "alike (stochastic weight averaging).",
+    )
+    averaging_start = Hyperparameter(
+        0,
+        minimum=0,
+        keyword_only=True,
+        doc="number of the update after which the weights enter the average for the first "
+        "time; before that the average is the weights. With 0 that is update "
+        "`averaging_period`.",
+    )
+    averaging_period = Hyperparameter(
+        1,
+        minimum=1,
+        keyword_only=True,
+        doc="after how many updates they enter it again, e.g. those of an epoch or of a cycle "
+        "of the learning rate.",
+    )
+    ema_warmup = Hyperparameter(
+        False,
+        keyword_only=True,
+        doc="let the decay of the exponential moving average be at most (1 + n) / (10 + n), "
+        "where n counts the weights that it holds: the first ones are forgotten sooner.",
     )
     loss_scale_factor = Hyperparameter(
         None,

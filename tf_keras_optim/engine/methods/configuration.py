@@ -8,6 +8,7 @@ import tensorflow as tf
 from tf_keras_optim.engine import declarations, grouping, hyperparameters
 from tf_keras_optim.engine.groups import ReadOnly
 from tf_keras_optim.engine.methods.delegates import Delegates
+from tf_keras_optim.engine.option_checks import OF_AVERAGES
 from tf_keras_optim.engine.options import CommonOptions, Reducer
 from tf_keras_optim.engine.own_names import Yielding
 from tf_keras_optim.engine.patterns import problem_of
@@ -128,8 +129,9 @@ class Configuration(Delegates):
         if factor in config and not isinstance(getattr_static(cls, factor), Yielding):
             later["learning_rate_multiplier"] = config.pop("learning_rate_multiplier")
         if not config.get("use_ema"):  # kept, although they have no effect now
-            names = ("ema_momentum", "ema_overwrite_frequency")
-            later |= {name: config.pop(name) for name in names if name in config}
+            later |= {name: config.pop(name) for name in OF_AVERAGES if name in config}
+        if not config.get("lookahead_steps") and "lookahead_share" in config:
+            later["lookahead_share"] = config.pop("lookahead_share")
         now = config.get("learning_rate")
         if base is not None:
             config["learning_rate"] = base

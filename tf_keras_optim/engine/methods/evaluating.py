@@ -21,7 +21,8 @@ class Evaluating(Composed):
     def use_evaluation_weights(self) -> None:
         """Puts the weights that are to be evaluated into the variables.
 
-        These are the averages (`use_ema`), or what the algorithm says. The trained weights
+        These are the averages (`use_ema`), the slow weights (`lookahead_steps`), or what the
+        algorithm says. The trained weights
         are kept exactly meanwhile, which takes the memory of the weights once more, but not
         where there are master copies. Called again, it changes nothing. A step that is taken
         meanwhile puts the trained weights back first; its gradient came from others.
@@ -33,8 +34,8 @@ class Evaluating(Composed):
         if not evaluation.has_weights(context):
             raise ValueError(
                 f"{self.tko.title} has no weights for evaluation beside those that it trains. "
-                "Create it with `use_ema=True`, or use an algorithm that has such weights, "
-                "ScheduleFreeAdamW for one."
+                "Create it with `use_ema=True` or `lookahead_steps=5`, or use an algorithm "
+                "that has such weights, ScheduleFreeAdamW for one."
             )
         evaluation.switch(context, True)
 

@@ -326,9 +326,25 @@ def conditioned(
     return gradient
 
 
-def averaged(average: tf.Tensor, value: tf.Tensor, momentum: tf.Tensor) -> tf.Tensor:
-    """Exponential moving average: `momentum * average + (1 - momentum) * value`."""
-    return momentum * average + (1.0 - momentum) * value
+def averaged(
+    average: tf.Tensor, value: tf.Tensor, momentum: tf.Tensor, share: tf.Tensor
+) -> tf.Tensor:
+    """Moving average: `momentum * average + share * value`, where `share` is 1 - momentum.
+
+    Both are given as the difference has no digits left in float32 where the momentum is near 1.
+    """
+    return momentum * average + share * value
+
+
+def looked_ahead(
+    slow: tf.Tensor, value: tf.Tensor, share: float, due: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Lookahead (Zhang et al. 2019): returns the new value and the new slow weight.
+
+    Both are `slow + share * (value - slow)` where that is due; else they stay.
+    """
+    nearer = slow + share * (value - slow)
+    return tf.where(due, nearer, value), tf.where(due, nearer, slow)
 
 
 def clip_scales(found: norms.Norms, factor: Any, limit: float) -> tf.Tensor:

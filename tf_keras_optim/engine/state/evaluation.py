@@ -1,10 +1,10 @@
 """Weights for evaluation: in the place of those that are trained, and back.
 
-Where there are averages, these are the weights for evaluation; else an algorithm may say what
-they are (`Algorithm.evaluated`). While they are in the variables, the trained ones are kept
-exactly: beside the variable, or in its master copy. Weights that were set by someone meanwhile
-are not overwritten: training goes on from them. A number says which weights the variables hold;
-every file says it too.
+Where there are averages, these are the weights for evaluation; else slow weights, where there
+are some; else an algorithm may say what they are (`Algorithm.evaluated`). While they are in
+the variables, the trained ones are kept exactly: beside the variable, or in its master copy.
+Weights that were set by someone meanwhile are not overwritten: training goes on from them. A
+number says which weights the variables hold; every file says it too.
 """
 
 import functools
@@ -16,6 +16,7 @@ from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.numerics import loops, precision
 from tf_keras_optim.engine.seen import class_for
+from tf_keras_optim.engine.state import lookahead
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.tensorflow import distribution, placement
 
@@ -29,9 +30,20 @@ def has_rule(algorithm: Any) -> bool:
     return class_for(algorithm, "evaluated").evaluated is not Algorithm.evaluated
 
 
+def has_rules(context: Context) -> bool:
+    """Says whether an algorithm computes weights for evaluation, of some variable at least."""
+    algorithms = (context.of(entry).algorithm for entry in context.store.tracked)
+    return any(map(has_rule, (context.algorithm, *algorithms)))
+
+
+def _keeps_other(context: Context) -> bool:
+    """Says whether averages or slow weights are kept."""
+    return bool(context.options.use_ema or context.options.lookahead_steps)
+
+
 def has_weights(context: Context) -> bool:
     """Says whether an optimizer has weights for evaluation, of some variable at least."""
-    if context.options.use_ema or has_rule(context.algorithm):
+    if _keeps_other(context) or has_rule(context.algorithm):
         return True
     return any(_source(context, entry) is not None for entry in context.store.tracked)
 
@@ -47,7 +59,7 @@ def make(context: Context) -> None:
     rules = any(has_rule(context.of(entry).algorithm) for entry in store.tracked)
     if rules and store.evaluating is None:
         _make_number(context)
-    elif store.evaluating is not None and context.options.use_ema:
+    elif store.evaluating is not None and _keeps_other(context):
         _make_copies(context)
 
 
@@ -184,6 +196,8 @@ def _source(context: Context, entry: VariableState) -> str | None:
         return None
     if entry.average is not None:
         return "average"
+    if lookahead.SLOT in entry.declared:
+        return "slow"
     return "rule" if has_rule(context.of(entry).algorithm) else None
 
 
@@ -230,8 +244,11 @@ def _shown(context: Context, entry: VariableState, trained: tf.Tensor) -> tf.Ten
     """Returns the weight for evaluation that belongs to a trained one."""
     master = None if entry.master is None else distribution.local(entry.master).read_value()
     value = precision.widest(trained, master, entry.dtype)
-    if entry.average is not None:
+    source = _source(context, entry)
+    if source == "average":
         other = distribution.local(entry.average).read_value()
+    elif source == "slow":
+        other = distribution.local(entry.slots[lookahead.SLOW]).read_value()
     else:
         other = context.of(entry).algorithm.evaluated(value, _slots(entry))
     begun = _has_begun(context, entry)

@@ -32,7 +32,8 @@ def slot_dtypes(
     for slot in slots:
         fits = narrow and quantization.applies(slot.shape_for(shape))
         kind = slot.eight_bit if fits else None
-        dtypes[slot.name] = quantization.CODES[kind] if kind else wide
+        plain = entry.dtype if slot.keeps_digits else wide
+        dtypes[slot.name] = quantization.CODES[kind] if kind else plain
     for name, variable in (entry.unused | entry.slots).items():
         if variable.dtype != dtypes.get(name, variable.dtype):
             raise ValueError(

@@ -10,7 +10,7 @@ from tf_keras_optim.engine import patterns
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.numerics import quantization
 from tf_keras_optim.engine.options import calls_per_update, is_lazy
-from tf_keras_optim.engine.state import masters, starts, unused
+from tf_keras_optim.engine.state import lookahead, masters, starts, unused
 from tf_keras_optim.engine.state.slot_dtypes import slot_dtypes
 from tf_keras_optim.engine.state.slots import (
     STARTED,
@@ -39,7 +39,7 @@ class SlotMaking:
         self._context = context
 
     def declared(self, entry: VariableState) -> tuple[Slot, ...]:
-        """Returns the slots that the algorithm declares for a variable.
+        """Returns the slots of a variable: those of its algorithm, and slow weights.
 
         Raises:
           ValueError: one starts from what does not have its shape.
@@ -48,8 +48,9 @@ class SlotMaking:
             return ()
         context = self._context.of(entry)
         decays = bool(context.values.weight_decay) and entry.decays
-        declared = slots_for(context.algorithm, info_of(entry, decays))
         title = self._context.title
+        own = slots_for(context.algorithm, info_of(entry, decays))
+        declared = lookahead.with_slow(self._context.options, own, title)
         check_starts(declared, tuple(entry.variable.shape), title, entry.path)
         return declared
 

@@ -32,6 +32,8 @@ class Slot:
       meaning: what it means beside a variable where that is not what `slot_meanings` of the
         class says of the name, as an algorithm may keep different things for different
         variables.
+      keeps_digits: whether it is kept in the dtype of the arithmetic whatever `slot_dtype`
+        says, as a weight is whose digits count.
     """
 
     name: str
@@ -41,12 +43,18 @@ class Slot:
     eight_bit: str | None = None
     start: float | str | None = None
     meaning: str | None = None
+    keeps_digits: bool = False
 
     def __post_init__(self) -> None:
         if self.eight_bit not in (None, *quantization.CODES):
             raise ValueError(
                 f"Slot {self.name!r}: `eight_bit` must be 'signed', 'unsigned' or None. "
                 f"Received: {self.eight_bit!r}."
+            )
+        if self.eight_bit and self.keeps_digits:
+            raise ValueError(
+                f"Slot {self.name!r}: `eight_bit` and `keeps_digits` exclude one another. "
+                "Leave one of them out."
             )
         is_number = isinstance(self.start, numbers.Real) and not isinstance(self.start, bool)
         is_name = isinstance(self.start, str) and self.start in (VALUE, IDENTITY)

@@ -10,6 +10,7 @@ from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.numerics import formulas, loops, norms
 from tf_keras_optim.engine.state import late
 from tf_keras_optim.engine.state.store import VariableState
+from tf_keras_optim.engine.step import averages
 from tf_keras_optim.engine.step.loss_scaler import FiniteCheck
 from tf_keras_optim.engine.step.planning import Planning
 from tf_keras_optim.engine.step.rate import Rate
@@ -65,6 +66,7 @@ class Updating:
                 if_so(gathered.get(id(entry)), functools.partial(_overwrite, entry, gradient))
         rate = self._rate.of_step(updates, asked)
         averaging = self._averaging(step, updates)
+        lookahead = _lookahead(step, updates)
         begun = late.note_trace(self._context)
         scalars = StepScalars(self._context, self._planning, self._rate, updates, asked, rate)
         jobs: list[Job] = []
@@ -78,8 +80,8 @@ class Updating:
             factor, first = planning.rate_factor(entry), begun.get(id(entry))
             own = scalars.of(late.Kind(entry.dtype, factor, first, entry.group))
             seed = planning.rounding(entry, updates) if plan.rounds else None
-            average = self._begun(averaging, entry, updates)
-            inputs = UpdateInputs(gradient, own, scale, seed=seed, **average)
+            options = self._begun(averaging, entry, updates) | lookahead
+            inputs = UpdateInputs(gradient, own, scale, seed=seed, **options)
             jobs.append((entry, plan, inputs))
         concluded = self._prepare(jobs, gathered, scalars)
         self._run(jobs, gathered, concluded)
@@ -131,9 +133,8 @@ class Updating:
         """Scalars of the moving average; after the first update it equals the weights."""
         if not step.averages:
             return {}
-        momentum = tf.constant(self._context.options.ema_momentum, tf.float64)
-        momentum = tf.where(tf.equal(updates, 0), tf.zeros_like(momentum), momentum)
-        found = {"ema_momentum": momentum}
+        momentum, share = averages.shares(self._context.options, updates)
+        found = {"ema_momentum": momentum, "ema_share": share}
         if step.overwrites_every is not None:
             due = tf.equal((updates + 1) % step.overwrites_every, 0)
             found["ema_overwrite"] = due
@@ -147,7 +148,7 @@ class Updating:
         Their weights stay as they are, those of a layer that was frozen since, say.
         """
         if averaging:
-            averaging = {"ema_momentum": averaging["ema_momentum"]}
+            averaging = {n: averaging[n] for n in ("ema_momentum", "ema_share")}
             done = {id(entry) for entry, _ in learned}
             for entry in self._context.store.tracked:
                 if id(entry) not in done:
@@ -162,8 +163,8 @@ class Updating:
         calls = store.awaited.calls_before(entry.average) if averaging else None
         if calls is not None:
             begins = tf.equal(updates, calls // store.counted_by)
-            momentum = found["ema_momentum"]
-            found["ema_momentum"] = tf.where(begins, tf.zeros_like(momentum), momentum)
+            for name, first in (("ema_momentum", 0.0), ("ema_share", 1.0)):
+                found[name] = tf.where(begins, tf.constant(first, tf.float64), found[name])
         return found
 
     # What gradients are multiplied by.
@@ -186,6 +187,13 @@ class Updating:
             scales = formulas.clip_scales(found.total(), factor, step.limit)
             return _for_dtypes(entries, [scales[0]] * len(entries))
         return _for_dtypes(entries, formulas.clip_scales(found, factor, step.limit))
+
+
+def _lookahead(step: StepPlan, updates: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Says whether this is an update after which variables meet their slow weights."""
+    if step.looks_every is None:
+        return {}
+    return {"lookahead_due": tf.equal((updates + 1) % step.looks_every, 0)}
 
 
 def _for_dtypes(entries: Sequence[VariableState], scales: Any) -> list[tf.Tensor]:

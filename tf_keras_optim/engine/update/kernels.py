@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.numerics import formulas, loops, precision, quantization
 from tf_keras_optim.engine.seen import class_of
+from tf_keras_optim.engine.state import lookahead
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.tensorflow import distribution, placement
 from tf_keras_optim.engine.update import kernel_choice, measures, purity
@@ -235,6 +236,7 @@ def advanced(
       slots: every new slot.
       average: the new average, or `None`.
     """
+    slots, slow = _without_slow(plan, slots)
     gradient, value, slots = _conditioned(plan, scalars, inputs, value, slots)
     with purity.watched(algorithm, "update"):
         result = algorithm.update(gradient, value, slots, scalars)
@@ -244,6 +246,12 @@ def advanced(
     if plan.decay == CAUTIOUS:
         decay = getattr(scalars, plan.decay_name)
         new = formulas.decayed_where(new, value, decay, scalars.learning_rate)
+    if slow is not None:
+        slow = tf.cast(slow, new.dtype)
+        if inputs.lookahead_due is not None:
+            share = scalars.lookahead_share
+            new, slow = formulas.looked_ahead(slow, new, share, inputs.lookahead_due)
+        after = {**after, lookahead.SLOW: slow}
     if average is not None:
         new, average = _average(average, new, inputs)
     return new, after, average
@@ -258,10 +266,20 @@ def measured(
     slots: Mapping[str, tf.Tensor],
 ) -> dict[str, tf.Tensor]:
     """Returns what `measure` gives for what `update` will be given; as for `advanced`."""
-    given = _conditioned(plan, scalars, inputs, value, slots)
+    given = _conditioned(plan, scalars, inputs, value, _without_slow(plan, slots)[0])
     with purity.watched(algorithm, "measure"):
         result = algorithm.measure(*given, scalars)
     return measures.checked(result, f"{class_of(algorithm).__name__}.measure")
+
+
+def _without_slow(
+    plan: UpdatePlan, slots: Mapping[str, tf.Tensor]
+) -> tuple[Mapping[str, tf.Tensor], tf.Tensor | None]:
+    """Returns the slots of the algorithm, and the slow weights where these are kept."""
+    if not plan.keeps_slow:
+        return slots, None
+    own = {name: slot for name, slot in slots.items() if name != lookahead.SLOW}
+    return own, slots[lookahead.SLOW]
 
 
 def _conditioned(
@@ -292,8 +310,10 @@ def _average(
     average: tf.Tensor, value: tf.Tensor, inputs: UpdateInputs
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the value that the variable is to have, and the new average."""
-    momentum = tf.cast(inputs.ema_momentum, average.dtype)
-    new = formulas.averaged(average, tf.cast(value, average.dtype), momentum)
+    momentum, share = (
+        tf.cast(number, average.dtype) for number in (inputs.ema_momentum, inputs.ema_share)
+    )
+    new = formulas.averaged(average, tf.cast(value, average.dtype), momentum, share)
     if inputs.ema_overwrite is None:
         return value, new
     return tf.where(inputs.ema_overwrite, tf.cast(new, value.dtype), value), new

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from tf_keras_optim.engine.state import lookahead
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.tensorflow import distribution
 from tf_keras_optim.engine.update import kernel_choice
@@ -38,6 +39,7 @@ class StepOptions(Protocol):
     clipvalue: float | None
     centralize_gradients: bool
     cautious: bool
+    lookahead_steps: int | None
     use_ema: bool
     ema_overwrite_frequency: int | None
     loss_scale_factor: float | None
@@ -58,6 +60,7 @@ class StepPlan:
       clipvalue: the limit of each element's size, or `None`.
       centralizes: whether gradients with two axes or more lose their mean.
       masks: whether steps are taken only where they go against the gradient.
+      looks_every: after how many updates the variables meet their slow weights, or `None`.
       averages: whether moving averages of the variables are kept.
       overwrites_every: after how many updates the variables take their averages over.
     """
@@ -71,6 +74,7 @@ class StepPlan:
     clipvalue: float | None = None
     centralizes: bool = False
     masks: bool = False
+    looks_every: int | None = None
     averages: bool = False
     overwrites_every: int | None = None
 
@@ -105,6 +109,7 @@ def plan_step(options: StepOptions, *, examines: bool, unscales: bool) -> StepPl
         clipvalue=options.clipvalue,
         centralizes=options.centralize_gradients,
         masks=options.cautious,
+        looks_every=options.lookahead_steps,
         averages=options.use_ema,
         overwrites_every=(options.ema_overwrite_frequency or None) if options.use_ema else None,
     )
@@ -140,6 +145,7 @@ class UpdatePlan:
         towards 0), "l2", "in_update" (by the algorithm itself); `None` for none.
       decay_name: the hyperparameter that is the weight decay.
       masks: whether the step is taken only where it goes against the gradient.
+      keeps_slow: whether slow weights are kept, which the variable meets in some updates.
       averages: whether a moving average is kept.
       overwrites: whether the variable takes its average over in some updates.
       rounds: whether something is rounded by chance, by a seed.
@@ -157,6 +163,7 @@ class UpdatePlan:
     decay: str | None = None
     decay_name: str = WEIGHT_DECAY
     masks: bool = False
+    keeps_slow: bool = False
     averages: bool = False
     overwrites: bool = False
     rounds: bool = False
@@ -198,6 +205,7 @@ def plan_update(
         decay=rule.decay if decay_name else None,
         decay_name=decay_name or WEIGHT_DECAY,
         masks=step.masks,
+        keeps_slow=lookahead.SLOT in entry.declared,
         averages=step.averages,
         overwrites=step.overwrites_every is not None,
         rounds=entry.rounds,
@@ -228,7 +236,9 @@ class UpdateInputs:
         accumulated one.
       scalars: scalars of the rule, in the compute dtype.
       scale: factor on the gradient, as `formulas.conditioned` takes it.
+      lookahead_due: whether the variable meets its slow weight now, 0-d bool.
       ema_momentum: momentum of the moving average, 0-d float64.
+      ema_share: 1 - `ema_momentum`, 0-d float64.
       ema_overwrite: whether the variable takes the average over now, 0-d bool.
       seed: for rounding by chance, int32 [2].
     """
@@ -236,7 +246,9 @@ class UpdateInputs:
     gradient: Any
     scalars: Mapping[str, tf.Tensor]
     scale: tf.Tensor | None = None
+    lookahead_due: tf.Tensor | None = None
     ema_momentum: tf.Tensor | None = None
+    ema_share: tf.Tensor | None = None
     ema_overwrite: tf.Tensor | None = None
     seed: tf.Tensor | None = None
 
@@ -250,7 +262,8 @@ class UpdateInputs:
 
     def options(self) -> dict[str, tf.Tensor]:
         """Returns the tensors beside gradient and scalars, without those that are not there."""
-        names = ("scale", "ema_momentum", "ema_overwrite", "seed")
+        given = ("gradient", "scalars")
+        names = (field.name for field in dataclasses.fields(self) if field.name not in given)
         found = {name: getattr(self, name) for name in names}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
