@@ -1,11 +1,12 @@
 r"""Times optimizer steps beside those of other libraries, in one run.
 
     python -m tools.bench                      # suite dense: whole models, Adam
-    python -m tools.bench sparse memory        # further suites; "all" are all but versions
+    python -m tools.bench sparse memory        # further suites; "all" are those of single steps
     python -m tools.bench dense --models=tiny,bert_base --optimizer=adam,lion \
         --peers_python=../torch/bin/python --json=bench.json --plot=bench.png
     python -m tools.bench all --quick
     python -m tools.bench versions --before=../other   # beside another checkout
+    python -m tools.bench tasks --curves=curves.png    # whole trainings: half an hour and more
 
 All sides of a comparison get the same shapes, values, dtype and threads, are warmed up,
 and take turns. A ratio is another side's median divided by ours: below 1 we lost, and
@@ -40,6 +41,7 @@ from tools.bench.replicas import replicas
 from tools.bench.results import Comparison, closing, table
 from tools.bench.settings import QUICK, Settings, require_known
 from tools.bench.sparse import sparse
+from tools.bench.tasks import tasks
 from tools.bench.tf_sides import RUNNING
 from tools.bench.versions import versions
 
@@ -91,6 +93,12 @@ _PYTHON = flags.DEFINE_string(
 _BEFORE = flags.DEFINE_string(
     "before", None, "Another checkout of this repository, for the suite versions."
 )
+_TASKS_QUICK = flags.DEFINE_bool(
+    "tasks_quick", False, "Trainings of the suite tasks in so few steps that they say nothing."
+)
+_CURVES = flags.DEFINE_string(
+    "curves", None, "File to draw the losses of the suite tasks into (.png, .svg, .pdf)."
+)
 _QUICK = flags.DEFINE_bool("quick", False, "Smaller sizes and fewer steps.")
 _JSON = flags.DEFINE_string("json", None, "File to write every figure into.")
 _PLOT = flags.DEFINE_string("plot", None, "File to draw the ratios into (.png, .svg, .pdf).")
@@ -107,8 +115,10 @@ SUITES: Mapping[str, Suite] = {
     "accumulation": accumulation,
     "replicas": replicas,
     "versions": versions,
+    "tasks": tasks,
 }
-_ALL = tuple(suite for suite in SUITES if suite != "versions")  # it needs another checkout
+# Without what needs another checkout, and what trains to the end.
+_ALL = tuple(suite for suite in SUITES if suite not in ("versions", "tasks"))
 
 _FLAG_NAMES = {"optimizers": "optimizer"}  # where a setting's flag has another name
 
@@ -177,8 +187,9 @@ def main(argv: Sequence[str]) -> None:
     try:
         require_known(suites, [*SUITES, "all"], "suite")
         suites = list(_ALL) if "all" in suites else suites
-        if _PLOT.value:
-            require_picture(_PLOT.value)
+        for flag, path in (("plot", _PLOT.value), ("curves", _CURVES.value)):
+            if path:
+                require_picture(path, flag)
         settings = read_settings()
         if "versions" in suites and not settings.before:
             raise ValueError(

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from tools.bench.results import Comparison
 
 
-def require_picture(path: str) -> None:
-    """Raises ValueError for a path that `draw` could not write."""
+def require_picture(path: str, flag: str = "plot") -> None:
+    """Raises ValueError for a path that `draw` could not write; `flag` gave it."""
     if not path.endswith((".png", ".svg", ".pdf")):
         raise ValueError(
-            f"--plot: expected a name that ends in .png, .svg or .pdf. Received: {path!r}."
+            f"--{flag}: expected a name that ends in .png, .svg or .pdf. Received: {path!r}."
         )
     if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("--plot needs matplotlib: install tf_keras_optim[plots].")
+        raise ValueError(f"--{flag} needs matplotlib: install tf_keras_optim[plots].")
 
 
 def draw(comparisons: Sequence[Comparison], path: str) -> None:

@@ -38,6 +38,8 @@ class Settings:
       threads: threads, and processor cores, that each side may use.
       peers_python: the interpreter that has torch and optax.
       before: another checkout of this repository, for the suite versions.
+      tasks_quick: whether the trainings of the suite tasks are only tried out, in few steps.
+      curves: the file that the suite tasks draws its curves into, or `None`.
     """
 
     optimizers: tuple[str, ...] = ("adam",)
@@ -58,6 +60,8 @@ class Settings:
     threads: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
     peers_python: str = sys.executable
     before: str | None = None
+    tasks_quick: bool = False
+    curves: str | None = None
 
     def __post_init__(self) -> None:
         require_known(self.optimizers, OPTIMIZERS, "--optimizer")
@@ -92,6 +96,7 @@ QUICK = {
     "first_step_tensors": (20,),
     "repeats": 1,
     "fit_width": 64,
+    "tasks_quick": True,
 }
 
 

@@ -1,0 +1,141 @@
+"""The benchmark's suite of whole trainings: its data, one run, and what is told of many."""
+
+import matplotlib.image
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_keras_optim as tko
+from tools.bench import task_data, task_runs, tasks
+from tools.bench.task_runs import Run, Task
+
+keras = tf.keras
+LINE = np.linspace(-1, 1, 32, dtype="f")[:, None]
+DATA = task_data.Data(LINE, np.int32(LINE[:, 0] > 0.1), LINE, np.int32(LINE[:, 0] > 0.1), 2)
+
+
+def line_model(classes):
+    return keras.Sequential([keras.Input((1,)), keras.layers.Dense(classes)])
+
+
+TASK = Task("line", DATA, line_model, 8, 4, 0.1, ("bias",))
+
+
+@pytest.mark.one_keras
+def test_the_data_is_what_it_says():
+    text, digits = task_data.text(), task_data.digits()
+    for data in (text, digits):
+        assert data.y.min() >= 0 and data.y.max() < data.classes
+        assert len(data.x) == len(data.y) and len(data.x_valid) == len(data.y_valid)
+    assert digits.x.shape == (1400, 8, 8, 1) and digits.x_valid.shape == (397, 8, 8, 1)
+    np.testing.assert_array_equal(text.x[:, 1:], text.y[:, :-1])
+    assert text.x_valid.shape == (256, task_data.LENGTH)
+    # No window to train on reaches into those for validation.
+    known = {row.tobytes() for row in text.x_valid}
+    assert sum(row.tobytes() in known for row in text.x) <= 2  # what the text itself repeats
+
+
+@pytest.mark.one_keras
+def test_the_transformer_does_not_see_what_comes():
+    model = task_data.text_model(5)
+    x = np.random.default_rng(0).integers(0, 5, (1, task_data.LENGTH)).astype("i4")
+    other = x.copy()
+    other[0, 40:] = (other[0, 40:] + 1) % 5
+    before, after = np.asarray(model(x)), np.asarray(model(other))
+    np.testing.assert_allclose(before[0, :40], after[0, :40], atol=1e-5)
+    assert np.abs(before[0, 40:] - after[0, 40:]).max() > 1e-3
+
+
+@pytest.mark.parametrize("shows", [False, True])
+def test_a_run_is_the_training_by_hand(shows):
+    make = lambda: tko.ScheduleFreeAdamW(0.05, jit_compile=False)  # noqa: E731
+    found = task_runs.run(TASK, make(), 8, 3, shows=shows)
+    assert found.at == tuple(range(1, 9)) and found.step_seconds > 0
+    keras.utils.set_random_seed(3)
+    model, optimizer = line_model(2), make()
+    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    order = np.random.default_rng(3).integers(0, 32, (8, 4))
+    losses = []
+    for chosen in order:
+        with tf.GradientTape() as tape:
+            loss = loss_of(DATA.y[chosen], model(DATA.x[chosen]))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+        if shows:
+            optimizer.use_evaluation_weights()
+        losses.append(float(loss_of(DATA.y, model(DATA.x))))
+        optimizer.use_training_weights()
+    np.testing.assert_allclose(found.losses, losses, rtol=1e-5)
+
+
+@pytest.mark.one_keras
+def test_a_curve_is_at_a_target_between_two_points():
+    curve = Run((10, 20, 30), (3.0, 2.0, 2.5), 0.1)
+    assert curve.final == 2.5
+    assert curve.reaches(2.25) == 17.5
+    assert curve.reaches(3.5) == 10
+    assert curve.reaches(1.9) is None
+
+
+@pytest.mark.one_keras
+def test_a_rate_grows_and_goes_down_over_the_run():
+    method = tasks.Method("own", tko.AdamW, ())
+    setting = tasks.Setting(0.1, 0.25, {"beta_1": 0.8})
+    optimizer = tasks.made(method, setting, TASK, 8)
+    optimizer.build(line_model(2).trainable_variables)
+    rates = []
+    for step in range(9):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.current_learning_rate))
+    assert rates[0] == 0.0 and max(rates) == pytest.approx(0.1) == rates[2]
+    assert rates[8] == pytest.approx(0.0, abs=1e-8)
+    assert (optimizer.beta_1, optimizer.weight_decay) == (0.8, 0.1)
+    assert [report.decays for report in optimizer.explain(lambda text: None)] == [True, False]
+    free = tasks.Method("free", tko.ScheduleFreeAdamW, (), scheduled=False)
+    optimizer = tasks.made(free, tasks.Setting(0.1, 0.5), TASK, 8)
+    assert float(optimizer.learning_rate.numpy()) == pytest.approx(0.1)
+    assert optimizer.warmup_steps == 4
+
+
+def test_what_is_told_follows_from_the_runs(monkeypatch, tmp_path):
+    """With runs whose losses are known: the rate 0.005 is best, a clip hurts, Muon wins."""
+
+    def of(self, method, setting, seed=1, share=1.0):
+        steps = round(share * self._task.steps)
+        height = 1.0 + abs(np.log(setting.rate / 0.005)) + 0.01 * seed
+        height += 0.5 * ("global_clipnorm" in setting.options)
+        height -= 0.2 * (setting.warm == 0.4) * (method.name == tasks.TUNED)
+        height *= 0.5 if method.name == "Muon" else 1.0
+        at = tuple(range(1, steps + 1))
+        return Run(at, tuple(height * steps / t + (1 - share) for t in at), 0.5)
+
+    monkeypatch.setattr(tasks.Trials, "run", of)
+    monkeypatch.setattr(tasks, "_tasks", lambda quick: iter([TASK]))
+    muon = tasks.Method("Muon", tko.Muon, (tasks.Setting(0.005), tasks.Setting(0.05)))
+    free = tasks.Method("Free", tko.SGD, (tasks.Setting(0.005),), scheduled=False)
+    monkeypatch.setattr(tasks, "METHODS", (muon, free))
+
+    class Given:
+        tasks_quick, curves = True, str(tmp_path / "curves.png")
+
+    found = {c.case: c for c in tasks.tasks(Given, None)}
+    finals = next(c for case, c in found.items() if "validation loss after 8" in case)
+    np.testing.assert_allclose(finals.figures[tasks.PLAIN].values, [1.01, 1.02, 1.03])
+    np.testing.assert_allclose(finals.figures[tasks.TUNED].values, [0.81, 0.82, 0.83])
+    np.testing.assert_allclose(finals.figures["Muon"].values, [0.505, 0.51, 0.515])
+    assert "Muon: rate 0.005" in finals.note and "AdamW: rate 0.005" in finals.note
+    steps = next(c for case, c in found.items() if case.startswith("line: steps to 1.0200"))
+    assert steps.figures[tasks.PLAIN].values == (8.0,)  # by definition
+    assert steps.figures["Muon"].values == (4.0,)
+    assert steps.absent == {}
+    seconds = next(c for case, c in found.items() if case.startswith("line: seconds to 1.0200"))
+    assert seconds.figures["Muon"].values == (2.0,)
+    other = next(c for case, c in found.items() if case.startswith("line: steps to 0.8200"))
+    assert other.absent[tasks.PLAIN] == "ends at 1.0200, after 8 steps"
+    whole = next(c for case, c in found.items() if "shortest run that ends at 1.0200" in case)
+    # 0.505 + (1 - share) <= 1.02: from half of the steps on.
+    assert whole.figures["Muon"].values == (4,)
+    assert whole.figures[tasks.PLAIN].values == (8,)
+    assert "no schedule" in whole.absent["Free"]
+    picture = matplotlib.image.imread(Given.curves)
+    assert picture[..., :3].std() > 0.01

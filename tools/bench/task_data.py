@@ -1,0 +1,109 @@
+"""What the suite tasks trains on: images of digits, and text that ships with Python."""
+
+import dataclasses
+import pydoc_data.topics
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+keras = tf.keras
+LENGTH, WIDTH, LAYERS, HEADS = 64, 64, 2, 4  # of the text: characters, units, blocks, heads
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Examples to train on, and others to validate on.
+
+    Attributes:
+      x: the inputs, [n, ...].
+      y: the classes, int [n] or [n, length].
+      x_valid: inputs of the validation set.
+      y_valid: classes of the validation set.
+      classes: how many classes there are.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    x_valid: np.ndarray
+    y_valid: np.ndarray
+    classes: int
+
+
+def digits() -> Data:
+    """Returns 1,797 images of 8 x 8 pixels; the last 397 are for validation."""
+    import sklearn.datasets
+
+    found = sklearn.datasets.load_digits()
+    order = np.random.default_rng(0).permutation(len(found.target))
+    x = (found.images[order, :, :, None] / 16.0).astype("f")
+    y = found.target[order].astype("i4")
+    return Data(x[:1400], y[:1400], x[1400:], y[1400:], 10)
+
+
+def text() -> Data:
+    """Returns windows of Python's help texts, each with the same one character later.
+
+    The last tenth of the text is for validation: 256 windows that do not overlap. Characters
+    outside ASCII count as one.
+    """
+    topics = pydoc_data.topics.topics
+    whole = "\n".join(topics[name] for name in sorted(topics))
+    codes = np.frombuffer(whole.encode("ascii", "replace"), np.uint8)
+    alphabet, numbers = np.unique(codes, return_inverse=True)
+    numbers = numbers.astype("i4")
+    end = len(numbers) * 9 // 10
+    starts = np.arange(0, end - LENGTH - 1, LENGTH // 4)
+    places = end + np.arange(256) * ((len(numbers) - end - LENGTH - 1) // 256)
+    x, y = (_windows(numbers, starts + shift) for shift in (0, 1))
+    x_valid, y_valid = (_windows(numbers, places + shift) for shift in (0, 1))
+    return Data(x, y, x_valid, y_valid, len(alphabet))
+
+
+def _windows(numbers: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    return numbers[starts[:, None] + np.arange(LENGTH)]
+
+
+def digits_model(classes: int) -> Any:
+    """Returns a convolutional network for the digits, about 20,000 parameters."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(16, 3, padding="same", activation="relu"),
+            layers.Conv2D(32, 3, padding="same", strides=2, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(32, activation="relu"),
+            layers.Dense(classes, name="head"),
+        ]
+    )
+
+
+class Positions(keras.layers.Layer):  # type: ignore[name-defined, misc]
+    """Adds a learned vector for each place in the window."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Makes the vectors."""
+        self.embeddings = self.add_weight(
+            name="embeddings", shape=tuple(input_shape[1:]), initializer="uniform"
+        )
+        self.built = True
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Returns the inputs with the vectors added."""
+        return inputs + self.embeddings
+
+
+def text_model(classes: int) -> Any:
+    """Returns a transformer that sees what came before, about 110,000 parameters."""
+    layers = keras.layers
+    given = keras.Input((LENGTH,), dtype="int32")
+    x = Positions(name="positions")(layers.Embedding(classes, WIDTH, name="characters")(given))
+    for _ in range(LAYERS):
+        normal = layers.LayerNormalization()(x)
+        attention = layers.MultiHeadAttention(HEADS, WIDTH // HEADS)
+        x = layers.add([x, attention(normal, normal, use_causal_mask=True)])
+        inner = layers.Dense(4 * WIDTH, activation="gelu")(layers.LayerNormalization()(x))
+        x = layers.add([x, layers.Dense(WIDTH)(inner)])
+    outputs = layers.Dense(classes, name="head")(layers.LayerNormalization()(x))
+    return keras.Model(given, outputs)

@@ -1,0 +1,292 @@
+"""Suite tasks: how many steps, and seconds, whole trainings take to a validation loss.
+
+Each optimizer is tuned on one seed over its rates, all with the same number of steps, and its
+best setting is run with three seeds. The targets are the best losses of two AdamW: one whose
+rate, beta_2 and clip were tuned, and one whose beta_1 and warm-up were tuned too. That a curve
+passes the target early is not all: its learning rate is not 0 there yet. So shorter runs, whose
+schedules end, say how short a whole run can be that ends at the target.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import tf_keras_optim as tko
+from tools.bench import task_data
+from tools.bench.peers import Peers
+from tools.bench.results import Comparison, Figures
+from tools.bench.settings import Settings
+from tools.bench.task_runs import Run, Task, mean, run
+
+PLAIN, TUNED = "AdamW", "AdamW, beta_1 and warm-up tuned"
+_SEEDS = (1, 2, 3)
+_SHORTER = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a run
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What an optimizer is made with.
+
+    Attributes:
+      rate: the largest learning rate.
+      warm: the share of the steps in which it grows linearly.
+      options: further arguments.
+    """
+
+    rate: float
+    warm: float = 0.05
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        options = "".join(f", {name} {value}" for name, value in self.options.items())
+        return f"rate {self.rate:g}, warm {self.warm:g}{options}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """An optimizer that is compared.
+
+    Attributes:
+      name: what it is called here.
+      make: makes it: from the class' arguments.
+      settings: what is tried.
+      shows: whether it is validated at its weights for evaluation.
+      scheduled: whether its rate goes down to 0; else it is constant after the warm-up.
+    """
+
+    name: str
+    make: Callable[..., Any]
+    settings: tuple[Setting, ...]
+    shows: bool = False
+    scheduled: bool = True
+
+
+def _settings(*rates: float, warm: float = 0.05, **options: Any) -> tuple[Setting, ...]:
+    return tuple(Setting(rate, warm, options) for rate in rates)
+
+
+_ADAMW = {"beta_1": 0.9, "beta_2": 0.95}
+_RATES = (0.002, 0.003, 0.005, 0.007, 0.01, 0.014)
+METHODS = (
+    Method("Muon", tko.Muon, _settings(0.01, 0.014, 0.02, 0.028)),
+    Method(
+        "ScheduleFreeAdamW",
+        tko.ScheduleFreeAdamW,
+        _settings(0.01, 0.02, 0.03, 0.04, warm=0.4, beta_1=0.95, beta_2=0.95),
+        shows=True,
+        scheduled=False,
+    ),
+    Method(
+        "AdamW, cautious",
+        tko.AdamW,
+        _settings(0.005, 0.007, 0.01, 0.014, cautious=True, **_ADAMW),
+    ),
+    Method(
+        "AdamW, Lookahead",
+        tko.AdamW,
+        _settings(0.005, 0.007, 0.01, 0.014, lookahead_steps=5, lookahead_share=0.8, **_ADAMW),
+    ),
+    Method("Lion", tko.Lion, _settings(0.0005, 0.001, 0.0015, 0.002)),
+    Method("Adan", tko.Adan, _settings(0.005, 0.01, 0.014, 0.02)),
+    Method("AdEMAMix", tko.AdEMAMix, _settings(0.003, 0.005, 0.007, 0.01)),
+    Method("ADOPT", tko.ADOPT, _settings(0.003, 0.005, 0.007, 0.01)),
+)
+
+
+def made(method: Method, setting: Setting, task: Task, steps: int) -> Any:
+    """Returns a new optimizer.
+
+    Args:
+      method: which one.
+      setting: what to make it with.
+      task: what it is to train.
+      steps: the steps of the run, which its schedule follows.
+    """
+    warm = max(1, round(setting.warm * steps))
+    arguments = dict(setting.options)
+    rate: Any = setting.rate
+    if method.scheduled:
+        rate = tko.schedules.Warmup(tko.schedules.CosineDecay(rate, steps - warm), warm)
+    else:
+        arguments["warmup_steps"] = warm
+    optimizer = method.make(rate, weight_decay=task.decay or None, **arguments)
+    if task.decay:
+        optimizer.exclude_from_weight_decay(var_names=list(task.undecayed))
+    return optimizer
+
+
+class Trials:
+    """Runs of one task, each made once.
+
+    Args:
+      task: what is trained.
+    """
+
+    def __init__(self, task: Task):
+        self._task = task
+        self._found: dict[tuple, Run] = {}
+
+    def run(self, method: Method, setting: Setting, seed: int = 1, share: float = 1.0) -> Run:
+        """Returns a run.
+
+        Args:
+          method: which optimizer.
+          setting: what it is made with.
+          seed: of the run.
+          share: its length, as a share of the task's steps.
+        """
+        steps = round(share * self._task.steps)
+        key = (method.name, str(setting), seed, steps)
+        if key not in self._found:
+            optimizer = made(method, setting, self._task, steps)
+            found = run(self._task, optimizer, steps, seed, shows=method.shows)
+            self._found[key] = found
+            print(f"  {self._task.name}: {method.name}, {setting}, seed {seed}, {steps} steps:"
+                  f" {found.final:.4f}", flush=True)  # fmt: skip
+        return self._found[key]
+
+    def best(self, method: Method) -> Setting:
+        """Returns the setting with which a method's first seed ends lowest."""
+        return min(method.settings, key=lambda setting: self.run(method, setting).final)
+
+    def tuned(self) -> tuple[Method, Method]:
+        """Returns the two AdamW, each with its best setting alone."""
+        plain = Method(PLAIN, tko.AdamW, _settings(*_RATES, **_ADAMW))
+        best = self.best(plain)
+        others = [
+            dataclasses.replace(best, options=_ADAMW | {"beta_2": beta_2, **clip})
+            for beta_2 in (0.95, 0.99, 0.999)
+            for clip in ({}, {"global_clipnorm": 1.0})
+        ]
+        best = self.best(dataclasses.replace(plain, settings=(best, *others)))
+        further = [
+            Setting(best.rate * factor, warm, {**best.options, "beta_1": beta_1})
+            for beta_1, warm in itertools.product((0.6, 0.8), (0.2, 0.4))
+            for factor in (1.0, 1.4)
+        ]
+        tuned = Method(TUNED, tko.AdamW, (best, *further))
+        return (
+            dataclasses.replace(plain, settings=(best,)),
+            dataclasses.replace(tuned, settings=(self.best(tuned),)),
+        )
+
+
+def _tasks(quick: bool) -> Iterator[Task]:
+    long, short = (24, 12) if quick else (600, 60)
+    text, digits = task_data.text(), task_data.digits()
+    undecayed = ("bias", "gamma", "beta", "embeddings")
+    yield Task("text", text, task_data.text_model, long, 16, 0.1, undecayed)
+    yield Task("digits", digits, task_data.digits_model, short, 64, 0.0, ())
+
+
+def tasks(settings: Settings, peers: Peers) -> Iterator[Comparison]:
+    """Trains two tasks with every method; yields steps and seconds to the two targets."""
+    curves: dict[str, dict[str, list[Run]]] = {}
+    for task in _tasks(settings.tasks_quick):
+        trials = Trials(task)
+        baselines = trials.tuned()
+        methods = [*baselines, *METHODS]
+        chosen = {method.name: (method, trials.best(method)) for method in methods}
+        runs = {
+            name: [trials.run(method, setting, seed) for seed in _SEEDS]
+            for name, (method, setting) in chosen.items()
+        }
+        curves[task.name] = runs
+        yield from _finals(task, chosen, runs)
+        for baseline in baselines:
+            target = mean(runs[baseline.name]).final
+            yield from _to(task, target, baseline.name, runs)
+            yield _whole(task, target, baseline.name, chosen, trials)
+    if settings.curves:
+        draw(curves, settings.curves)
+        print(f"Wrote {settings.curves}")
+
+
+def _finals(
+    task: Task, chosen: Mapping[str, tuple[Method, Setting]], runs: Mapping[str, list[Run]]
+) -> Iterator[Comparison]:
+    """Yields the losses at the end, and the seconds of a step."""
+    told = "; ".join(f"{name}: {setting}" for name, (_, setting) in chosen.items())
+    yield Comparison(
+        suite="tasks",
+        case=f"{task.name}: validation loss after {task.steps} steps, seeds {_SEEDS}",
+        figures={n: Figures(tuple(one.final for one in found)) for n, found in runs.items()},
+        unit="",
+        note=told,
+    )
+    yield Comparison(
+        suite="tasks",
+        case=f"{task.name}: seconds a step, passes included",
+        figures={
+            n: Figures(tuple(one.step_seconds for one in found)) for n, found in runs.items()
+        },
+    )
+
+
+def _to(
+    task: Task, target: float, of: str, runs: Mapping[str, list[Run]]
+) -> Iterator[Comparison]:
+    """Yields the steps and the seconds at which the mean curves pass a target."""
+    steps, seconds, absent = {}, {}, {}
+    for name, found in runs.items():
+        curve = mean(found)
+        reached = curve.reaches(target)
+        if reached is None:
+            absent[name] = f"ends at {curve.final:.4f}, after {task.steps} steps"
+            continue
+        steps[name] = Figures((float(reached),))
+        seconds[name] = Figures((reached * curve.step_seconds,))
+    case = f"to {target:.4f}, the loss of {of}, on the mean curve of {task.steps} steps"
+    yield Comparison("tasks", f"{task.name}: steps {case}", steps, "", absent=absent)
+    yield Comparison("tasks", f"{task.name}: seconds {case}", seconds, "s", absent=absent)
+
+
+def _whole(
+    task: Task,
+    target: float,
+    of: str,
+    chosen: Mapping[str, tuple[Method, Setting]],
+    trials: Trials,
+) -> Comparison:
+    """Returns the steps of the shortest whole run of the first seed that ends at a target."""
+    figures, absent = {}, {}
+    for name, (method, setting) in chosen.items():
+        if not method.scheduled:
+            absent[name] = "has no schedule: the curve above is that of every length"
+            continue
+        lengths = [share for share in _SHORTER if name != of] + [1.0]
+        if trials.run(method, setting).final > target and name != of:
+            absent[name] = f"a run of {task.steps} steps does not end there"
+            continue
+        shortest = next(
+            share
+            for share in lengths
+            if share == 1.0 or trials.run(method, setting, share=share).final <= target
+        )
+        figures[name] = Figures((round(shortest * task.steps),))
+    case = f"{task.name}: steps of the shortest run that ends at {target:.4f}, the loss of {of}"
+    return Comparison("tasks", case, figures, "", absent=absent)
+
+
+def draw(curves: Mapping[str, Mapping[str, list[Run]]], path: str) -> None:
+    """Writes a picture of the mean validation losses, a panel for each task.
+
+    Args:
+      curves: by task and method, the runs of its best setting.
+      path: the file; its ending decides the format.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7 * len(curves), 5), layout="constrained")
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for panel, (task, runs) in zip(panels, curves.items()):
+        for name, found in runs.items():
+            curve = mean(found)
+            panel.plot(curve.at, curve.losses, label=name, linewidth=1)
+        panel.set_yscale("log")
+        panel.set_xlabel("steps")
+        panel.set_ylabel("validation loss, mean of three seeds")
+        panel.set_title(task)
+        panel.legend(fontsize=7)
+    figure.savefig(path, bbox_inches="tight", dpi=110)
