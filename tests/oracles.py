@@ -301,14 +301,17 @@ _ADAM = {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7
 
 # By name of the algorithm: its step, and the hyperparameters where nothing else is said.
 def _schedule_free(w, direction, factor, mixing, s, history):
-    """Moves y and z along a direction at y; the weight of this z in x goes by the rates."""
-    h, t = history[-1], len(history)
-    rate = h["learning_rate"] * factor
-    z, largest = s.get("z", w), max(s.get("largest", 0.0), rate)
-    weight = t ** h["averaging_power"] * largest ** h["rate_power"]
-    total = s.get("total", 0.0) + weight
-    s["largest"], s["total"] = largest, total
-    c = weight / total if total else 0.0
+    """Moves y and z along a direction at y; the weight of this z in x goes by the rates.
+
+    Of all steps, those in which this weight had no gradient too.
+    """
+    h, z = history[-1], s.get("z", w)
+    rates = [past["learning_rate"] * factor(past, t) for t, past in enumerate(history, 1)]
+    largest = np.maximum.accumulate(rates)
+    weights = [
+        t ** h["averaging_power"] * r ** h["rate_power"] for t, r in enumerate(largest, 1)
+    ]
+    c, rate = weights[-1] / sum(weights) if sum(weights) else 0.0, rates[-1]
     direction = direction + h["weight_decay"] * w
     x = (w - (1 - mixing) * z) / mixing
     z = s["z"] = z - rate * direction
@@ -316,22 +319,21 @@ def _schedule_free(w, direction, factor, mixing, s, history):
     return (1 - mixing) * z + mixing * x
 
 
-def _warmed(history):
-    warmup = history[-1]["warmup_steps"]
-    return min(1.0, len(history) / warmup) if warmup else 1.0
+def _warmed(h, t):
+    return min(1.0, t / h["warmup_steps"]) if h["warmup_steps"] else 1.0
 
 
 def schedulefreesgd_step(w, g, s, history):
-    return _schedule_free(w, g, _warmed(history), history[-1]["momentum"], s, history)
+    return _schedule_free(w, g, _warmed, history[-1]["momentum"], s, history)
 
 
 def schedulefreeadamw_step(w, g, s, history):
     h = history[-1]
     v = s["v"] = h["beta_2"] * s.get("v", 0.0) + (1 - h["beta_2"]) * g**2
     direction = g / (np.sqrt(v / (1 - product(history, "beta_2"))) + h["epsilon"])
-    factor = _warmed(history)
+    factor = _warmed
     if h["rectify"]:
-        factor = _rectification(h["beta_2"], len(history), 4.0) or 0.0
+        factor = lambda past, t: _rectification(past["beta_2"], t, 4.0) or 0.0  # noqa: E731
     return _schedule_free(w, direction, factor, h["beta_1"], s, history)
 
 

@@ -151,6 +151,8 @@ FORGOTTEN = {
     "global_clipnorm": "global_clipnorm",
     "decay": "weight_decay",
     "ema_overwrite": "ema_overwrite_frequency",
+    "equal": "averaging",
+    "lookahead": "lookahead_share",
     "accumulate2": "gradient_accumulation_steps",
 }
 

@@ -34,7 +34,7 @@ class _Tracked:
     def __init__(self, variable, decays):
         self.variable, self.decays, self.factor = variable, decays, 1.0
         self.slots, self.history = {}, []
-        self.average = self.gathered = self.rows = None
+        self.average = self.gathered = self.rows = self.slow = None
         self.read()
 
     def read(self):
@@ -187,6 +187,8 @@ class Reference:
             else:
                 gradient = gradient + decay * tracked.weight
             self._move(tracked, gradient)
+            if values.get("lookahead_steps"):
+                self._look_ahead(tracked, before[0], values)
             if values.get("use_ema"):
                 self._average(tracked, values)
             if values.get("sparse") == "lazy" and tracked.rows is not None:
@@ -204,12 +206,30 @@ class Reference:
     def _move(self, tracked, gradient):
         tracked.weight = self._step(tracked.weight, gradient, tracked.slots, tracked.history)
 
+    def _look_ahead(self, tracked, start, values):
+        slow = start if tracked.slow is None else tracked.slow
+        if (self.updates + 1) % values["lookahead_steps"] == 0:
+            slow = slow + values["lookahead_share"] * (tracked.weight - slow)
+            tracked.weight = slow
+        tracked.slow = slow
+
     def _average(self, tracked, values):
-        if tracked.average is None:
+        held, now = (_held(updates, values) for updates in (self.updates, self.updates + 1))
+        if tracked.average is None or held == 0:
             tracked.average = tracked.weight
-        else:
-            momentum = values["ema_momentum"]
+        elif now > held:
+            momentum = values.get("ema_momentum", 0.99)
+            if values.get("averaging") == "equal":
+                momentum = held / (held + 1)
+            elif values.get("ema_warmup"):
+                momentum = min(momentum, (1 + held) / (10 + held))
             tracked.average = momentum * tracked.average + (1 - momentum) * tracked.weight
+
+
+def _held(updates, values):
+    """How many weights an average holds after some number of updates."""
+    start, period = values.get("averaging_start", 0), values.get("averaging_period", 1)
+    return sum(u >= start and (u - start) % period == 0 for u in range(1, updates + 1))
 
 
 def _clipped(gradients, values):

@@ -106,6 +106,9 @@ OPTIONS = {
     "exclude": {},  # the biases, from weight decay
     "ema": {"use_ema": True, "ema_momentum": 0.8},
     "ema_overwrite": {"use_ema": True, "ema_momentum": 0.6, "ema_overwrite_frequency": 2},
+    "ema_warm": {"use_ema": True, "ema_warmup": True, "averaging_start": 3},
+    "equal": {"use_ema": True, "averaging": "equal", "averaging_period": 2},
+    "lookahead": {"lookahead_steps": 3, "lookahead_share": 0.8},
     "accumulate2": {"gradient_accumulation_steps": 2},
     "accumulate3": {"gradient_accumulation_steps": 3},
     "skip": {"skip_nonfinite": True},

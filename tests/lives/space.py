@@ -15,7 +15,7 @@ _POLICIES = (*("float32",) * 6, "float64", "mixed_float16", "mixed_bfloat16", "b
 
 # What seldom meets by chance: fields that one life in three has together.
 _WINDOWS = ("accumulate2", "accumulate3")
-_OF_EMA = ("ema", "ema_overwrite")
+_OF_EMA = ("ema", "ema_overwrite", "ema_warm", "equal")
 
 
 def _without_update(choose, life):
@@ -62,7 +62,7 @@ _TOGETHER = (_without_update, _missing, _frozen, _other_window, _betas, _placed)
 
 def _with(life, *options):
     """The options of a life with others, in place of those that exclude these."""
-    kept = [o for o in life.options if not o.startswith(("ema", "accumulate"))]
+    kept = [o for o in life.options if not o.startswith(("ema", "equal", "accumulate"))]
     return tuple(sorted({*kept, *options}))
 
 
@@ -134,9 +134,11 @@ _OWN = ("own", "own_function", "own_xla", "minimize")
 _REFUSED = [
     (_several("clipnorm", "clipvalue", "global_clipnorm"), "one clip at most"),
     (_several("decay", "decay_scheduled", "l2"), "one weight decay at most"),
-    (_several("ema", "ema_overwrite"), "one average at most"),
+    (_several(*_OF_EMA), "one average at most"),
     (
-        lambda life: life.optimizer in settings.AVERAGES_ITSELF and _has(*_OF_EMA)(life),
+        lambda life: (
+            life.optimizer in settings.AVERAGES_ITSELF and _has(*_OF_EMA, "lookahead")(life)
+        ),
         "an algorithm that averages by itself takes no other average",
     ),
     (_several("accumulate2", "accumulate3"), "one number of accumulated steps"),
@@ -148,11 +150,11 @@ _REFUSED = [
             and (
                 life.model != "embedding"
                 or life.optimizer in settings.NOT_ELEMENTWISE
-                or _has("accumulate2", "accumulate3", "ema_overwrite", "slots_int8")(life)
+                or _has(*_WINDOWS, "ema_overwrite", "lookahead", "slots_int8")(life)
             )
         ),
-        "lazy rows are for embeddings, elementwise algorithms, without accumulation, 8 bits or "
-        "averages that overwrite",
+        "lazy rows are for embeddings, elementwise algorithms, without accumulation, 8 bits, "
+        "Lookahead or averages that overwrite",
     ),
     (
         lambda life: life.wrapper != "none" and _has("skip", "factor")(life),

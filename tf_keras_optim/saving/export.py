@@ -11,6 +11,7 @@ import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.checkpoint_functions as checkpoint_functions
 import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.signature as signature
+from tf_keras_optim.engine.state import evaluation
 from tf_keras_optim.engine.state.paths import by_path
 from tf_keras_optim.engine.step import late_rates
 from tf_keras_optim.engine.tensorflow import missing, placement
@@ -38,10 +39,10 @@ def export_training(
     `tf.saved_model.load` reads it in a process that has neither this package nor Keras, and
     `loaded.signatures` (or the attributes of the same names) go on training:
 
-    - `train`: a batch in, `loss` (of this batch, before the update) and the metrics out;
-      updates weights, optimizer state, loss scale and the state of random generators;
+    - `train`: a batch in, `loss` (before the update) and metrics out; updates all state;
     - `evaluate`: the same inputs and outputs, without an update;
-    - `infer`: the model's inputs in, its outputs out;
+    - `infer`: the model's inputs in, its outputs out. Both put weights for evaluation in
+      place, where there are some by then, and `train` the trained ones;
     - `save`, `restore`: weights and state to and from a checkpoint at the prefix `path`. A
       new prefix for each makes every save whole or absent. `tko.load_state` reads it too;
     - `get_learning_rate`; `set_learning_rate`, unless the rate is a callable of your own: a
@@ -179,6 +180,8 @@ def _module(model: Any, specs: signature.Specs, loss: Any, jit_compile: bool | N
     module, optimizer = _Module(), model.optimizer
     optimizer.build(model.trainable_variables)
     optimizer.get_weights()  # state that was loaded before its slots is in place now
+    if _inner(optimizer).tko.store.evaluating is not None:
+        evaluation.make_all(_inner(optimizer).tko.context)  # what the steps exchange
     with _explained(model, specs):
         _build_metrics(model, specs)
     native = _inner(optimizer).tko.keras.unwrap

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.engine.state import evaluation
 from tf_keras_optim.engine.step import ordering
 from tf_keras_optim.saving.signature import WEIGHT, Specs, components, named
 
@@ -46,6 +47,7 @@ class Steps:
         return found
 
     def _training(self, inputs: Mapping[str, tf.Tensor]) -> Tensors:
+        self._show(False)
         if self.loss is None:
             return self._keras_step(self.model.train_step, inputs)
         with tf.GradientTape() as tape:
@@ -54,17 +56,28 @@ class Steps:
         return {"loss": loss}
 
     def evaluate(self, **inputs: tf.Tensor) -> Tensors:
-        """The loss and the metrics, without an update."""
+        """The loss and the metrics, without an update; at the weights for evaluation."""
+        self._show(True)
         if self.loss is None:
             return self._keras_step(self.model.test_step, inputs)
         return {"loss": self._own_loss(inputs, training=False)}
 
     def infer(self, **inputs: tf.Tensor) -> Tensors:
-        """The outputs: under their names, or "output" where they have none."""
+        """The outputs: under their names, or "output" where they have none.
+
+        At the weights for evaluation, where there are some.
+        """
+        self._show(True)
         outputs = self.model.predict_step((self.specs.inputs_of(inputs),))
         names = getattr(self.model, "output_names", None) or ()
         parts = named("output", outputs, names)
         return {k: v for name, part in parts.items() for k, v in components(name, part).items()}
+
+    def _show(self, on: bool) -> None:
+        """Puts weights for evaluation in place, or the trained ones; part of each step."""
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        if optimizer.tko.store.evaluating is not None:
+            evaluation.switch(optimizer.tko.context, on)
 
     def _own_loss(self, inputs: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
         assert self.loss is not None
