@@ -1,5 +1,9 @@
 """Which kernel runs, that all of them compute the same, and what `explain` says."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -175,3 +179,31 @@ def test_inside_a_compiled_function_it_is_compiled():
     step()
     np.testing.assert_allclose(variable.numpy(), [0.9, 2.1], rtol=1e-5)
     assert optimizer.jit_compile_used
+
+
+OLD_PROCESSOR = """
+import platform
+import numpy as np
+import tensorflow as tf
+import tf_keras_optim as tko
+
+kernels = []
+for dtype in (tf.float16, tf.bfloat16):
+    variable = tf.Variable(tf.ones([4], dtype))
+    optimizer = tko.Nadam(0.125)
+    optimizer.apply_gradients([(tf.ones([4], dtype), variable)])
+    assert (variable.numpy() < 1.0).all()
+    kernels += [report.kernel for report in optimizer.explain(print_fn=lambda text: None)]
+print(platform.machine(), *kernels)
+"""
+
+
+@pytest.mark.one_keras(3)
+def test_float16_needs_no_instructions_that_an_old_processor_lacks():
+    """XLA compiles no float16 there; "auto" does without it for such variables alone."""
+    environment = {**os.environ, "XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2"}
+    command = [sys.executable, "-c", OLD_PROCESSOR]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr[-2000:]
+    machine, *found = run.stdout.split()
+    assert found == ["graph" if machine == "x86_64" else "xla", "xla"]

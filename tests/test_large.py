@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support import xla
 
 SHAPE = (97, 131)  # 12 rows of 1024 and 419 more
 
@@ -28,6 +29,7 @@ def gradient():
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("option", ["clipnorm", "global_clipnorm"])
 def test_clips_to_the_norm_of_all_elements(option, dtype, gradient):
+    xla.need(dtype)
     variable = tf.Variable(tf.zeros(SHAPE))
     gradient = gradient.astype(dtype)
     step_of(tko.SGD(1.0, **{option: 2.0}), variable)(tf.constant(gradient))

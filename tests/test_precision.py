@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
-from tests.support import state
+from tests.support import state, xla
 from tf_keras_optim.engine.numerics import precision
 
 JIT = [True, False]
@@ -29,6 +29,8 @@ def train(optimizer, value=1.0, steps=20, size=4096, gradient=1.0, dtype=tf.bflo
 @pytest.mark.parametrize("jit", JIT)
 def test_master_weights_add_up_small_steps(jit, dtype):
     """At 100, neighbours in bfloat16 are 0.5 apart; a step is 0.1."""
+    if jit is True:
+        xla.need(dtype)
     weight = train(tko.Adam(0.1, jit_compile=jit), value=100.0, dtype=dtype)
     assert np.all(np.abs(100.0 - float64(weight) - 2.0) <= 0.05)
     without = tko.Adam(0.1, jit_compile=jit, master_weights=False)
@@ -51,6 +53,8 @@ def test_what_keras_leaves_standing_moves(cls):
 @pytest.mark.parametrize("jit", JIT)
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_stochastic_rounding_is_right_on_average(jit, dtype, sign):
+    if jit is True:
+        xla.need(dtype)
     optimizer = tko.Adam(0.1, stochastic_rounding=True, jit_compile=jit)
     # So many that the bound is five standard deviations of the mean or more.
     weight = train(optimizer, value=sign * 1000.0, size=65_536, dtype=dtype, gradient=sign)
@@ -99,6 +103,8 @@ def test_what_is_not_finite_stays_so():
 @pytest.mark.parametrize("jit", JIT)
 @pytest.mark.parametrize("dtype", HALVES)
 def test_numbers_near_the_largest_are_rounded_to_the_nearest(dtype, jit):
+    if jit is True:
+        xla.need(dtype)
     largest = float(dtype.max)
     above = np.float32(largest * (1.0 + 2.0**-13))  # nearer to it than to what comes next
     below = np.nextafter(np.float32(largest), np.float32(0.0))

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tf_keras_optim.engine.state import lookahead
 from tf_keras_optim.engine.state.store import VariableState
-from tf_keras_optim.engine.tensorflow import distribution
+from tf_keras_optim.engine.tensorflow import distribution, xla
 from tf_keras_optim.engine.update import kernel_choice
 from tf_keras_optim.engine.variable_hooks import WEIGHT_DECAY
 
@@ -218,9 +218,13 @@ def plan_update(
     if gradient == ROWS:
         return plan  # their number varies from step to step: nothing to compile
     device = distribution.local(entry.variable).device
+    device_type = tf.DeviceSpec.from_string(device).device_type if device else "CPU"
+    jit_compile = rule.jit_compile if compiles else False
+    if jit_compile == "auto" and not xla.can_compile(entry.variable.dtype, device_type):
+        jit_compile = False
     kernel = kernel_choice.choose(
-        rule.jit_compile if compiles else False,
-        tf.DeviceSpec.from_string(device).device_type if device else "CPU",
+        jit_compile,
+        device_type,
         in_xla=distribution.in_xla(),
         fused=rule.can_fuse and plan == UpdatePlan(),
     )
