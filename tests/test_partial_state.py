@@ -158,6 +158,42 @@ def test_one_layer_was_frozen_and_another_thawed(way, units, compiled, tmp_path)
         np.testing.assert_array_equal(v, w)
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("way", [weights_into_another, checkpointed])
+def test_a_built_optimizer_knows_when_a_thawed_layer_began(way, wrapped, tmp_path):
+    """Keras 2 loads what is inside a wrapper twice; between equal layers the weights decide."""
+
+    def made(trainable, built=True):
+        optimizer = tko.Nadam(0.01, jit_compile=False)
+        if wrapped:
+            optimizer = tko.LossScaleOptimizer(optimizer, initial_scale=2.0)
+        model = three_layers(optimizer, trainable, units=(4, 4))
+        if built:
+            optimizer.build(model.trainable_variables)
+        return model
+
+    def steps(model, count):
+        for _ in range(count):
+            model.train_on_batch(*DATA)
+
+    model = made((False, True, True))
+    steps(model, 3)
+    model.layers[0].trainable = True
+    path = str(tmp_path / "x.weights.h5")
+    other = made((True, True, True))
+    if way is weights_into_another:
+        model.save_weights(path)
+        other.load_weights(path)
+    else:
+        saved = tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(tmp_path / "c")
+        tf.train.Checkpoint(model=other, optimizer=other.optimizer).restore(saved)
+    for one in (model, other):
+        one.compile(one.optimizer, "mse")
+        steps(one, 2)
+    for v, w in zip(model.get_weights(), other.get_weights()):
+        np.testing.assert_array_equal(v, w)
+
+
 @pytest.mark.parametrize("steps", [0, 1])
 def test_averages_of_what_was_thawed_start_from_the_loaded_weights(steps, tmp_path):
     """Keras 2 loads the optimizer before the weights."""

@@ -67,10 +67,10 @@ class StateByName:
                 "with `load_state_dict(state, strict=False)`. If only names differ, give "
                 "the layers names, pass `names=`, or load the weights before the state."
             )
-        self._pending.drop()
+        dropped = self._pending.drop()
         # Scalars that were set at once may have been changed since: by a callback, say.
         done = {id(variable) for variable, _ in given.before}
-        ages = late.ages(self._context, given.before)
+        ages = late.ages(self._context, [*given.before, *(dropped.before if dropped else ())])
         assigning.assign(
             self._context, [(v, value) for v, value in plan.assignments if id(v) not in done]
         )

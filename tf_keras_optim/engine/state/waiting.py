@@ -82,23 +82,33 @@ class Pending:
         return given
 
     def let_wait(self, given: Waiting) -> None:
-        """Keeps saved state until the slots exist; sets the scalars that exist already."""
-        self.drop()
+        """Keeps saved state until the slots exist; sets the scalars that exist already.
+
+        Keras 2 loads an optimizer inside a wrapper twice: what was there before counts.
+        """
+        dropped = self.drop()
+        known = {id(v): value for v, value in dropped.before} if dropped else {}
         if given.state is not None:
             saved = given.state["scalars"]
             keeps_rates = given.options.get("keep_hyperparameters")
             for key, variable in named_state.collect(self._context).items():
                 is_kept = keeps_rates and key[1] in RATES
                 if key[0] == "scalars" and key[1] in saved and not is_kept:
-                    self._set_at_once(given, key[1], variable)
+                    self._set_at_once(given, key[1], variable, known)
         self.given = given
 
-    def _set_at_once(self, given: Waiting, name: str, variable: tf.Variable) -> None:
+    def _set_at_once(
+        self,
+        given: Waiting,
+        name: str,
+        variable: tf.Variable,
+        known: Mapping[int, np.ndarray],
+    ) -> None:
         assert given.state is not None
         value = np.asarray(given.state["scalars"][name])
         if name == "iterations":
             value = np.asarray(accumulation.calls_here(self._context, given.state, value))
         if value.shape == ():
-            given.before.append((variable, variable.numpy()))
+            given.before.append((variable, known.get(id(variable), variable.numpy())))
             dtype = variable.dtype.as_numpy_dtype
             assigning.assign(self._context, [(variable, value.astype(dtype))])
