@@ -21,8 +21,8 @@ def export_tflite(
 
     What TFLite has no operation for is left to TensorFlow's own, which the app must link as
     the Flex delegate; `save` and `restore` always need it, and so does `train` with Adafactor,
-    Lamb, LARS, RAdam, a clip by norm, or `averaging="equal"`, `averaging_period` or
-    `ema_warmup`, whose numbers are float64. The other optimizers need none for `train`.
+    Lamb, LARS, RAdam, a clip by norm, `averaging="equal"`, `averaging_start`,
+    `averaging_period` or `ema_warmup`. The other optimizers need none for `train`.
 
     Args:
       path: a directory that `export_training(..., jit_compile=False)` wrote.

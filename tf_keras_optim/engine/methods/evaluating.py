@@ -22,10 +22,10 @@ class Evaluating(Composed):
         """Puts the weights that are to be evaluated into the variables.
 
         These are the averages (`use_ema`), the slow weights (`lookahead_steps`), or what the
-        algorithm says. The trained weights
-        are kept exactly meanwhile, which takes the memory of the weights once more, but not
-        where there are master copies. Called again, it changes nothing. A step that is taken
-        meanwhile puts the trained weights back first; its gradient came from others.
+        algorithm says. The trained weights are kept exactly meanwhile, which takes the memory
+        of the weights once more, but not where there are master copies. Called again, it
+        changes nothing. A step that is taken meanwhile puts the trained weights back first;
+        its gradient came from others.
 
         Raises:
           ValueError: the optimizer has no weights for evaluation.
