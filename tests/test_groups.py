@@ -554,3 +554,58 @@ def test_settings_that_one_variable_cannot_have_change_nothing():
     assert list(optimizer.groups) == ["head"]
     rules = [report.rule for report in optimizer.explain(lambda text: None)]
     assert rules == ["Adam", "Adam", "SGD [head]", "SGD [head]"]
+
+
+SCHEDULE_FREE = tko.ScheduleFreeSGD
+
+
+@pytest.mark.parametrize(
+    "option, groups, reason",
+    [
+        ({"use_ema": True}, {"head": SCHEDULE_FREE}, "averages the weights itself"),
+        ({"lookahead_steps": 5}, {"head": SCHEDULE_FREE}, "averages the weights itself"),
+        ({"cautious": True}, {"head": SCHEDULE_FREE}, "averages the weights itself"),
+        ({"cautious_weight_decay": True}, {"head": tko.LARS}, "within its update"),
+        ({"sparse": "lazy"}, {"head": tko.Lamb}, "depend on other rows"),
+        ({"sparse": {"head/k": "lazy"}}, {"head": tko.Lamb}, "depend on other rows"),
+    ],
+)
+def test_an_option_of_the_step_that_a_group_cannot_have_is_refused(option, groups, reason):
+    groups = {pattern: make() for pattern, make in groups.items()}
+    with pytest.raises(ValueError, match=rf"(?s)AdamW: .*'head'.*{reason}"):
+        tko.AdamW(groups=groups, **option).build(made())
+    ((name, value),) = option.items()
+    optimizer, variables = tko.AdamW(groups=groups), made()
+    optimizer.build(variables)
+    before = getattr(optimizer, name)
+    with pytest.raises(ValueError, match=rf"(?s)AdamW: .*'head'.*{reason}"):
+        setattr(optimizer, name, value)
+    assert getattr(optimizer, name) == before
+    train(optimizer, variables, gradients(1))
+
+
+@pytest.mark.parametrize(
+    "cls, settings",
+    [
+        (tko.AdamW, {"decoupled_weight_decay": False}),
+        (tko.Adan, {"proximal_decay": True}),
+        (tko.Lamb, {"decay_in_trust_ratio": True}),
+    ],
+)
+def test_a_setting_that_an_option_of_the_step_excludes_is_refused(cls, settings):
+    with pytest.raises(ValueError, match="group 'head': .*`cautious_weight_decay`=True"):
+        cls(cautious_weight_decay=True, groups={"head": settings}).build(made())
+    optimizer = cls(cautious_weight_decay=True, groups={"head": {"epsilon": 1e-5}})
+    variables = made()
+    optimizer.build(variables)
+    with pytest.raises(ValueError, match="group 'head': .*`cautious_weight_decay`=True"):
+        optimizer.groups = {"head": {"epsilon": 1e-5, **settings}}
+    assert optimizer.groups == {"head": {"epsilon": 1e-5}}
+    train(optimizer, variables, gradients(1))
+
+
+def test_lazy_rows_of_other_variables_are_no_matter_of_a_group():
+    groups = {"head": tko.Lamb()}
+    optimizer = tko.AdamW(sparse={"enc/kernel": "lazy"}, groups=groups)
+    optimizer.build(made())
+    assert [report.algorithm for report in optimizer.explain(lambda text: None)][-1] == "Lamb"

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import declarations, nature
+from tf_keras_optim.engine import declarations, group_checks, nature
 from tf_keras_optim.engine.groups import MULTIPLIER, OF_GROUPS, checked_multiplier
 from tf_keras_optim.engine.hyperparameters import nearest
 from tf_keras_optim.engine.options import CommonOptions
@@ -93,6 +93,7 @@ class Grouping:
             where = f"{owner.__name__}: `groups`[{pattern!r}]"
             if _is_optimizer(settings):
                 _check_part(settings, self._owner, where)
+                group_checks.check(self._seen, settings, settings, where)
             for name, value in (settings or {}).items() if not _is_optimizer(settings) else ():
                 known = [cls for cls in classes if name in declarations.parameters_of(cls)]
                 _check_name(name, known[:1] or classes[:1], where)
@@ -133,11 +134,17 @@ class Grouping:
           ValueError: one would have another algorithm, or a hyperparameter that its algorithm
             has not, or not move.
         """
+        checked: set[str] = set()
         for entry in entries:
             now = self.of(entry.group).algorithm
             choice = self._choice(entry.path)
             if choice.source is not None and type(choice.source) is class_of(now):
                 self._check_choice(choice)
+                self._check_rows(choice, entry.path)
+                others = _others(choice)
+                if others and choice.label not in checked:
+                    self._made_part(choice, others)
+                    checked.add(choice.label)
                 continue
             new = "none" if choice.source is None else type(choice.source).__name__
             raise ValueError(
@@ -154,10 +161,7 @@ class Grouping:
         Raises:
           ValueError: there are such.
         """
-        where, cls = (
-            f"{type(self._owner).__name__}: group {choice.label!r}",
-            type(choice.source),
-        )
+        where, cls = self._where(choice), type(choice.source)
         for name, value in choice.settings.items():
             if name != MULTIPLIER:
                 _check_name(name, [cls], where)
@@ -176,8 +180,9 @@ class Grouping:
           ValueError: its settings hold a name that is no hyperparameter of its algorithm.
         """
         choice = self._choice(path)
+        self._check_rows(choice, path)
         multiplier = choice.settings.get(MULTIPLIER, 1.0)
-        others = {n: v for n, v in choice.settings.items() if n != MULTIPLIER}
+        others = _others(choice)
         if choice.source is self._owner and not others:
             return Group("", self._seen, float(multiplier))
         if choice.label not in self._groups:
@@ -205,14 +210,28 @@ class Grouping:
         source = choice.source
         self._check_choice(choice)
         has_rate = source is not self._owner or RATE in settings
-        if not settings:
-            part = source
-        else:
-            with distribution.entered(self._strategy):
-                part = _part_like(source, settings)
+        part = self._made_part(choice, settings) if settings else source
         if part is not self._owner:
             part.tko.join(self._owner, self._owner.tko.title)
         return Group(choice.label, part, multiplier, has_rate)
+
+    def _made_part(self, choice: _Choice, settings: dict[str, Any]) -> Any:
+        with distribution.entered(self._strategy):
+            part = _part_like(choice.source, settings)
+        group_checks.check(self._seen, part, part, self._where(choice))
+        return part
+
+    def _check_rows(self, choice: _Choice, path: str) -> None:
+        if choice.source is not self._owner:  # for that one its own options are checked
+            group_checks.check_rows(self._seen, choice.source, path, self._where(choice))
+
+    def _where(self, choice: _Choice) -> str:
+        return f"{type(self._owner).__name__}: group {choice.label!r}"
+
+
+def _others(choice: _Choice) -> dict[str, Any]:
+    """Returns the settings that are hyperparameters of the algorithm."""
+    return {name: v for name, v in choice.settings.items() if name != MULTIPLIER}
 
 
 def _is_optimizer(settings: Any) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tf_keras_optim.engine.algorithm import Algorithm
-from tf_keras_optim.engine.seen import class_of
+from tf_keras_optim.engine.seen import class_for, class_of
 
 _COMPUTING = ("update", "prepare", "measure", "conclude")
 _RUNS_UPDATE = "tko_runs_update"
@@ -50,6 +50,11 @@ def counts_updates(algorithm: Algorithm) -> bool:
     """Whether an update depends on how many there were, as far as the algorithm says."""
     said = _said_of_update(algorithm, "counts_updates", _COMPUTING)
     return said is None or said.counts_updates
+
+
+def has_evaluated(algorithm: Algorithm) -> bool:
+    """Whether an algorithm computes weights for evaluation."""
+    return class_for(algorithm, "evaluated").evaluated is not Algorithm.evaluated
 
 
 def can_fuse(algorithm: Algorithm) -> bool:

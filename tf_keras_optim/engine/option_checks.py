@@ -1,11 +1,11 @@
 """Whether the options of an optimizer go together, and with its algorithm."""
 
 from tf_keras_optim.engine.algorithm import Algorithm
-from tf_keras_optim.engine.nature import is_elementwise, is_pure
+from tf_keras_optim.engine.group_checks import BEYOND_EVALUATED
+from tf_keras_optim.engine.nature import has_evaluated, is_elementwise, is_pure
 from tf_keras_optim.engine.options import EIGHT_BIT, CommonOptions, calls_per_update
 from tf_keras_optim.engine.patterns import all_of
 from tf_keras_optim.engine.seen import class_of
-from tf_keras_optim.engine.state import evaluation
 from tf_keras_optim.engine.step.scaling import Scaling
 
 # Options that stand between the gradient and an `update`, or between that and the variable.
@@ -83,9 +83,8 @@ def _check_evaluation(options: CommonOptions, algorithm: Algorithm) -> None:
     Raises:
       ValueError: the algorithm computes such weights itself.
     """
-    names = ("use_ema", "cautious", "lookahead_steps")
-    given = [name for name in names if getattr(options, name)]
-    if given and evaluation.has_rule(algorithm):
+    given = [name for name in BEYOND_EVALUATED if getattr(options, name)]
+    if given and has_evaluated(algorithm):
         raise ValueError(
             f"{class_of(options).__name__}: argument `{given[0]}`="
             f"{getattr(options, given[0])} is not possible: the "

@@ -93,7 +93,13 @@ _PYTHON = flags.DEFINE_string(
 _BEFORE = flags.DEFINE_string(
     "before", None, "Another checkout of this repository, for the suite versions."
 )
-_TASKS_QUICK = flags.DEFINE_bool(
+_TASKS_TASKS_RUNS = flags.DEFINE_string(
+    "tasks_runs",
+    None,
+    "File of the trainings of the suite tasks: those in it are not made again, others are "
+    "added. For one version of the code and of TensorFlow.",
+)
+_QUICK = flags.DEFINE_bool(
     "tasks_quick", False, "Trainings of the suite tasks in so few steps that they say nothing."
 )
 _CURVES = flags.DEFINE_string(

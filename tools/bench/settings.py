@@ -40,6 +40,7 @@ class Settings:
       before: another checkout of this repository, for the suite versions.
       tasks_quick: whether the trainings of the suite tasks are only tried out, in few steps.
       curves: the file that the suite tasks draws its curves into, or `None`.
+      tasks_runs: the file of the trainings of the suite tasks that are made once, or `None`.
     """
 
     optimizers: tuple[str, ...] = ("adam",)
@@ -62,6 +63,7 @@ class Settings:
     before: str | None = None
     tasks_quick: bool = False
     curves: str | None = None
+    tasks_runs: str | None = None
 
     def __post_init__(self) -> None:
         require_known(self.optimizers, OPTIMIZERS, "--optimizer")

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,12 +44,10 @@ class Run:
     Attributes:
       at: the steps after which the validation loss was taken.
       losses: the validation loss there, infinite where it is not finite.
-      step_seconds: the median over the parts of the run of the seconds a step took.
     """
 
     at: tuple[int, ...]
     losses: tuple[float, ...]
-    step_seconds: float
 
     @property
     def final(self) -> float:
@@ -68,6 +65,55 @@ class Run:
         return None
 
 
+class Training:
+    """A new model that an optimizer trains.
+
+    Args:
+      task: what to train.
+      optimizer: a new optimizer.
+      steps: the number of steps that it may take.
+      seed: for the weights and for the order of the examples.
+    """
+
+    def __init__(self, task: Task, optimizer: Any, steps: int, seed: int):
+        keras.utils.set_random_seed(seed)
+        data, model = task.data, task.model(task.data.classes)
+        variables = model.trainable_variables
+        optimizer.build(variables)
+        loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        order = np.random.default_rng(seed).integers(0, len(data.x), (steps, task.batch))
+        x, y, chosen = tf.constant(data.x), tf.constant(data.y), tf.constant(order)
+
+        @tf.function
+        def train(first: tf.Tensor, last: tf.Tensor) -> None:
+            for step in tf.range(first, last):
+                with tf.GradientTape() as tape:
+                    outputs = model(tf.gather(x, chosen[step]), training=True)
+                    loss = loss_of(tf.gather(y, chosen[step]), outputs)
+                optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+
+        @tf.function
+        def validate() -> tf.Tensor:
+            return loss_of(tf.constant(data.y_valid), model(tf.constant(data.x_valid)))
+
+        self._optimizer, self._train, self._validate = optimizer, train, validate
+
+    def train(self, first: int, last: int) -> None:
+        """Takes the steps from one number up to another, without that one."""
+        self._train(tf.constant(first), tf.constant(last))
+
+    def loss(self, shows: bool) -> float:
+        """Returns the validation loss.
+
+        Args:
+          shows: whether it is that of the optimizer's weights for evaluation.
+        """
+        shown = self._optimizer.evaluation_weights() if shows else contextlib.nullcontext()
+        with shown:
+            found = float(self._validate())
+        return found if np.isfinite(found) else float("inf")
+
+
 def run(task: Task, optimizer: Any, steps: int, seed: int, *, shows: bool = False) -> Run:
     """Trains a new model, and validates it now and then.
 
@@ -78,47 +124,18 @@ def run(task: Task, optimizer: Any, steps: int, seed: int, *, shows: bool = Fals
       seed: for the weights and for the order of the examples.
       shows: whether it is validated at the optimizer's weights for evaluation.
     """
-    keras.utils.set_random_seed(seed)
-    data, model = task.data, task.model(task.data.classes)
-    variables = model.trainable_variables
-    optimizer.build(variables)
-    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    order = np.random.default_rng(seed).integers(0, len(data.x), (steps, task.batch))
-    x, y, chosen = tf.constant(data.x), tf.constant(data.y), tf.constant(order)
-
-    @tf.function
-    def train(first: tf.Tensor, last: tf.Tensor) -> None:
-        for step in tf.range(first, last):
-            with tf.GradientTape() as tape:
-                outputs = model(tf.gather(x, chosen[step]), training=True)
-                loss = loss_of(tf.gather(y, chosen[step]), outputs)
-            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
-
-    @tf.function
-    def validate() -> tf.Tensor:
-        return loss_of(tf.constant(data.y_valid), model(tf.constant(data.x_valid)))
-
+    training = Training(task, optimizer, steps, seed)
     part = max(1, steps // EVERY)
-    train(tf.constant(0), tf.constant(0))  # trace it, no step
-    seconds, at, losses = [], [], []
+    at, losses = [], []
     for first in range(0, steps, part):
         last = min(first + part, steps)
-        began = time.perf_counter()
-        train(tf.constant(first), tf.constant(last))
-        seconds.append((time.perf_counter() - began) / (last - first))
-        losses.append(_loss(optimizer, validate, shows))
+        training.train(first, last)
+        losses.append(training.loss(shows))
         at.append(last)
-    return Run(tuple(at), tuple(losses), float(np.median(seconds[1:] or seconds)))
-
-
-def _loss(optimizer: Any, validate: Callable[[], tf.Tensor], shows: bool) -> float:
-    with optimizer.evaluation_weights() if shows else contextlib.nullcontext():
-        found = float(validate())
-    return found if np.isfinite(found) else float("inf")
+    return Run(tuple(at), tuple(losses))
 
 
 def mean(runs: Sequence[Run]) -> Run:
     """Returns the mean curve of runs of one length."""
     losses = np.mean([one.losses for one in runs], 0)
-    seconds = float(np.median([one.step_seconds for one in runs]))
-    return Run(runs[0].at, tuple(map(float, losses)), seconds)
+    return Run(runs[0].at, tuple(map(float, losses)))

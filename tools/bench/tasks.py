@@ -4,11 +4,15 @@ Each optimizer is tuned on one seed over its rates, all with the same number of 
 best setting is run with three seeds. The targets are the best losses of two AdamW: one whose
 rate, beta_2 and clip were tuned, and one whose beta_1 and warm-up were tuned too. That a curve
 passes the target early is not all: its learning rate is not 0 there yet. So shorter runs, whose
-schedules end, say how short a whole run can be that ends at the target.
+schedules end, say how short a whole run can be that ends at the target. The seconds of a step
+are measured apart from that, with the optimizers taking turns.
 """
 
 import dataclasses
+import functools
 import itertools
+import json
+import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,10 +21,12 @@ from tools.bench import task_data
 from tools.bench.peers import Peers
 from tools.bench.results import Comparison, Figures
 from tools.bench.settings import Settings
-from tools.bench.task_runs import Run, Task, mean, run
+from tools.bench.task_runs import Run, Task, Training, mean, run
+from tools.bench.timing import STEP, take_turns, timed
 
 PLAIN, TUNED = "AdamW", "AdamW, beta_1 and warm-up tuned"
 _SEEDS = (1, 2, 3)
+_TURN = 10  # steps that are timed together
 _SHORTER = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a run
 
 
@@ -121,11 +127,16 @@ class Trials:
 
     Args:
       task: what is trained.
+      path: a file of runs that were made before, to which those that are made are added; or
+        `None`.
     """
 
-    def __init__(self, task: Task):
+    def __init__(self, task: Task, path: str | None = None):
         self._task = task
+        self._path = path
         self._found: dict[tuple, Run] = {}
+        if path and pathlib.Path(path).exists():
+            self._found = _read(path)
 
     def run(self, method: Method, setting: Setting, seed: int = 1, share: float = 1.0) -> Run:
         """Returns a run.
@@ -137,11 +148,14 @@ class Trials:
           share: its length, as a share of the task's steps.
         """
         steps = round(share * self._task.steps)
-        key = (method.name, str(setting), seed, steps)
+        key = (self._task.name, method.name, str(setting), seed, steps)
         if key not in self._found:
             optimizer = made(method, setting, self._task, steps)
             found = run(self._task, optimizer, steps, seed, shows=method.shows)
             self._found[key] = found
+            if self._path:
+                with open(self._path, "a", encoding="utf-8") as file:
+                    file.write(json.dumps([key, found.at, found.losses]) + "\n")
             print(f"  {self._task.name}: {method.name}, {setting}, seed {seed}, {steps} steps:"
                   f" {found.final:.4f}", flush=True)  # fmt: skip
         return self._found[key]
@@ -172,6 +186,25 @@ class Trials:
         )
 
 
+def _read(path: str) -> dict[tuple, Run]:
+    """Returns the runs in a file.
+
+    Raises:
+      ValueError: a line of it is no run.
+    """
+    found = {}
+    for number, line in enumerate(pathlib.Path(path).read_text("utf-8").splitlines(), 1):
+        try:
+            key, at, losses = json.loads(line)
+            found[tuple(key)] = Run(tuple(map(int, at)), tuple(map(float, losses)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"--tasks_runs: line {number} of {path} is no run ({error}). Remove the line, "
+                "or name another file."
+            ) from error
+    return found
+
+
 def _tasks(quick: bool) -> Iterator[Task]:
     long, short = (24, 12) if quick else (600, 60)
     text, digits = task_data.text(), task_data.digits()
@@ -184,7 +217,7 @@ def tasks(settings: Settings, peers: Peers) -> Iterator[Comparison]:
     """Trains two tasks with every method; yields steps and seconds to the two targets."""
     curves: dict[str, dict[str, list[Run]]] = {}
     for task in _tasks(settings.tasks_quick):
-        trials = Trials(task)
+        trials = Trials(task, settings.tasks_runs)
         baselines = trials.tuned()
         methods = [*baselines, *METHODS]
         chosen = {method.name: (method, trials.best(method)) for method in methods}
@@ -193,10 +226,12 @@ def tasks(settings: Settings, peers: Peers) -> Iterator[Comparison]:
             for name, (method, setting) in chosen.items()
         }
         curves[task.name] = runs
-        yield from _finals(task, chosen, runs)
+        yield _finals(task, chosen, runs)
+        seconds = _step_seconds(task, chosen, settings.steps)
+        yield seconds
         for baseline in baselines:
             target = mean(runs[baseline.name]).final
-            yield from _to(task, target, baseline.name, runs)
+            yield from _to(task, target, baseline.name, runs, seconds)
             yield _whole(task, target, baseline.name, chosen, trials)
     if settings.curves:
         draw(curves, settings.curves)
@@ -205,27 +240,37 @@ def tasks(settings: Settings, peers: Peers) -> Iterator[Comparison]:
 
 def _finals(
     task: Task, chosen: Mapping[str, tuple[Method, Setting]], runs: Mapping[str, list[Run]]
-) -> Iterator[Comparison]:
-    """Yields the losses at the end, and the seconds of a step."""
+) -> Comparison:
+    """Returns the losses at the end."""
     told = "; ".join(f"{name}: {setting}" for name, (_, setting) in chosen.items())
-    yield Comparison(
+    return Comparison(
         suite="tasks",
         case=f"{task.name}: validation loss after {task.steps} steps, seeds {_SEEDS}",
         figures={n: Figures(tuple(one.final for one in found)) for n, found in runs.items()},
         unit="",
         note=told,
     )
-    yield Comparison(
-        suite="tasks",
-        case=f"{task.name}: seconds a step, passes included",
-        figures={
-            n: Figures(tuple(one.step_seconds for one in found)) for n, found in runs.items()
-        },
-    )
+
+
+def _step_seconds(
+    task: Task, chosen: Mapping[str, tuple[Method, Setting]], rounds: int
+) -> Comparison:
+    """Returns the seconds of a step; the optimizers take turns."""
+    count = _TURN if task.steps > _TURN else 1
+    turns = {}
+    for name, (method, setting) in chosen.items():
+        training = Training(task, made(method, setting, task, task.steps), count, seed=1)
+        turns[name] = timed(functools.partial(training.train, 0, count))
+    _, parts = take_turns(turns, rounds)
+    each = {
+        name: Figures(tuple(value / count for value in figures.values))
+        for name, figures in parts[STEP].items()
+    }
+    return Comparison("tasks", f"{task.name}: seconds a step, passes included", each)
 
 
 def _to(
-    task: Task, target: float, of: str, runs: Mapping[str, list[Run]]
+    task: Task, target: float, of: str, runs: Mapping[str, list[Run]], step: Comparison
 ) -> Iterator[Comparison]:
     """Yields the steps and the seconds at which the mean curves pass a target."""
     steps, seconds, absent = {}, {}, {}
@@ -236,7 +281,7 @@ def _to(
             absent[name] = f"ends at {curve.final:.4f}, after {task.steps} steps"
             continue
         steps[name] = Figures((float(reached),))
-        seconds[name] = Figures((reached * curve.step_seconds,))
+        seconds[name] = Figures((reached * step.figures[name].median,))
     case = f"to {target:.4f}, the loss of {of}, on the mean curve of {task.steps} steps"
     yield Comparison("tasks", f"{task.name}: steps {case}", steps, "", absent=absent)
     yield Comparison("tasks", f"{task.name}: seconds {case}", seconds, "s", absent=absent)

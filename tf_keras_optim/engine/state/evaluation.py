@@ -8,14 +8,12 @@ number says which weights the variables hold; every file says it too.
 """
 
 import functools
-from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine.algorithm import Algorithm
+from tf_keras_optim.engine import nature
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.numerics import loops, precision
-from tf_keras_optim.engine.seen import class_for
 from tf_keras_optim.engine.state import lookahead
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.tensorflow import distribution, placement
@@ -25,15 +23,10 @@ EVALUATING = "evaluating"  # in what is saved: whether they are
 _ROUNDINGS = 64  # by which a value that is computed twice may differ, in units of its dtype
 
 
-def has_rule(algorithm: Any) -> bool:
-    """Says whether an algorithm computes weights for evaluation."""
-    return class_for(algorithm, "evaluated").evaluated is not Algorithm.evaluated
-
-
 def has_rules(context: Context) -> bool:
     """Says whether an algorithm computes weights for evaluation, of some variable at least."""
     algorithms = (context.of(entry).algorithm for entry in context.store.tracked)
-    return any(map(has_rule, (context.algorithm, *algorithms)))
+    return any(map(nature.has_evaluated, (context.algorithm, *algorithms)))
 
 
 def _keeps_other(context: Context) -> bool:
@@ -43,7 +36,7 @@ def _keeps_other(context: Context) -> bool:
 
 def has_weights(context: Context) -> bool:
     """Says whether an optimizer has weights for evaluation, of some variable at least."""
-    if _keeps_other(context) or has_rule(context.algorithm):
+    if _keeps_other(context) or nature.has_evaluated(context.algorithm):
         return True
     return any(_source(context, entry) is not None for entry in context.store.tracked)
 
@@ -56,7 +49,7 @@ def make(context: Context) -> None:
     step could compute the trained weights.
     """
     store = context.store
-    rules = any(has_rule(context.of(entry).algorithm) for entry in store.tracked)
+    rules = any(nature.has_evaluated(context.of(entry).algorithm) for entry in store.tracked)
     if rules and store.evaluating is None:
         _make_number(context)
     elif store.evaluating is not None and _keeps_other(context):
@@ -198,7 +191,7 @@ def _source(context: Context, entry: VariableState) -> str | None:
         return "average"
     if lookahead.SLOT in entry.declared:
         return "slow"
-    return "rule" if has_rule(context.of(entry).algorithm) else None
+    return "rule" if nature.has_evaluated(context.of(entry).algorithm) else None
 
 
 def _show(context: Context, entry: VariableState) -> None:
