@@ -137,7 +137,7 @@ def test_live_optimizers_of_both_generations(keras, case):
     cls = getattr(keras.optimizers, name, None)
     if cls is None:
         assert keras is keras_2
-        assert name in ("Lamb", "Muon")
+        assert name in ("Lamb", "Muon", "ScheduleFreeAdamW")
         pytest.skip(f"tf_keras has no {name}")
     source = cls(**{"learning_rate": 0.01} | arguments)
     # tf_keras' Adafactor cannot be built for three axes.
@@ -781,6 +781,12 @@ def test_exclusions_schedules_and_scales_go_back():
         (lambda: tko.Adam(sparse="lazy"), "`sparse`='lazy' has no counterpart"),
         (lambda: tko.Adam(epsilon_after_correction=True), "`epsilon_after_correction`=True"),
         (lambda: tko.Nadam(momentum_decay=0.004), "`momentum_decay`=0.004"),
+        (lambda: tko.ScheduleFreeAdamW(), "`beta_1`=0.9 has no counterpart"),
+        (lambda: tko.ScheduleFreeAdamW(beta_1=1.0), "`rate_power`=2.0"),
+        (
+            lambda: tko.ScheduleFreeAdamW(beta_1=1.0, rate_power=0.0, weight_decay=0.1),
+            "`weight_decay`=0.1",
+        ),
         (lambda: tko.SGD(decoupled_weight_decay=False), "`decoupled_weight_decay`=False"),
         (
             lambda: tko.Adam(
@@ -793,6 +799,17 @@ def test_exclusions_schedules_and_scales_go_back():
 def test_what_keras_has_no_counterpart_for(optimizer, message):
     with pytest.raises(ValueError, match=message):
         tko.to_keras(optimizer())
+
+
+@pytest.mark.skipif(
+    not hasattr(RUNNING.optimizers, "ScheduleFreeAdamW"), reason="this Keras has no such class"
+)
+def test_a_decay_that_acts_on_other_weights_is_refused():
+    source = RUNNING.optimizers.ScheduleFreeAdamW(0.01, weight_decay=0.1)
+    with pytest.raises(ValueError, match=r"ScheduleFreeAdamW.*'weight_decay' \(here 0.1\)"):
+        tko.convert(source)
+    ours = tko.convert(source, weight_decay=0.2, beta_1=0.95)
+    assert (ours.weight_decay, ours.beta_1, ours.rate_power) == (0.2, 0.95, 0.0)
 
 
 def test_state_that_would_be_lost_is_not_given_back():

@@ -96,7 +96,7 @@ def _arguments(optimizer: Any, form: InKeras, title: str) -> dict[str, Any]:
     """
     config, only = optimizer.get_config(), {**_ONLY, **form.only, **form.fixed}
     for name, value in only.items():
-        if name in config and config[name] != value:
+        if name in config and config[name] != value and (config[name] or value):
             raise ValueError(
                 f"{title}: `{name}`={config[name]!r} has no counterpart in {keras.__name__}; "
                 f"only {value!r} can be converted."

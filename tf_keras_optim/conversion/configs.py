@@ -102,7 +102,15 @@ def keras_arguments(
             del arguments[key]
     if arguments.get("weight_decay") is False:
         arguments["weight_decay"] = None
-    return cls, arguments | dict(keras_form(cls).fixed)
+    form = keras_form(cls)
+    for key in form.refused:
+        if arguments.get(key) and key not in options:
+            raise ValueError(
+                f"{title}: its argument {key!r} (here {arguments[key]!r}) does something else "
+                f"than {cls.__name__}'s does, so the next updates would be others. Pass "
+                f"`{key}=` with the value that ours is to have."
+            )
+    return cls, arguments | dict(form.fixed)
 
 
 def legacy_arguments(

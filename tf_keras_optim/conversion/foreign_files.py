@@ -253,9 +253,6 @@ def _take_numbered(source: Source, arrays: list[Any]) -> None:
         source.scale_state["dynamic_scale"] = arrays[3]
         arrays = arrays[_LEADING:]
     source.arrays = arrays
-    for name, value in keras_form(source.cls).unsaved.items():
-        # What tf_keras does not save; Keras 3's stands among the arrays.
-        source.scalars[name] = value(source.arguments, int(arrays[0]))
 
 
 def _starts_with_scale(arrays: list[Any]) -> bool:

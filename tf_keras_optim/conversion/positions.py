@@ -78,15 +78,17 @@ def layout_of(optimizer: Any, generation: int, with_rate: bool) -> Layout:
     keys = {id(v): key for key, v in named_state.collect(optimizer.tko.context).items()}
     apart = {id(entry.master) for entry in store.tracked}
     apart |= {id(v) for v in store.late().values()}
+    apart |= {id(v) for entry in store.tracked for v in entry.started.values()}
     own = {id(v) for entry in store.tracked for v in entry.slots.values()}
     listed = _listed(optimizer, generation)
     plain = [
         v for v in store.state() if id(v) not in (apart if listed is None else apart | own)
     ]
     guard = {id(v) for v in store.guard.values()}
-    steps = {id(v) for v in store.step_slots.values()}
+    absent = keras_form(type(optimizer)).absent if generation == 3 else store.step_slots
+    aside = guard | {id(store.step_slots[name]) for name in absent}
     for variable in plain:
-        if id(variable) not in guard and not (id(variable) in steps and generation == 2):
+        if id(variable) not in aside:
             layout.add(keys[id(variable)], variable.shape)
     for path, arrays in listed or ():
         for slot, shape in arrays:

@@ -12,11 +12,13 @@ from tf_keras_optim.engine.state import named_state
 from tf_keras_optim.engine.state.named_state import Key
 from tf_keras_optim.engine.state.paths import path_of
 from tf_keras_optim.engine.state.saved_arrays import kept
+from tf_keras_optim.engine.state.slots import STARTED
 from tf_keras_optim.engine.step import accumulation
 from tf_keras_optim.keras_compat.keras_private_variables import inside_autocast
 from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.optimizers import Optimizer
+from tf_keras_optim.optimizers.records import keras_form
 
 _IS_KERAS_3 = not keras.__name__.startswith("tf_keras")
 
@@ -104,6 +106,10 @@ def finished(
         found = _by_slot(source, optimizer)
     found = {("scalars", name): value for name, value in source.scalars.items()} | found
     found |= {("scalars", name): value for name, value in source.scale_state.items()}
+    updates = int(found["scalars", "iterations"]) // source.steps
+    for name, value in keras_form(source.cls).unsaved.items():
+        if ("scalars", name) not in found:
+            found["scalars", name] = value(source.arguments, updates)
     if "learning_rate" in options:
         found.pop(positions.RATE, None)
     _load(optimizer, found, source.title, source.steps)
@@ -205,6 +211,12 @@ def _load(optimizer: Any, found: Mapping[Key, Any], title: str, steps: int) -> N
         else:
             dtype = here[key].dtype.as_numpy_dtype
             _put(state, key, value.astype(dtype, copy=False))
+    # A slot that starts from the weight has started where the source has it.
+    slots = ((key, (*key[:-1], key[-1].removesuffix(STARTED))) for key in here)
+    state_of = {key: slot for key, slot in slots if slot != key and slot in found}
+    for key in state_of:
+        _put(state, key, np.ones([], here[key].dtype.as_numpy_dtype))
+    found = {**found, **state_of}
     unsaved = ("master", "gradient_accumulator") if steps == 1 else ("master",)
     needed = [key for key in here if key[0] == "variables" and key[2] not in unsaved]
     lines += [f"{' '.join(key[1:])}: not in the source" for key in needed if key not in found]

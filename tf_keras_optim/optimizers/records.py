@@ -1,7 +1,7 @@
 """One record for each optimizer: what everything else here knows about it."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from tf_keras_optim.engine import documentation
@@ -23,9 +23,12 @@ class InKeras:
       name: the name of the class in `keras.optimizers`; `None` where Keras has none.
       fixed: arguments of ours by which ours does what Keras' does with any of its own.
       only: arguments that Keras' has not, with the one value that can be converted.
+      refused: arguments of Keras' that do something else than ours do; only without them can
+        it be converted.
       scalars: by the names of our step slots, the attributes of Keras' that hold them.
       unsaved: by the names of our step slots that tf_keras does not save, a function from
         the arguments and the number of updates to their value.
+      absent: the names of those among them that Keras 3 does not keep either.
       listed: what Keras lists for each variable, after all other state, where that is not
         our slots: a function from the optimizer, the variable's shape and the generation of
         Keras (3 or 2). `None` from it: our slots.
@@ -37,10 +40,12 @@ class InKeras:
     name: str | None = None
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     only: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    refused: Collection[str] = ()
     scalars: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unsaved: Mapping[str, Callable[[Mapping[str, Any], int], Any]] = dataclasses.field(
         default_factory=dict
     )
+    absent: Collection[str] = ()
     listed: Callable[[Any, tuple[int, ...], int], Listed | None] | None = None
     may_be_empty: bool = False
     lists: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -11,8 +11,24 @@ from tf_keras_optim.engine.update.kernels import Scalars
 from tf_keras_optim.optimizers.records import InKeras, registered
 from tf_keras_optim.optimizers.schedule_free_shared import ScheduleFree
 
+_PLAIN_MEAN = {"beta_1": 1.0, "rate_power": 0.0}  # what Keras' class does on TensorFlow
 
-@registered({"learning_rate": 0.05}, InKeras(lists={"_momentums": "z"}))
+
+@registered(
+    {"learning_rate": 0.05},
+    InKeras(
+        "ScheduleFreeAdamW",
+        _PLAIN_MEAN,
+        only={"averaging_power": 0.0, "rectify": False, "weight_decay": None},
+        refused=("weight_decay",),
+        unsaved={
+            "weight_sum": lambda arguments, updates: updates,
+            "largest_rate": lambda arguments, updates: 0.0,
+        },
+        absent=("weight_sum", "largest_rate"),
+        lists={"_momentums": "z"},
+    ),
+)
 class ScheduleFreeAdamW(ScheduleFree):
     """Schedule-Free AdamW: a constant rate, and a mean of the weights for evaluation.
 
@@ -30,7 +46,8 @@ class ScheduleFreeAdamW(ScheduleFree):
     evaluate, save and export: `with optimizer.evaluation_weights():` and the callback
     `tko.callbacks.EvaluationWeights()` put it in place, and `fit` ends with it. Files say which
     of them they hold, and training goes on from either. Keras' own class of this name has no x,
-    and its `beta_1` has no effect on TensorFlow.
+    and its `beta_1` has no effect on TensorFlow; `tko.convert` sets `beta_1=1, rate_power=0`,
+    with which this one does the same.
 
     {{arguments}}
 
