@@ -104,6 +104,48 @@ class Algorithm(VariableHooks):
         """
         raise NotImplementedError(f"{type(self).__name__} does not override `update`.")
 
+    @property
+    def refresh_every(self) -> int | None:
+        """After how many updates `refresh` is run; `None`: never.
+
+        Overridden by a class attribute, a hyperparameter of that name or a property.
+        """
+        return None
+
+    @property
+    def refresh_first(self) -> int | None:
+        """The update after which `refresh` is run first, from 1; by default `refresh_every`."""
+        return None
+
+    refresh_spread: Any = False
+    """Whether `refresh` is run for different variables after different updates, by their places
+    in the model, from the second time on: so no single step has all of that work."""
+
+    def refresh(
+        self, value: tf.Tensor, slots: Mapping[str, tf.Tensor], scalars: Scalars
+    ) -> Mapping[str, tf.Tensor]:
+        """Computes new values of some slots, every `refresh_every` updates. Pure.
+
+        It is for what costs too much for each update, as decompositions of matrices. It is run
+        after the updates, for each variable that is kept, with a gradient in this step or
+        without, outside of kernels: one operation after the other, on the variable's device.
+        The updates are counted for each variable from where its slots began. Where one of the
+        results is not finite, all slots of that variable stay as they are.
+
+        Args:
+          value: the variable's value, in float32 (float64 for float64 variables).
+          slots: the slots by name, in that dtype.
+          scalars: as for `update`, but for what `conclude` returns; and `compiled`, a bool:
+            whether this becomes part of a function that XLA compiles, as a user's with
+            `jit_compile=True`. Decompositions take long there, those of eigenvalues a hundred
+            times as long as elsewhere: take products instead.
+
+        Returns:
+          Mapping from the names of slots to their new values; the others stay. Empty for a
+          variable that has nothing to refresh.
+        """
+        return {}
+
     def evaluated(self, value: tf.Tensor, slots: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Computes the weight that is to be evaluated from the one that is trained. Pure.
 

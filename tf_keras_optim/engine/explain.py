@@ -18,6 +18,7 @@ from tf_keras_optim.engine.update import kernel_choice, plans
 _HEADS = ("variable", "shape", "dtype", "kernel", "state", "bytes", "sparse", "decay", "group")
 
 _RULE_HEADS = ("rate", "rule")
+_REFRESH_HEADS = ("refreshed",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,8 @@ class VariableReport:
       rule: the class whose algorithm updates it, and the patterns of its group in `groups`,
         if it has one.
       rate: its learning rate at the next update, with all factors.
+      refreshed_every: after how many updates the algorithm computes slots of it anew; `None`
+        where it does not.
     """
 
     path: str
@@ -54,6 +57,7 @@ class VariableReport:
     group: int
     rule: str = ""
     rate: float = 0.0
+    refreshed_every: int | None = None
 
     @property
     def parameters(self) -> int:
@@ -88,6 +92,7 @@ def _report(
     kept = {name: v for name, v in entry.kept().items() if name not in late}
     shape, decays = tuple(entry.variable.shape), planning.decays(entry)
     step = planning.step_plan(Received())
+    pace = planning.pace(entry)
     source = plans.GIVEN if step.calls == 1 else plans.ACCUMULATED
     plan = planning.update_plan(entry, planning.rule(), step, source)
     dtypes = {name: variable.dtype.name for name, variable in kept.items()}
@@ -104,6 +109,7 @@ def _report(
         "lazy" if is_lazy(context.options, entry.path) else "exact",
         decays,
         groups.setdefault(alike, len(groups) + 1),
+        refreshed_every=None if pace is None else pace.every,
     )
 
 
@@ -115,7 +121,9 @@ def table(rows: Sequence[VariableReport], title: str, *, with_rules: bool = Fals
       title: the optimizer.
       with_rules: whether to say by which rule, and at which rate, each variable is updated.
     """
-    lines: list[tuple[str, ...]] = [_HEADS + _RULE_HEADS * with_rules]
+    refreshes = any(row.refreshed_every for row in rows)
+    heads = _HEADS + _RULE_HEADS * with_rules + _REFRESH_HEADS * refreshes
+    lines: list[tuple[str, ...]] = [heads]
     for row in rows:
         state = ", ".join(f"{name} {dtype}" for name, dtype in row.state.items())
         shape = "x".join(map(str, row.shape)) or "scalar"
@@ -123,7 +131,9 @@ def table(rows: Sequence[VariableReport], title: str, *, with_rules: bool = Fals
         decay = "yes" if row.decays else "no"
         size = f"{row.state_bytes:,}"
         rule = (f"{row.rate:.4g}", row.rule) if with_rules else ()
-        lines.append((*values, size, row.sparse, decay, str(row.group), *rule))
+        every = f"every {row.refreshed_every}" if row.refreshed_every else "never"
+        refresh = (every,) if refreshes else ()
+        lines.append((*values, size, row.sparse, decay, str(row.group), *rule, *refresh))
     widths = [max(map(len, column)) for column in zip(*lines)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) for line in lines]
     parameters = sum(row.parameters for row in rows)

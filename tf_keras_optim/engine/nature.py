@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.seen import class_for, class_of
 
-_COMPUTING = ("update", "prepare", "measure", "conclude")
+_COMPUTING = ("update", "prepare", "measure", "conclude", "refresh")
 _RUNS_UPDATE = "tko_runs_update"
 APPLIES = "tko_applies"  # marks a class that has its own way from gradients to variables
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -49,7 +49,12 @@ def is_elementwise(algorithm: Algorithm) -> bool:
 def counts_updates(algorithm: Algorithm) -> bool:
     """Whether an update depends on how many there were, as far as the algorithm says."""
     said = _said_of_update(algorithm, "counts_updates", _COMPUTING)
-    return said is None or said.counts_updates
+    return said is None or said.counts_updates or refreshes(algorithm)
+
+
+def refreshes(algorithm: Algorithm) -> bool:
+    """Whether an algorithm has slots that it refreshes every few updates."""
+    return class_for(algorithm, "refresh").refresh is not Algorithm.refresh
 
 
 def has_evaluated(algorithm: Algorithm) -> bool:

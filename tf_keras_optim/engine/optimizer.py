@@ -98,7 +98,7 @@ class Engine(Applying, Configuration, Evaluating):
           learning_rate: 0-d tensor or number; by default the optimizer's own.
 
         Raises:
-          TypeError: the algorithm uses numbers over all variables.
+          TypeError: the algorithm uses numbers over all variables, or refreshes slots.
         """
         single.update(
             self.tko.context,

@@ -20,15 +20,15 @@ from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as trac
 _OF_UPDATE = frozenset(
     {
         "conclude", "corrected", "counts_updates", "decays_in_update", "elementwise",
-        "evaluated", "fusible", "measure", "prepare", "step_slots", "trained",
-        "update_in_place",
+        "evaluated", "fusible", "measure", "prepare", "refresh", "refresh_every",
+        "refresh_first", "refresh_spread", "step_slots", "trained", "update_in_place",
     }
 )  # fmt: skip
 """Hooks that have a meaning for an algorithm that is written as `update` alone."""
 
 _METHODS = {
     "conclude": 2, "evaluated": 2, "measure": 4, "options_for": 1, "prepare": 1,
-    "slots_for": 1, "slots_of": 1, "trained": 2, "traits_of": 2, "update": 4,
+    "refresh": 3, "slots_for": 1, "slots_of": 1, "trained": 2, "traits_of": 2, "update": 4,
     "update_in_place": 4,
 }  # fmt: skip
 """Hooks that are methods, with the number of their arguments."""
@@ -39,6 +39,9 @@ _VALUES: Mapping[str, Any] = {
     "decays_in_update": (bool,),
     "elementwise": (bool,),
     "fusible": (bool,),
+    "refresh_every": (int, type(None), Hyperparameter),
+    "refresh_first": (int, type(None), Hyperparameter),
+    "refresh_spread": (bool, Hyperparameter),
     "slot_meanings": (Mapping,),
     "slots": (tuple, list, str),
     "step_slots": (tuple, list),

@@ -15,6 +15,7 @@ from tf_keras_optim.engine.tensorflow import distribution
 RATE_FACTOR = "learning_rate_factor"
 DECAY_NAME = "weight_decay_name"
 NOT_SPARSE = "not_sparse"
+REFRESHES = "refreshes"
 WEIGHT_DECAY = "weight_decay"  # the hyperparameter, where nothing else is said
 _FACTOR = Hyperparameter(1.0, minimum=0.0)
 _FACTOR.name = RATE_FACTOR
@@ -115,12 +116,14 @@ class VariableHooks:
 
         Returns:
           Mapping from name to a Python value that can be hashed; `update` finds them in
-          its `scalars`. Variables with equal ones share a compiled kernel. Three names have a
+          its `scalars`. Variables with equal ones share a compiled kernel. Four names have a
           meaning: "learning_rate_factor", by which the learning rate of that variable is
           multiplied in `prepare`, in `update` and in decoupled weight decay;
           "weight_decay_name", the name of the hyperparameter that is its weight decay, where
-          that is not `weight_decay`; and "not_sparse", a sentence that says why it takes no
-          sparse gradient and what to do, or `None`: such gradients are refused with it.
+          that is not `weight_decay`; "not_sparse", a sentence that says why it takes no
+          sparse gradient and what to do, or `None`: such gradients are refused with it; and,
+          where the algorithm has a `refresh`, "refreshes": whether that is run for the
+          variable, by default True.
         """
         return {}
 

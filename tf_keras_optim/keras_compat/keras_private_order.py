@@ -188,6 +188,8 @@ class InKerasOrder(Engine):
             reason = f"`{around[0]}=True` is not possible"
         elif class_for(context.algorithm, "measure").measure is not Algorithm.measure:
             reason = "an algorithm with `measure` cannot be run"
+        elif nature.refreshes(context.algorithm):
+            reason = "an algorithm with `refresh` cannot be run"
         elif calls_per_update(context.options) > 1 and not hasattr(
             self._in_keras, "_backend_increment_gradient_accumulators"
         ):

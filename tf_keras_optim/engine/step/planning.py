@@ -16,7 +16,14 @@ from tf_keras_optim.engine.step import late_rates
 from tf_keras_optim.engine.step.received import Received
 from tf_keras_optim.engine.step.scaling import Scaling
 from tf_keras_optim.engine.tensorflow import distribution
-from tf_keras_optim.engine.update import kernels, measures, plans, products, purity
+from tf_keras_optim.engine.update import (
+    kernels,
+    measures,
+    plans,
+    products,
+    purity,
+    refreshes,
+)
 from tf_keras_optim.engine.update.execution import Execution
 from tf_keras_optim.engine.update.plans import Rule, StepPlan, UpdatePlan
 from tf_keras_optim.engine.update.scalars import Scalars
@@ -68,10 +75,12 @@ class Planning:
         algorithm = self._context.algorithm
         is_pure = nature.is_pure(algorithm)
         cls = class_for(algorithm, "measure", "conclude")
-        has = measures.check_hooks(cls, Algorithm, is_pure=is_pure)
+        measured = measures.check_hooks(cls, Algorithm, is_pure=is_pure)
+        cls = class_for(algorithm, "refresh", "refresh_every")
+        refreshed = refreshes.check_hooks(cls, Algorithm, is_pure=is_pure)
         jit_compile = self._context.options.jit_compile
         arguments = (algorithm, self._update_step, self.static_scalars, jit_compile)
-        return Execution(*arguments, has_measure=has)
+        return Execution(*arguments, has_measure=measured, has_refresh=refreshed)
 
     def of_group(self, group: str) -> "Planning":
         """Returns what plans the updates of a group; of the optimizer itself where it is ""."""
@@ -133,6 +142,15 @@ class Planning:
         return plans.plan_update(
             entry, rule, StepPlan(), gradient, traits=own.traits, compiles=compiles
         )
+
+    def pace(self, entry: VariableState) -> refreshes.Pace | None:
+        """Returns after which updates slots of a variable are refreshed, if they are."""
+        if entry.overwrite or not self.execution.has_refresh:
+            return None
+        algorithm = self._context.algorithm
+        if not refreshes.is_for(algorithm, self.own(entry).traits):
+            return None
+        return refreshes.pace_of(algorithm, entry.place)
 
     def rate_factor(self, entry: VariableState) -> float:
         """Returns the factor on a variable's learning rate, with that of its group."""

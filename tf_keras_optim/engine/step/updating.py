@@ -10,7 +10,7 @@ from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.numerics import formulas, loops, norms
 from tf_keras_optim.engine.state import late
 from tf_keras_optim.engine.state.store import VariableState
-from tf_keras_optim.engine.step import averages
+from tf_keras_optim.engine.step import averages, refreshing
 from tf_keras_optim.engine.step.loss_scaler import FiniteCheck
 from tf_keras_optim.engine.step.planning import Planning
 from tf_keras_optim.engine.step.rate import Rate
@@ -84,7 +84,9 @@ class Updating:
             inputs = UpdateInputs(gradient, own, scale, seed=seed, **options)
             jobs.append((entry, plan, inputs))
         concluded = self._prepare(jobs, gathered, scalars)
+        refreshed = refreshing.plan(self._context, self._planning, begun, scalars)
         self._run(jobs, gathered, concluded)
+        refreshing.run(self._context, self._planning, refreshed, updates)
         late.carry(self._context.store, begun, scalars.known, scalars.computed, concluded)
         self._average_others(learned, averaging, updates)
         for entry, _ in learned:

@@ -28,6 +28,7 @@ class Execution:
       static: gives the declared hyperparameters by name.
       jit_compile: "auto", True or False.
       has_measure: whether the algorithm measures and concludes.
+      has_refresh: whether it refreshes slots every few updates.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Execution:
         jit_compile: str | bool,
         *,
         has_measure: bool,
+        has_refresh: bool,
     ):
         self._algorithm = algorithm
         self._static = static
         self.has_measure = has_measure
+        self.has_refresh = has_refresh
         self.kernels = Kernels(algorithm, static)
         self._rows = Rows(algorithm, static)
         self._update_steps = UpdateSteps(update_step, static, jit_compile)

@@ -101,7 +101,7 @@ class Kernels:
         def kernel(variable, slots, scales, beside, gradient, dynamic, options):
             scalars = Scalars(static, dynamic)
             inputs = UpdateInputs(_gradient(gradient, beside), dynamic, **options)
-            value, before = _read(variable, slots, scales, beside, scalars)
+            value, before = read_before(variable, slots, scales, beside, scalars)
             return measured(self._algorithm, plan, scalars, inputs, value, before)
 
         return kernel
@@ -113,7 +113,7 @@ class Kernels:
             scalars = Scalars(static, dynamic)
             average, accumulator, master = map(beside.get, ("average", "accumulator", "master"))
             inputs = UpdateInputs(_gradient(gradient, beside), dynamic, **options)
-            value, before = _read(variable, slots, scales, beside, scalars)
+            value, before = read_before(variable, slots, scales, beside, scalars)
             value, after, new_average = advanced(
                 self._algorithm,
                 plan,
@@ -168,14 +168,22 @@ def _gradient(gradient: tf.Tensor | None, beside: Mapping[str, tf.Variable]) -> 
     return beside["accumulator"].read_value() if gradient is None else gradient
 
 
-def _read(
+def read_before(
     variable: tf.Variable,
     slots: Mapping[str, tf.Variable],
     scales: Mapping[str, tf.Variable],
     beside: Mapping[str, tf.Variable],
     scalars: Scalars,
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Returns a variable's value and its slots before an update."""
+    """Returns a variable's value and its slots, decoded, before an update.
+
+    Args:
+      variable: the variable.
+      slots: its slots, by name.
+      scales: the scales of those in 8 bits.
+      beside: under "master", the variable with all its digits, where that is kept.
+      scalars: the numbers of this step, in the dtype of the arithmetic.
+    """
     before = {name: slot.read_value() for name, slot in slots.items()}
     for name, scale in scales.items():
         before[name] = quantization.decoded(before[name], scale.read_value())
@@ -236,7 +244,7 @@ def advanced(
       slots: every new slot.
       average: the new average, or `None`.
     """
-    slots, slow = _without_slow(plan, slots)
+    slots, slow = without_slow(slots) if plan.keeps_slow else (slots, None)
     gradient, value, slots = _conditioned(plan, scalars, inputs, value, slots)
     with purity.watched(algorithm, "update"):
         result = algorithm.update(gradient, value, slots, scalars)
@@ -266,18 +274,17 @@ def measured(
     slots: Mapping[str, tf.Tensor],
 ) -> dict[str, tf.Tensor]:
     """Returns what `measure` gives for what `update` will be given; as for `advanced`."""
-    given = _conditioned(plan, scalars, inputs, value, _without_slow(plan, slots)[0])
+    own = without_slow(slots)[0] if plan.keeps_slow else slots
+    given = _conditioned(plan, scalars, inputs, value, own)
     with purity.watched(algorithm, "measure"):
         result = algorithm.measure(*given, scalars)
     return measures.checked(result, f"{class_of(algorithm).__name__}.measure")
 
 
-def _without_slow(
-    plan: UpdatePlan, slots: Mapping[str, tf.Tensor]
-) -> tuple[Mapping[str, tf.Tensor], tf.Tensor | None]:
-    """Returns the slots of the algorithm, and the slow weights where these are kept."""
-    if not plan.keeps_slow:
-        return slots, None
+def without_slow(
+    slots: Mapping[str, tf.Tensor],
+) -> tuple[Mapping[str, tf.Tensor], tf.Tensor]:
+    """Returns the slots of the algorithm, and the slow weights that are kept beside them."""
     own = {name: slot for name, slot in slots.items() if name != lookahead.SLOW}
     return own, slots[lookahead.SLOW]
 

@@ -36,13 +36,13 @@ def update(
       rate_at: returns the learning rate of a variable after a number of updates.
 
     Raises:
-      TypeError: the algorithm uses numbers over all variables.
+      TypeError: the algorithm uses numbers over all variables, or refreshes slots.
       ValueError: the variable is not known, or the gradient has another shape.
     """
-    _refuse_measures(context, planning)
+    _refuse_parts_of_steps(context, planning)
     entry = admission.entry_of(variable)
     planning = planning.of_group(entry.group)
-    _refuse_measures(context, planning)
+    _refuse_parts_of_steps(context, planning)
     gradient = rows.tensors(gradient)
     planning.check_sparse(entry, gradient)
     with tf.control_dependencies(incoming.check([entry], [gradient])):
@@ -58,8 +58,8 @@ def update(
     planning.execution.run(entry, plan, UpdateInputs(gradient, scalars, seed=seed))
 
 
-def _refuse_measures(context: Context, planning: Planning) -> None:
-    """Refuses an algorithm that needs numbers over all variables.
+def _refuse_parts_of_steps(context: Context, planning: Planning) -> None:
+    """Refuses an algorithm that needs more of a step than one variable's update.
 
     Raises:
       TypeError: it does.
@@ -68,4 +68,9 @@ def _refuse_measures(context: Context, planning: Planning) -> None:
         raise TypeError(
             f"{context.title}: `update_step` updates one variable, and `measure` of this "
             "algorithm needs all of them. Call `apply_gradients` with all variables."
+        )
+    if planning.execution.has_refresh:
+        raise TypeError(
+            f"{context.title}: `update_step` updates one variable, and `refresh` of this "
+            "algorithm belongs to a whole step. Call `apply_gradients`."
         )
