@@ -183,6 +183,68 @@ def muon_step(w, g, s, history):
     return w - h["learning_rate"] * factor * back
 
 
+def soap_step(w, g, s, history):
+    """Bases by eigenvectors first, then by one orthogonal iteration; axes as for Muon.
+
+    With `rounds` the first ones are those of so many iterations from the axes.
+    """
+    h, t = history[-1], len(history)
+    w = w if h["start"] == "skip" and t == 1 else w - h["learning_rate"] * h["weight_decay"] * w
+    axes = h["axes"]
+    if axes is None and w.ndim >= 2:
+        axes = (tuple(range(w.ndim - 1)), (w.ndim - 1,), ())
+    if not axes:
+        axes = ((), tuple(range(w.ndim)), ())
+    rows, columns, batch = axes
+    order = (*batch, *rows, *columns)
+    moved = np.transpose(g, order)
+    sizes = [int(np.prod([w.shape[axis] for axis in part])) for part in (batch, rows, columns)]
+    sides = [n if n <= h["largest_side"] and min(sizes[1:]) > 1 else 0 for n in sizes[1:]]
+    if h["sides"] == "shorter":
+        other = 1 if sizes[1] <= sizes[2] else 0
+        sides[other] = 0
+    if not s:
+        s["m"], s["v"] = np.zeros(sizes), np.zeros(sizes)
+        s["q"] = [np.stack([np.eye(n)] * sizes[0]) for n in sizes[1:]]
+        s["f"] = [np.zeros((sizes[0], n, n)) for n in sizes[1:]]
+    x, (left, right) = moved.reshape(sizes), s["q"]
+    skips = h["start"] == "skip"
+    if not (skips and t == 1):
+        turned = np.swapaxes(left, 1, 2) @ x @ right
+        s["m"] = h["beta_1"] * s["m"] + (1 - h["beta_1"]) * turned
+        s["v"] = h["beta_2"] * s["v"] + (1 - h["beta_2"]) * turned**2
+        known = history[1:] if skips else history
+        m = s["m"] / (1 - product(known, "beta_1"))
+        root = (np.sqrt(s["v"]) + h["epsilon"]) / np.sqrt(1 - product(known, "beta_2"))
+        step = (left @ (m / root) @ np.swapaxes(right, 1, 2)).reshape(moved.shape)
+        w = w - h["learning_rate"] * step.transpose(np.argsort(order))
+    share = h["beta_2"] if h["shampoo_beta"] is None else h["shampoo_beta"]
+    outer = x @ np.swapaxes(x, 1, 2), np.swapaxes(x, 1, 2) @ x
+    s["f"] = [share * f + (1 - share) * o for f, o in zip(s["f"], outer)]
+    since = t - (1 if skips else h["every"])
+    if since >= 0 and since % h["every"] == 0:
+        for side in (0, 1):
+            for b in range(sizes[0] if sides[side] else 0):
+                _turn(s, side, b, since == 0, h["rounds"])
+    return w
+
+
+def _turn(s, side, b, is_first, rounds):
+    """Gives one matrix a new basis of one side, in which its moments are then."""
+    factor, old = s["f"][side][b], s["q"][side][b]
+    order = np.argsort(-np.diag(old.T @ factor @ old), kind="stable")
+    new = old[:, order]
+    if is_first and not rounds:
+        new = np.linalg.eigh(factor)[1][:, ::-1]
+    for _ in range(rounds if is_first else 1):
+        new = np.linalg.qr(factor @ new)[0]
+    between = new.T @ old
+    m, v = s["m"][b], s["v"][b]
+    s["m"][b] = between @ m if side == 0 else m @ between.T
+    s["v"][b] = v[order] if side == 0 else v[:, order]
+    s["q"][side][b] = new
+
+
 def _rms(x):
     return np.sqrt(np.mean(x**2))
 
@@ -397,6 +459,23 @@ ALGORITHMS = {
             "safety": 1.0,
             "spectral": False,
             "neuron_beta": None,
+            "axes": None,  # rows, columns, batch; (): not a matrix
+        },
+    ),
+    "soap": (
+        soap_step,
+        {
+            "learning_rate": 0.003,
+            "beta_1": 0.95,
+            "beta_2": 0.95,
+            "epsilon": 1e-8,
+            "weight_decay": 0.01,
+            "shampoo_beta": None,
+            "every": 10,
+            "largest_side": 2048,
+            "sides": "both",
+            "start": "adam",
+            "rounds": 0,  # of orthogonal iteration in place of the first eigenvectors
             "axes": None,  # rows, columns, batch; (): not a matrix
         },
     ),

@@ -253,6 +253,9 @@ PERTURBED = [
     ("lars_decay", {"epsilon": 0.11}),
     ("lars_decay", {"weight_decay": 0.101}),
     ("lars_decay", {"nesterov": False}),
+    ("soap", {"every": 11}),
+    ("soap", {"shampoo_beta": 0.94}),
+    ("soap", {"weight_decay": 0.011}),
     *((case, {"learning_rate": 0.01001}) for case in CASES),
     *((case, {"first_step": 2}) for case in CASES),
 ]

@@ -44,6 +44,7 @@ from tf_keras_optim.optimizers import (
     RMSprop,
     ScheduleFreeAdamW,
     ScheduleFreeSGD,
+    Soap,
     Yogi,
 )
 from tf_keras_optim.registry import (
@@ -102,6 +103,7 @@ __all__ = [
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
     "Slot",
+    "Soap",
     "VariableInfo",
     "VariableReport",
     "Yogi",

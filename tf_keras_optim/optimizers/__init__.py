@@ -25,6 +25,7 @@ from tf_keras_optim.optimizers.rmsprop import RMSprop as RMSprop
 from tf_keras_optim.optimizers.schedule_free_adamw import ScheduleFreeAdamW as ScheduleFreeAdamW
 from tf_keras_optim.optimizers.schedule_free_sgd import ScheduleFreeSGD as ScheduleFreeSGD
 from tf_keras_optim.optimizers.sgd import SGD as SGD
+from tf_keras_optim.optimizers.soap import Soap as Soap
 from tf_keras_optim.optimizers.yogi import Yogi as Yogi
 
 if not TYPE_CHECKING:  # type checkers read the names above

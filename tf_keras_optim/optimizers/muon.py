@@ -10,9 +10,9 @@ from tf_keras_optim.engine.state.slots import Slot
 from tf_keras_optim.engine.tensorflow import devices
 from tf_keras_optim.engine.update.kernels import Scalars
 from tf_keras_optim.engine.variable_hooks import VariableInfo
+from tf_keras_optim.optimizers.matrix_variables import axes_of
 from tf_keras_optim.optimizers.muon_arguments import MuonArguments
 from tf_keras_optim.optimizers.muon_polynomials import coefficients
-from tf_keras_optim.optimizers.muon_variables import axes_of, factor_of
 from tf_keras_optim.optimizers.records import InKeras, registered
 
 _NOT_SPARSE = (
@@ -88,7 +88,10 @@ class Muon(MuonArguments):
 
     def slots_for(self, variable: VariableInfo) -> tuple[Slot, ...]:
         """The momentum, with AdamW's second moment or that of outputs beside it."""
-        momentum, axes = Slot("momentum", eight_bit="signed"), axes_of(variable, self)
+        momentum, axes = (
+            Slot("momentum", eight_bit="signed"),
+            axes_of(variable, self._matrix_rules),
+        )
         if axes is None:
             mean = Slot("momentum", eight_bit="signed", meaning="first moment")
             return (mean, Slot("velocity", eight_bit="unsigned"))
@@ -99,13 +102,13 @@ class Muon(MuonArguments):
 
     def options_for(self, variable: VariableInfo) -> dict[str, Any]:
         """The axes of a matrix and the size of its step; AdamW's own decay."""
-        axes, narrow = axes_of(variable, self), self.compute_dtype
+        axes, narrow = axes_of(variable, self._matrix_rules), self.compute_dtype
         if axes is None:
             return {"axes": None, "weight_decay_name": "adam_weight_decay"}
         if narrow == "auto":
             can = devices.multiplies_bfloat16(variable.device)
             narrow = "bfloat16" if can else "float32"
-        factor = factor_of(axes.sizes(variable.shape), self)
+        factor = self._factor_of(axes.sizes(variable.shape))
         return {"axes": axes, "factor": factor, "narrow": narrow, "not_sparse": _NOT_SPARSE}
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:

@@ -1,10 +1,12 @@
 """What Muon is given: Keras' arguments in Keras' order, then those that Keras has not."""
 
+import math
 from typing import Any
 
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
 from tf_keras_optim.engine.patterns import IntegersByPattern, Patterns
 from tf_keras_optim.optimizers.base import Optimizer
+from tf_keras_optim.optimizers.matrix_variables import MatrixRules
 from tf_keras_optim.optimizers.muon_polynomials import Polynomial
 
 
@@ -116,3 +118,28 @@ class MuonArguments(Optimizer):
         "float64 variables compute in float64.",
         choices=("auto", "float32", "bfloat16"),
     )
+
+    @property
+    def _matrix_rules(self) -> MatrixRules:
+        """Which variables are matrices."""
+        return MatrixRules(
+            title=type(self).__name__,
+            others=self.exclude_layers,
+            input_axes=self.input_axes,
+            batch_axes=self.batch_axes,
+            tables=not self.exclude_embeddings,
+            last_kernel=self.output != "last",
+            rank_2=self.matrices == "rank_2",
+            per_head=self.per_head,
+        )
+
+    def _factor_of(self, sizes: tuple[int, int]) -> float:
+        """Returns what the step of a matrix is multiplied by, beside the rate.
+
+        Args:
+          sizes: its numbers of rows and of columns, that is of inputs and of outputs.
+        """
+        rows, columns = sizes
+        if self.scale == "spectral":
+            return math.sqrt(max(1.0, columns / max(rows, 1)))
+        return 1.0 if self.rms_rate is None else float(self.rms_rate * math.sqrt(max(sizes)))

@@ -75,8 +75,8 @@ def norm(matrix: tf.Tensor) -> tf.Tensor:
 
     It is finite wherever the elements and the norm itself are in the range of the dtype.
     """
-    largest = _largest(matrix)
-    return largest * _plain_norm(tf.math.divide_no_nan(matrix, largest))
+    size = largest(matrix)
+    return size * _plain_norm(tf.math.divide_no_nan(matrix, size))
 
 
 def with_norm_of(matrix: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
@@ -114,9 +114,9 @@ def orthogonalized(
     if matrix.shape.num_elements() == 0:
         return matrix
     # Divided first, so that squares are in range; the small constant is divided too.
-    largest = _largest(matrix)
-    x = tf.math.divide_no_nan(matrix, largest)
-    small = tf.math.divide_no_nan(tf.constant(_EPSILON, matrix.dtype), largest)
+    size = largest(matrix)
+    x = tf.math.divide_no_nan(matrix, size)
+    small = tf.math.divide_no_nan(tf.constant(_EPSILON, matrix.dtype), size)
     x = tf.math.divide_no_nan(x, safety * _plain_norm(x) + small)
     x = tf.cast(x, compute_dtype or matrix.dtype)
     rows, columns = matrix.shape[-2:]
@@ -128,7 +128,7 @@ def orthogonalized(
     return tf.cast(x, matrix.dtype)
 
 
-def _largest(matrix: tf.Tensor) -> tf.Tensor:
+def largest(matrix: tf.Tensor) -> tf.Tensor:
     """Returns the largest size of an element of each matrix, `[*batch, 1, 1]`."""
     return tf.reduce_max(tf.abs(matrix), [-2, -1], keepdims=True)
 

@@ -1,8 +1,8 @@
-"""Which variables Muon orthogonalizes, and which of their axes are inputs and outputs."""
+"""Which variables are matrices, and which of their axes are inputs and outputs."""
 
-import math
+import dataclasses
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from tf_keras_optim.engine.numerics.matrices import MatrixAxes
 from tf_keras_optim.engine.patterns import by_pattern
@@ -16,73 +16,86 @@ _DEPTHWISE = r"depthwise[^/]*(/[^/]*)?$"
 _TRANSPOSED = r"conv(\dd)?_transpose[^/]*/[^/]*$"  # (..., outputs, inputs)
 
 
-def axes_of(variable: VariableInfo, muon: Any) -> MatrixAxes | None:
-    """Returns which axes of a variable make a matrix; `None` where AdamW moves it.
+@dataclasses.dataclass(frozen=True)
+class MatrixRules:
+    """Which variables an optimizer takes for matrices.
+
+    Attributes:
+      title: its class, for messages.
+      others: regular expressions, searched in a path: those variables are none.
+      input_axes: by pattern, the number of axes that are inputs: the first ones, or, where it
+        is negative, the last ones.
+      batch_axes: by pattern, the number of leading axes that number matrices.
+      tables: whether tables of embeddings are matrices.
+      last_kernel: whether the last kernel of the model is one.
+      rank_2: whether just those of two axes are, as Keras has it.
+      per_head: whether each head of an attention kernel is one of its own.
+    """
+
+    title: str
+    others: Sequence[str]
+    input_axes: Mapping[str, int]
+    batch_axes: Mapping[str, int]
+    tables: bool = False
+    last_kernel: bool = True
+    rank_2: bool = False
+    per_head: bool = False
+
+
+def axes_of(variable: VariableInfo, rules: MatrixRules) -> MatrixAxes | None:
+    """Returns which axes of a variable make a matrix; `None` where it is none.
 
     Args:
       variable: the variable.
-      muon: the arguments of the optimizer.
+      rules: those of the optimizer.
 
     Raises:
-      ValueError: an argument asks for more axes than the variable has.
+      ValueError: they ask for more axes than the variable has.
     """
-    path, is_head = variable.path, muon.output == "last" and variable.is_last_kernel
-    if variable.rank < 2 or is_head or any(re.search(p, path) for p in muon.exclude_layers):
+    path, is_head = variable.path, variable.is_last_kernel and not rules.last_kernel
+    if variable.rank < 2 or is_head or any(re.search(p, path) for p in rules.others):
         return None
-    axes = _asked_for(variable, muon)
-    if axes is None and muon.matrices == "rank_2":
-        is_table = muon.exclude_embeddings and "embedding" in path.lower()
+    axes = _asked_for(variable, rules)
+    if axes is None and rules.rank_2:
+        is_table = not rules.tables and "embedding" in path.lower()
         return MatrixAxes((0,), (1,)) if variable.rank == 2 and not is_table else None
-    axes = axes or _by_name(variable, muon)
+    axes = axes or _by_name(variable, rules)
     return axes if axes is not None and min(axes.sizes(variable.shape)) > 1 else None
 
 
-def factor_of(sizes: tuple[int, int], muon: Any) -> float:
-    """Returns what the step of a matrix is multiplied by, beside the rate.
-
-    Args:
-      sizes: its numbers of rows and of columns, that is of inputs and of outputs.
-      muon: the arguments of the optimizer.
-    """
-    rows, columns = sizes
-    if muon.scale == "spectral":
-        return math.sqrt(max(1.0, columns / max(rows, 1)))
-    return 1.0 if muon.rms_rate is None else float(muon.rms_rate * math.sqrt(max(sizes)))
-
-
-def _asked_for(variable: VariableInfo, muon: Any) -> MatrixAxes | None:
+def _asked_for(variable: VariableInfo, rules: MatrixRules) -> MatrixAxes | None:
     """Returns the axes that arguments give, if they do.
 
     Raises:
       ValueError: there are not so many.
     """
-    batch = by_pattern(muon.batch_axes, variable.path)
-    inputs = by_pattern(muon.input_axes, variable.path)
+    batch = by_pattern(rules.batch_axes, variable.path)
+    inputs = by_pattern(rules.input_axes, variable.path)
     if batch is None and inputs is None:
         return None
     leading = batch or 0
     rest = variable.rank - leading
     if rest < 2 or (inputs is not None and abs(inputs) >= rest):
         raise ValueError(
-            f"{type(muon).__name__}: for variable {variable.path!r} of shape {variable.shape}, "
+            f"{rules.title}: for variable {variable.path!r} of shape {variable.shape}, "
             f"`batch_axes` says {batch} and `input_axes` {inputs}. One axis at least must be "
             "left for the inputs and one for the outputs. Correct the number or its pattern."
         )
     return _split(variable.rank, rest - 1 if inputs is None else inputs, leading)
 
 
-def _by_name(variable: VariableInfo, muon: Any) -> MatrixAxes | None:
+def _by_name(variable: VariableInfo, rules: MatrixRules) -> MatrixAxes | None:
     """Returns the axes that a variable of that name has in Keras; `None` for no kernel."""
     words = set(variable.path.rsplit("/", 1)[-1].lower().split("_"))
-    is_table = bool(words & _TABLES) and muon.exclude_embeddings
+    is_table = bool(words & _TABLES) and not rules.tables
     if is_table or words & _NO_KERNELS or re.search(_DEPTHWISE, variable.path):
         return None
     rank = variable.rank
     if rank >= 3 and re.search(_PROJECTIONS, variable.path):
-        per_head = muon.per_head and rank == 3
+        per_head = rules.per_head and rank == 3
         return MatrixAxes((0,), (2,), (1,)) if per_head else _split(rank, 1)
     if rank >= 3 and re.search(_ATTENTION_OUTPUT, variable.path):
-        return _split(rank, 1, 1) if muon.per_head else _split(rank, 2)
+        return _split(rank, 1, 1) if rules.per_head else _split(rank, 2)
     return _split(rank, -1 if re.search(_TRANSPOSED, variable.path) else rank - 1)
 
 
