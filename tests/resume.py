@@ -1,9 +1,10 @@
 """Loads what another process has saved after five steps, and trains five more.
 
-python resume.py DIRECTORY
+python resume.py DIRECTORY [evaluated]
 
 Imported, it has the cases, the model and the steps; run, it loads every case in every way
-and writes the weights and the state at the end to resumed.npz.
+and writes the weights and the state at the end to resumed.npz. With "evaluated" these are the
+cases that were saved with their weights for evaluation in place.
 """
 
 import os
@@ -15,11 +16,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import harness
 import numpy as np
 import tensorflow as tf
+from support import state
 
 import tf_keras_optim as tko
 
 STEPS = 5
 WAYS = ("keras", "weights", "checkpoint", "state_dict")
+WHOLE = ("keras", "directory")  # those that say what to train with
 
 
 def cases():
@@ -48,6 +51,22 @@ def cases():
         dynamic_growth_steps=3,
     )
     return found
+
+
+def evaluated():
+    """As `cases`: optimizers with weights for evaluation."""
+    return {
+        "ScheduleFreeAdamW": lambda: tko.ScheduleFreeAdamW(0.05, jit_compile=False),
+        "Average": lambda: tko.SGD(0.1, momentum=0.9, use_ema=True, jit_compile=False),
+    }
+
+
+def evaluated_loads():
+    """As `loads`: every way, for one in both, for the other whole files in a built one."""
+    whole = [] if harness.IS_KERAS_3 else WHOLE[1:]
+    for name in evaluated():
+        yield from ((name, way, True) for way in (*WAYS, *whole))
+    yield from (("ScheduleFreeAdamW", way, False) for way in WAYS)
 
 
 def loads():
@@ -81,9 +100,18 @@ def result(model):
     return [*model.get_weights(), *model.optimizer.get_weights()]
 
 
+def named(model):
+    """Weights, slots and numbers, by number; not which weights there were."""
+    kept = state.by_name(model.optimizer).items()
+    others = ("training_value", "evaluating")
+    return [*model.get_weights(), *(v for key, v in kept if not key.endswith(others))]
+
+
 def save(model, directory, name):
     """Saves the model of a case in every way in which it is loaded."""
-    ways = {way for case, way, _ in loads() if case == name}
+    ways = {way for case, way, _ in (*loads(), *evaluated_loads()) if case == name}
+    if "directory" in ways:
+        model.save(str(directory / "model"), save_format="tf")
     if "keras" in ways:
         model.save(str(directory / "model.keras"))
     if "weights" in ways:
@@ -97,8 +125,9 @@ def save(model, directory, name):
 
 def load(way, built, make, directory):
     """Returns a model with what was saved in one way, its optimizer built before or not."""
-    if way == "keras" and built:
-        return tf.keras.models.load_model(str(directory / "model.keras"))
+    if way in WHOLE and built:
+        name = {"keras": "model.keras", "directory": "model"}[way]
+        return tf.keras.models.load_model(str(directory / name))
     model = make_model(make(), seed=1)
     if built:
         model.optimizer.build(model.trainable_variables)
@@ -115,14 +144,26 @@ def load(way, built, make, directory):
 
 
 def main():
-    directory, made = pathlib.Path(sys.argv[1]), cases()
-    found = {}
-    for name, way, built in loads():
+    directory, shows = pathlib.Path(sys.argv[1]), sys.argv[2:] == ["evaluated"]
+    made, found = evaluated() if shows else cases(), {}
+    for name, way, built in evaluated_loads() if shows else loads():
         model = load(way, built, made[name], directory / name)
         model.run_eagerly = True  # Keras 3 does not save it
+        if shows:
+            for i, value in enumerate(model.get_weights()):
+                found[f"{name}/{way}/{built}/shown/{i}"] = value
+            found[f"{name}/{way}/{built}/mode"] = (
+                model.optimizer.built
+                or way == "checkpoint"
+                or model.optimizer.has_evaluation_weights
+            )
+            model.optimizer.build(model.trainable_variables)
+            found[f"{name}/{way}/{built}/mode"] &= model.optimizer.has_evaluation_weights
+            model.optimizer.use_training_weights()
         train(model, STEPS, 2 * STEPS)
-        for i, value in enumerate(result(model)):
-            found[f"{name}/{way}/{built}/{i}"] = value
+        ends = named(model) if shows else result(model)
+        for key, value in enumerate(ends):
+            found[f"{name}/{way}/{built}/{key}"] = value
         tf.keras.backend.clear_session()
     np.savez(directory / "resumed.npz", **found)
 

@@ -512,3 +512,25 @@ def test_statistics_are_those_of_the_weights_in_place():
     with pytest.raises(ValueError, match="2 batches, but 3 are needed"):
         tko.update_batch_statistics(model, batches, steps=3)
     np.testing.assert_array_equal(np.asarray(layer.moving_mean), before)
+
+
+def test_an_unbuilt_optimizer_knows_which_weights_were_loaded():
+    source = tko.ScheduleFreeAdamW(0.1, jit_compile=False)
+    (weight,) = (tf.Variable([1.0, 2.0], name="w"),)
+    source.apply_gradients([(tf.constant([1.0, -1.0]), weight)])
+    source.apply_gradients([(tf.constant([1.0, 1.0]), weight)])
+    trained = weight.numpy()
+    source.use_evaluation_weights()
+    assert np.abs(trained - weight.numpy()).max() > 1e-3
+    target, other = tko.ScheduleFreeAdamW(0.1, jit_compile=False), tf.Variable(weight, name="w")
+    target.load_state_dict(source.state_dict())
+    assert target.has_evaluation_weights
+    target.use_evaluation_weights()  # they are in place
+    with target.evaluation_weights():
+        np.testing.assert_array_equal(other.numpy(), weight.numpy())
+    with pytest.raises(ValueError, match=r"is not built.*Call `optimizer.build\("):
+        target.use_training_weights()
+    target.build([other])
+    assert target.has_evaluation_weights
+    target.use_training_weights()
+    np.testing.assert_array_equal(other.numpy(), trained)

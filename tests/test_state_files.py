@@ -301,3 +301,36 @@ def test_twenty_kills_while_training_and_saving_change_nothing(tmp_path):
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-3000:]
     assert run.stdout.count("killed at random") == 20
     assert run.stdout.count("resumed, equal") >= 17  # four are killed while they start
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tko.Nadam(0.05, use_ema=True, jit_compile=False),
+        lambda: tko.AdamW(0.05, groups={"bias": tko.Lion(0.01)}, jit_compile=False),
+        lambda: tko.LossScaleOptimizer(
+            tko.Adam(0.05, gradient_accumulation_steps=2, jit_compile=False)
+        ),
+    ],
+    ids=["averages", "groups", "scale"],
+)
+def test_a_whole_model_in_hdf5_trains_on(tmp_path, make):
+    """Keras 3 builds the optimizer without variables, and gives it all arrays then."""
+    keras = tf.keras
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4), layers.Dense(2)])
+    model.compile(make(), keras.losses.MeanSquaredError(), jit_compile=False)
+    generator = np.random.default_rng(0)
+    x, y = (generator.normal(size=(8, n)).astype("f") for n in (3, 2))
+
+    def fit(model):
+        model.fit(x, y, batch_size=2, epochs=1, shuffle=False, verbose=0)
+
+    fit(model)
+    model.save(tmp_path / "model.h5")
+    loaded = keras.models.load_model(tmp_path / "model.h5")
+    fit(model)
+    fit(loaded)
+    for one, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert_equal(model.optimizer.state_dict(), loaded.optimizer.state_dict())

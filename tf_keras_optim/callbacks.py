@@ -46,9 +46,7 @@ class EvaluationWeights(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Puts the trained weights in place."""
-        optimizer = self._optimizer()
-        if self._of.built and not optimizer.built:
-            self._of.optimizer.build(self._of.trainable_variables)  # what was loaded waits
+        optimizer = self._built()
         optimizer.use_evaluation_weights()  # also where it has none: that raises
         optimizer.use_training_weights()
         self._trains = True
@@ -68,7 +66,7 @@ class EvaluationWeights(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Puts the weights for evaluation in place."""
-        self._was_on = self._trains or self._optimizer().has_evaluation_weights
+        self._was_on = self._trains or self._built().has_evaluation_weights
         self._optimizer().use_evaluation_weights()
 
     def on_test_end(self, logs: Any = None) -> None:
@@ -83,6 +81,13 @@ class EvaluationWeights(keras.callbacks.Callback):
     def on_predict_end(self, logs: Any = None) -> None:
         """Puts the trained weights back."""
         self.on_test_end()
+
+    def _built(self) -> Optimizer:
+        """Returns the optimizer, with the slots for what was loaded before there were any."""
+        optimizer = self._optimizer()
+        if self._of.built and not optimizer.built:
+            self._of.optimizer.build(self._of.trainable_variables)
+        return optimizer
 
     def _optimizer(self) -> Optimizer:
         """Returns the model's optimizer, without a wrapper.

@@ -14,8 +14,12 @@ class Evaluating(Composed):
 
     @property
     def has_evaluation_weights(self) -> bool:
-        """Whether the variables have weights for evaluation now, outside functions."""
-        return evaluation.is_on(self.tko.context)
+        """Whether the variables have weights for evaluation now, outside functions.
+
+        Raises:
+          ValueError: the optimizer was restored from a checkpoint and is not built.
+        """
+        return self.tko.state.waits_with_evaluation() or evaluation.is_on(self.tko.context)
 
     @tf.autograph.experimental.do_not_convert
     def use_evaluation_weights(self) -> None:
@@ -25,7 +29,8 @@ class Evaluating(Composed):
         algorithm says. The trained weights are kept exactly meanwhile, which takes the memory
         of the weights once more, but not where there are master copies. Called again, it
         changes nothing. A step that is taken meanwhile puts the trained weights back first;
-        its gradient came from others.
+        its gradient came from others. Files say which weights they hold, but for whole models
+        in HDF5 (`.h5`), which hold arrays alone: training goes on from the weights there.
 
         Raises:
           ValueError: the optimizer has no weights for evaluation.
@@ -37,7 +42,8 @@ class Evaluating(Composed):
                 "Create it with `use_ema=True` or `lookahead_steps=5`, or use an algorithm "
                 "that has such weights, ScheduleFreeAdamW for one."
             )
-        evaluation.switch(context, True)
+        if not self.tko.state.waits_with_evaluation():
+            evaluation.switch(context, True)
 
     @tf.autograph.experimental.do_not_convert
     def use_training_weights(self) -> None:
@@ -47,9 +53,17 @@ class Evaluating(Composed):
         best ones that EarlyStopping restores) stays as it is, and training goes on from there.
 
         Raises:
+          ValueError: the optimizer is not built, and was given a state with the weights for
+            evaluation in place: only its slots say what the trained ones are.
           RuntimeError: meanwhile steps were taken by functions that had been traced before
             there were weights for evaluation.
         """
+        if self.tko.state.waits_with_evaluation():
+            raise ValueError(
+                f"{self.tko.title} is not built, and waits with a state that was saved while "
+                "the weights for evaluation were in place; what the trained ones are follows "
+                "from its slots. Call `optimizer.build(model.trainable_variables)` first."
+            )
         evaluation.switch(self.tko.context, False)
 
     @contextlib.contextmanager

@@ -71,10 +71,24 @@ class NumberedState:
         assert given.values is not None
         arrays = [given.values[str(i)] for i in range(given.size)]
         variables = inventory.positional(self._context)
-        if given.skips:
+        if given.is_all:
+            self.assign_all(arrays)
+        elif given.skips:
             self._assign_what_fits(arrays, variables)
         else:
             self.assign(arrays, "saved", variables)
+
+    def assign_all(self, arrays: Sequence[np.ndarray]) -> None:
+        """Sets all that is listed.
+
+        Raises:
+          ValueError: number or shapes differ, or a scalar is none. Nothing is changed then.
+        """
+        try:
+            variables = late.numbered(self._context, len(arrays))
+            self.assign(arrays, "given", variables)
+        finally:
+            late.put(self._context, {})  # forgets where slots began if all began at once
 
     def _assign_what_fits(
         self, arrays: Sequence[Any], variables: Sequence[tf.Variable]

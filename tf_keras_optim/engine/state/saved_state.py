@@ -9,8 +9,8 @@ import tensorflow as tf
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.state import (
     assigning,
+    evaluation,
     inventory,
-    late,
     layout,
     named_state,
     resetting,
@@ -65,11 +65,12 @@ class SavedState:
                 f"{self._context.title} has no slots yet. Call "
                 "`optimizer.build(trainable_variables)` before `set_weights(weights)`."
             )
-        try:
-            variables = late.numbered(self._context, len(arrays))
-            self._numbered.assign(arrays, "given", variables)
-        finally:
-            late.put(self._context, {})  # forgets where slots began if all began at once
+        if not self._context.store.tracked and len(arrays) > len(self.arrays()):
+            # Keras 3 builds the optimizer of an HDF5 file with no variable.
+            values = {str(i): array for i, array in enumerate(arrays)}
+            self.pending.let_wait(Waiting(values, is_all=True))
+            return
+        self._numbered.assign_all(arrays)
         self.pending.drop()
 
     def reset(self) -> None:
@@ -184,9 +185,29 @@ class SavedState:
                 assigning.assign(self._context, given.before)
                 raise
 
+    def waits_with_evaluation(self) -> bool:
+        """Says whether what waits was saved with the weights for evaluation in place.
+
+        What waits for weights only is loaded, so that an optimizer that is built knows it.
+
+        Raises:
+          ValueError: it waits in a checkpoint, of which that is not known before `build`.
+        """
+        if self._context.store.is_built:
+            self.load_pending(force=True)
+        elif self.pending.restorations:
+            raise ValueError(
+                f"{self._context.title} was restored from a checkpoint, but has no slots yet, "
+                "so which weights the variables hold is not known. Call "
+                "`optimizer.build(model.trainable_variables)` first."
+            )
+        given = self.pending.given
+        return bool(given and given.state and given.state.get(evaluation.EVALUATING))
+
     def _is_complete_for(self, given: Waiting) -> bool:
         """Whether there are as many state variables as arrays wait."""
         known = given.state is not None
-        here = named_state.collect if known else inventory.positional
+        by_place = inventory.listed if given.is_all else inventory.positional
+        here = named_state.collect if known else by_place
         has_rate = self._context.store.rate is not None
         return len(here(self._context)) - (has_rate and given.lacks_rate) == given.size

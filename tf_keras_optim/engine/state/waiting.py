@@ -24,6 +24,8 @@ class Waiting:
       options: further arguments for `plan`.
       lenient: whether model variables may be missing or left over, as in Keras' own files.
       skips: whether what does not fit is left out, with a warning.
+      is_all: whether the arrays are those of all that an optimizer lists, as for `set_weights`,
+        and not as files have them.
       before: scalars that were set at once, with the values they had.
     """
 
@@ -33,6 +35,7 @@ class Waiting:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     lenient: bool = False
     skips: bool = False
+    is_all: bool = False
     before: list[tuple[tf.Variable, np.ndarray]] = dataclasses.field(default_factory=list)
 
     @property
