@@ -6,6 +6,7 @@ import numpy as np
 import oracles
 import tensorflow as tf
 
+from tf_keras_optim.optimizers import Optimizer
 from tf_keras_optim.optimizers.records import of, records
 from tf_keras_optim.testing.trials import (  # noqa: F401  (the tests take them from here)
     REGIMES,
@@ -31,6 +32,28 @@ def oracle_of(cls):
             f"algorithm {name!r}. Write it there, from the paper, or name another by `oracle=`."
         )
     return oracles.over_a_list(name)
+
+
+def expected(cls, values, gradients, **arguments):
+    """The float64 reference's final variables; of what has numbers over all variables, one run.
+
+    Args:
+      cls: the optimizer.
+      values: the start of each variable.
+      gradients: by step and variable.
+      **arguments: hyperparameters.
+    """
+    oracle = oracle_of(cls)
+    if cls.measure is Optimizer.measure:
+        columns = [[batch[i] for batch in gradients] for i in range(len(values))]
+        return [oracle(v, column, **arguments) for v, column in zip(values, columns)]
+
+    def flat(arrays):
+        return np.concatenate([np.ravel(array) for array in arrays])
+
+    whole = oracle(flat(values), [flat(batch) for batch in gradients], **arguments)
+    ends = np.cumsum([np.size(value) for value in values])
+    return [p.reshape(np.shape(v)) for p, v in zip(np.split(whole, ends[:-1]), values)]
 
 
 def for_keras(values):

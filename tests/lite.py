@@ -17,7 +17,7 @@ import tensorflow as tf
 
 import tf_keras_optim as tko
 
-NEED_FLEX = ("Adafactor", "Lamb", "LARS", "RAdam")  # numbers of float64
+NEED_FLEX = ("Adafactor", "Lamb", "LARS", "Prodigy", "RAdam")  # numbers of float64
 NAMES = tko.list_optimizers()
 STEPS = 20
 

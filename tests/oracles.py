@@ -361,6 +361,34 @@ def lars_step(w, g, s, history):
 _ADAM = {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
 
 
+def prodigy_step(w, g, s, history):
+    """All variables as one vector: d belongs to them together. At a rate of 0 nothing moves."""
+    h = history[-1]
+    if h["learning_rate"] == 0.0:
+        return w
+    first, beta_1, beta_2 = h["initial_d"], h["beta_1"], h["beta_2"]
+    beta_3 = np.sqrt(beta_2) if h["beta_3"] is None else h["beta_3"]
+    d, start, t = s.get("d", first), s.setdefault("start", w), s.get("t", 0) + 1
+    rate = d * h["learning_rate"]
+    if h["use_bias_correction"]:
+        rate *= np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+    part = slice(None, None, h["every_nth"])
+    along = np.sum((g * (start - w)).ravel()[part])
+    numerator = beta_3 * s.get("numerator", 0.0) + d / first * rate * along
+    weight = d / first * (d if h["safeguard_warmup"] else rate)
+    total = beta_3 * s.get("total", 0.0) + weight * g.ravel()[part]
+    if np.sum(np.abs(total)) == 0.0:
+        return w
+    estimate = h["d_coefficient"] * numerator / np.sum(np.abs(total))
+    m = beta_1 * s.get("m", 0.0) + (1 - beta_1) * d * g
+    v = beta_2 * s.get("v", 0.0) + (1 - beta_2) * (d * g) ** 2
+    new = max(d, estimate) if d == first else d
+    largest = max(s.get("largest", first), estimate)
+    new = min(largest, new * (np.inf if h["growth_rate"] is None else h["growth_rate"]))
+    s.update(numerator=numerator, total=total, m=m, v=v, largest=largest, d=new, t=t)
+    return w - h["weight_decay"] * rate * w - rate * m / (np.sqrt(v) + new * h["epsilon"])
+
+
 # By name of the algorithm: its step, and the hyperparameters where nothing else is said.
 def _schedule_free(w, direction, factor, mixing, s, history):
     """Moves y and z along a direction at y; the weight of this z in x goes by the rates.
@@ -530,6 +558,23 @@ ALGORITHMS = {
             "beta_3": 0.99,
             "epsilon": 1e-8,
             "weight_decay": 0.0,
+        },
+    ),
+    "prodigy": (
+        prodigy_step,
+        {
+            "learning_rate": 1.0,
+            "beta_1": 0.9,
+            "beta_2": 0.999,
+            "beta_3": None,
+            "epsilon": 1e-8,
+            "weight_decay": 0.0,
+            "initial_d": 1e-6,
+            "d_coefficient": 1.0,
+            "growth_rate": None,
+            "use_bias_correction": False,
+            "safeguard_warmup": False,
+            "every_nth": 1,
         },
     ),
     "lars": (

@@ -228,6 +228,12 @@ NON_DEFAULT = {
     "refresh_spread": True,
     "compute_dtype": "bfloat16",
     "groups": {"bias": {"learning_rate_multiplier": 0.5}},
+    "initial_d": 1e-4,
+    "d_coefficient": 2.0,
+    "growth_rate": 1.5,
+    "use_bias_correction": True,
+    "safeguard_warmup": True,
+    "every_nth": 3,
     "jit_compile": False,
     "name": "mine",
 }

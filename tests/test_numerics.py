@@ -67,6 +67,16 @@ OTHERS = {
     ),
     "ademamix_warm": (tko.AdEMAMix, {"learning_rate": 0.001, "warmup_steps": 80}),
     "adan_decay": (tko.Adan, {"learning_rate": 0.01, "weight_decay": 0.1}),
+    "prodigy_estimate": (
+        tko.Prodigy,
+        {
+            "learning_rate": 0.02,
+            "initial_d": 0.05,
+            "weight_decay": 0.1,
+            "d_coefficient": 0.9,
+            "beta_3": 0.99,
+        },
+    ),
     "schedulefreeadamw_warm": (
         tko.ScheduleFreeAdamW,
         {
@@ -111,12 +121,8 @@ CASES = {r.name.lower(): (r.cls, dict(r.example)) for r in harness.RECORDS} | OT
 @functools.cache
 def oracle_values(case, change=()):
     cls, arguments = CASES[case]
-    oracle = harness.oracle_of(cls)
     gradients = harness.gradient_sequence(STEPS)
-    return [
-        oracle(start, [batch[i] for batch in gradients], **arguments | dict(change))
-        for i, start in enumerate(harness.starts())
-    ]
+    return harness.expected(cls, harness.starts(), gradients, **arguments | dict(change))
 
 
 def values_of(optimizer, regime):
@@ -240,6 +246,15 @@ PERTURBED = [
     ("adan", {"beta_2": 0.91}),
     ("adan", {"beta_3": 0.98}),
     ("adan_decay", {"weight_decay": 0.101}),
+    ("prodigy", {"beta_1": 0.89}),
+    ("prodigy", {"growth_rate": 1.021}),
+    ("prodigy", {"initial_d": 0.0101}),
+    ("prodigy_estimate", {"beta_2": 0.998}),
+    ("prodigy_estimate", {"weight_decay": 0.101}),
+    ("prodigy_estimate", {"use_bias_correction": True}),
+    ("prodigy_estimate", {"safeguard_warmup": True}),
+    ("prodigy_estimate", {"d_coefficient": 0.91}),
+    ("prodigy_estimate", {"beta_3": 0.98}),
     ("schedulefreeadamw", {"beta_1": 0.89}),
     ("schedulefreeadamw", {"beta_2": 0.998}),
     ("schedulefreeadamw_warm", {"warmup_steps": 19}),

@@ -23,6 +23,8 @@ def reason_against(life):
         return "a sign may change with the last bit of a gradient of 16 bits"
     if life.optimizer == "Muon":
         return "which variables it takes for matrices depends on the whole model"
+    if life.optimizer == "Prodigy":
+        return "its d is that of all variables together, with the rounding of all of them"
     if life.wrapper == "keras":
         return "Keras' own scale starts at 2**15, where gradients of 16 bits overflow"
     return None

@@ -127,11 +127,13 @@ IN_STEP = (
     "ADOPT",
     "Adan",
     "LARS",
+    "Prodigy",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
 )  # whose oracles take the weight decay, all decoupled ones
 AVERAGES_ITSELF = ("ScheduleFreeAdamW", "ScheduleFreeSGD")
-WITHOUT_L2 = ("Adan", "LARS", "ScheduleFreeAdamW", "ScheduleFreeSGD")
+WITHOUT_L2 = ("Adan", "LARS", "Prodigy", "ScheduleFreeAdamW", "ScheduleFreeSGD")
+NEEDS_MASTERS = tuple(r.name for r in records().values() if r.cls.needs_master_weights)
 STEPS = "gradient_accumulation_steps"
 BIAS = "bias"  # what "exclude" excludes
 EIGHT_BIT = ("SGD", "Adam", "AdamW", "Lion", "Lamb")

@@ -185,6 +185,12 @@ _REFUSED = [
         ),
         "an update that decays by itself has no L2 penalty",
     ),
+    (
+        lambda life: (
+            _has("rounding", "no_master")(life) and life.optimizer in settings.NEEDS_MASTERS
+        ),
+        "it needs the copy",
+    ),
 ]
 
 # What would say nothing.

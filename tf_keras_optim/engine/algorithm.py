@@ -30,6 +30,10 @@ class Algorithm(VariableHooks):
     counts_updates: ClassVar[bool] = True
     """Whether `prepare` or `update` uses `scalars.step`, or what is carried between steps."""
 
+    needs_master_weights: ClassVar[bool] = False
+    """Whether it compares weights with earlier ones, and so needs all digits of narrow ones:
+    float16 and bfloat16 variables without a master copy are refused then."""
+
     def prepare(self, scalars: Scalars) -> Mapping[str, Any]:
         """Computes, once per step, further scalars that `update` needs.
 

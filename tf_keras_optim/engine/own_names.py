@@ -20,8 +20,9 @@ from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as trac
 _OF_UPDATE = frozenset(
     {
         "conclude", "corrected", "counts_updates", "decays_in_update", "elementwise",
-        "evaluated", "fusible", "measure", "prepare", "refresh", "refresh_every",
-        "refresh_first", "refresh_spread", "step_slots", "trained", "update_in_place",
+        "evaluated", "fusible", "measure", "needs_master_weights", "prepare", "refresh",
+        "refresh_every", "refresh_first", "refresh_spread", "step_slots", "trained",
+        "update_in_place",
     }
 )  # fmt: skip
 """Hooks that have a meaning for an algorithm that is written as `update` alone."""
@@ -39,6 +40,7 @@ _VALUES: Mapping[str, Any] = {
     "decays_in_update": (bool,),
     "elementwise": (bool,),
     "fusible": (bool,),
+    "needs_master_weights": (bool,),
     "refresh_every": (int, type(None), Hyperparameter),
     "refresh_first": (int, type(None), Hyperparameter),
     "refresh_spread": (bool, Hyperparameter),

@@ -20,6 +20,7 @@ from tf_keras_optim.optimizers.lars import LARS as LARS
 from tf_keras_optim.optimizers.lion import Lion as Lion
 from tf_keras_optim.optimizers.muon import Muon as Muon
 from tf_keras_optim.optimizers.nadam import Nadam as Nadam
+from tf_keras_optim.optimizers.prodigy import Prodigy as Prodigy
 from tf_keras_optim.optimizers.radam import RAdam as RAdam
 from tf_keras_optim.optimizers.rmsprop import RMSprop as RMSprop
 from tf_keras_optim.optimizers.schedule_free_adamw import ScheduleFreeAdamW as ScheduleFreeAdamW

@@ -21,7 +21,7 @@ def export_tflite(
 
     What TFLite has no operation for is left to TensorFlow's own, which the app must link as
     the Flex delegate; `save` and `restore` always need it, and so does `train` with Adafactor,
-    Lamb, LARS, RAdam, a clip by norm, `averaging="equal"`, `averaging_start`,
+    Lamb, LARS, Prodigy, RAdam, a clip by norm, `averaging="equal"`, `averaging_start`,
     `averaging_period` or `ema_warmup`. The other optimizers need none for `train`.
 
     Args:

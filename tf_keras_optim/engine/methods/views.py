@@ -51,6 +51,34 @@ class SlotList(Shown):
         return found if any(slot is not None for slot in found) else []
 
 
+class StepSlotView(Shown):
+    """A number that is carried from step to step, as the variable that holds it.
+
+    Args:
+      slot: the name of the step slot.
+      doc: what it is.
+    """
+
+    def __init__(self, slot: str, doc: str):
+        super().__init__(self._read, doc)
+        self._slot = slot
+
+    def _read(self, optimizer: Composed) -> Any:
+        parts = optimizer.tko
+        if parts.whole is not None:
+            raise AttributeError(
+                f"{parts.title} updates a group of variables and keeps no {self._slot!r} itself. "
+                f"The optimizer that has the group keeps it, as 'PATTERN/{self._slot}' among "
+                'the "scalars" of its `state_dict()`.'
+            )
+        if self._slot not in parts.store.step_slots:
+            raise AttributeError(
+                f"{parts.title} has no {self._slot!r} yet. Call `optimizer.build(variables)` "
+                "first."
+            )
+        return parts.variables.public[id(parts.store.step_slots[self._slot])]
+
+
 class StateList(list):
     """The state variables; what is added to the list is kept with them.
 

@@ -43,8 +43,10 @@ def _start(entry: VariableState, name: str, waits: tf.Tensor) -> None:
     variable, slot, started = (
         distribution.local(v) for v in (entry.variable, entry.slots[name], entry.started[name])
     )
+    (declared,) = (kept for kept in entry.declared if kept.name == name)
     with placement.beside(variable):
         master = None if entry.master is None else distribution.local(entry.master).read_value()
-        value = precision.widest(variable.read_value(), master, entry.dtype)
+        whole = precision.widest(variable.read_value(), master, entry.dtype)
+        value = declared.sampled(whole)
         slot.assign(tf.where(waits, tf.cast(value, slot.dtype), slot.read_value()))
         started.assign(tf.maximum(started.read_value(), tf.cast(waits, started.dtype)))

@@ -10,9 +10,11 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.nature import is_pure
 from tf_keras_optim.engine.numerics import precision
+from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.state import starts
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.tensorflow import distribution
@@ -26,6 +28,30 @@ def are_wanted(context: Context, entry: VariableState) -> bool:
     narrow = entry.variable.dtype.size < entry.dtype.size
     wanted = bool(options.master_weights) and not options.stochastic_rounding
     return narrow and wanted and is_pure(context.algorithm)
+
+
+def check(context: Context, algorithm: Algorithm, entry: VariableState) -> None:
+    """Refuses a narrow variable without a master copy where the algorithm needs its digits.
+
+    Args:
+      context: what the parts of the whole optimizer share.
+      algorithm: what updates the variable.
+      entry: the variable.
+
+    Raises:
+      ValueError: it is one.
+    """
+    if entry.variable.dtype.size >= entry.dtype.size or are_wanted(context, entry):
+        return
+    if algorithm.needs_master_weights:
+        cls, options = class_of(algorithm).__name__, context.options
+        name = "stochastic_rounding" if options.stochastic_rounding else "master_weights"
+        raise ValueError(
+            f"{context.title}: {cls} compares weights with earlier ones, so variable "
+            f"{entry.path!r}, which is {entry.variable.dtype.name}, needs a float32 copy. "
+            f"Received: `{name}`={getattr(options, name)!r}. Leave it out, or make the "
+            "variable float32."
+        )
 
 
 def make(make_for: Callable[..., tf.Variable], entry: VariableState) -> tf.Variable:

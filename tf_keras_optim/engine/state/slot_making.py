@@ -42,11 +42,13 @@ class SlotMaking:
         """Returns the slots of a variable: those of its algorithm, and slow weights.
 
         Raises:
-          ValueError: one starts from what does not have its shape.
+          ValueError: one starts from what does not have its shape, or the algorithm needs
+            digits of the variable that nothing keeps.
         """
         if entry.overwrite:
             return ()
         context = self._context.of(entry)
+        masters.check(self._context, context.algorithm, entry)
         decays = bool(context.values.weight_decay) and entry.decays
         title = self._context.title
         own = slots_for(context.algorithm, info_of(entry, decays))

@@ -1,6 +1,7 @@
 """The state variables that an algorithm declares, and what they start from."""
 
 import dataclasses
+import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -34,6 +35,8 @@ class Slot:
         variables.
       keeps_digits: whether it is kept in the dtype of the arithmetic whatever `slot_dtype`
         says, as a weight is whose digits count.
+      every: only each so many elements of the variable count, from the first one on, in the
+        order of a flattened array; the slot has one axis then.
     """
 
     name: str
@@ -44,8 +47,15 @@ class Slot:
     start: float | str | None = None
     meaning: str | None = None
     keeps_digits: bool = False
+    every: int = 1
 
     def __post_init__(self) -> None:
+        shaped = self.shape is not None and self.every != 1
+        if not isinstance(self.every, int) or self.every < 1 or shaped:
+            raise ValueError(
+                f"Slot {self.name!r}: `every` must be an integer of at least 1, and 1 where a "
+                f"`shape` is given. Received: every={self.every!r}, shape={self.shape!r}."
+            )
         if self.eight_bit not in (None, *quantization.CODES):
             raise ValueError(
                 f"Slot {self.name!r}: `eight_bit` must be 'signed', 'unsigned' or None. "
@@ -83,7 +93,13 @@ class Slot:
 
     def shape_for(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Returns its shape beside a variable of a shape."""
+        if self.every > 1:
+            return (-(-math.prod(shape) // self.every),)
         return tuple(shape if self.shape is None else self.shape)
+
+    def sampled(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Returns those elements of a tensor of the variable's shape that count."""
+        return tensor if self.every == 1 else tf.reshape(tensor, [-1])[:: self.every]
 
 
 def slot_declarations(slots: Iterable[Any]) -> tuple[Slot, ...]:
@@ -128,7 +144,7 @@ def check_starts(slots: Iterable[Slot], shape: tuple[int, ...], title: str, path
     for slot in slots:
         own = slot.shape_for(shape)
         where = f"{title}: slot {slot.name!r} of variable {path!r}, whose shape is {shape},"
-        if slot.first == VALUE and own != tuple(shape):
+        if slot.first == VALUE and slot.shape is not None and own != tuple(shape):
             raise ValueError(
                 f"{where} starts from the variable's value and must have its shape. Received: "
                 f"shape={own}. Leave `shape` out, or start it from a number."
