@@ -235,6 +235,19 @@ def test_every_format_keeps_the_bases(tmp_path):
 
 
 @pytest.mark.one_keras
+def test_a_step_with_eigenvectors_is_none_of_tflites(tmp_path):
+    model = small_model()
+    model.compile(tko.Soap(0.02, jit_compile=False), "mse")
+    signature = (tf.TensorSpec([4, 8]), tf.TensorSpec([4, 3]))
+    tko.export_training(model, tmp_path / "m", input_signature=signature, jit_compile=False)
+    with pytest.raises(
+        ValueError, match=r"SelfAdjointEigV2 \(eigenvectors\).*other signatures"
+    ):
+        tko.export_tflite(tmp_path / "m", tmp_path / "m.tflite", ["train"])
+    tko.export_tflite(tmp_path / "m", tmp_path / "m.tflite", ["infer"])
+
+
+@pytest.mark.one_keras
 def test_options_work_together_and_an_overflow_counts_for_nothing():
     """Mixed precision with a scale that overflows at first, gathered gradients, averages."""
     keras = tf.keras

@@ -9,6 +9,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import tf_keras_optim.saving.atomic as atomic
 
+_NOWHERE = {"SelfAdjointEigV2"}  # operations that the Flex delegate has not either
 SIGNATURES = ("train", "infer", "save", "restore")
 
 
@@ -22,7 +23,8 @@ def export_tflite(
     What TFLite has no operation for is left to TensorFlow's own, which the app must link as
     the Flex delegate; `save` and `restore` always need it, and so does `train` with Adafactor,
     Lamb, LARS, Prodigy, RAdam, a clip by norm, `averaging="equal"`, `averaging_start`,
-    `averaging_period` or `ema_warmup`. The other optimizers need none for `train`.
+    `averaging_period` or `ema_warmup`. The other optimizers need none for `train`, but for
+    Soap, whose `train` cannot be converted.
 
     Args:
       path: a directory that `export_training(..., jit_compile=False)` wrote.
@@ -35,7 +37,8 @@ def export_tflite(
 
     Raises:
       FileNotFoundError: there is no SavedModel.
-      ValueError: it has no such signature, or compiled functions, which cannot be converted.
+      ValueError: it has no such signature, or compiled functions or operations that cannot
+        be converted.
     """
     if not (atomic.present(path) / "saved_model.pb").is_file():
         raise FileNotFoundError(f"There is no SavedModel at {str(path)!r}.")
@@ -70,4 +73,11 @@ def _check(path: str | os.PathLike, signatures: Sequence[str]) -> None:
         raise ValueError(
             f"`export_tflite`: {str(path)!r} has functions that XLA compiles, which TFLite "
             "does not know. Export it with `export_training(..., jit_compile=False)`."
+        )
+    found = {node.op for function in functions for node in function.node_def} & _NOWHERE
+    if found and "train" in signatures:
+        raise ValueError(
+            f"`export_tflite`: the training step of {str(path)!r} has {', '.join(found)} "
+            "(eigenvectors), for which TFLite has no operation, with the Flex delegate or "
+            "without. Convert the other signatures, or train with another optimizer."
         )
