@@ -361,6 +361,23 @@ def lars_step(w, g, s, history):
 _ADAM = {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}
 
 
+def sgld_step(w, g, s, history):
+    """Without noise, as the two below: at temperature 0."""
+    return w - history[-1]["learning_rate"] * g
+
+
+def psgld_step(w, g, s, history):
+    h = history[-1]
+    v = s["v"] = h["rho"] * s.get("v", 0.0) + (1 - h["rho"]) * g**2
+    return w - h["learning_rate"] * g / (np.sqrt(v) + h["epsilon"])
+
+
+def sghmc_step(w, g, s, history):
+    h = history[-1]
+    v = s["v"] = h["momentum"] * s.get("v", 0.0) - h["learning_rate"] * g
+    return w + v
+
+
 def prodigy_step(w, g, s, history):
     """All variables as one vector: d belongs to them together. At a rate of 0 nothing moves."""
     h = history[-1]
@@ -560,6 +577,12 @@ ALGORITHMS = {
             "weight_decay": 0.0,
         },
     ),
+    "sgld": (sgld_step, {"learning_rate": 0.01, "temperature": 0.0}),
+    "psgld": (
+        psgld_step,
+        {"learning_rate": 0.01, "temperature": 0.0, "rho": 0.99, "epsilon": 1e-5},
+    ),
+    "sghmc": (sghmc_step, {"learning_rate": 0.01, "temperature": 0.0, "momentum": 0.9}),
     "prodigy": (
         prodigy_step,
         {

@@ -24,7 +24,10 @@ from tf_keras_optim.model_groups import layerwise_learning_rates, no_decay_on_ve
 from tf_keras_optim.optimizers import (
     ADOPT,
     LARS,
+    PSGLD,
     SGD,
+    SGHMC,
+    SGLD,
     AdaBelief,
     Adadelta,
     Adafactor,
@@ -75,7 +78,10 @@ __version__ = VERSION
 __all__ = [
     "ADOPT",
     "LARS",
+    "PSGLD",
     "SGD",
+    "SGHMC",
+    "SGLD",
     "AdEMAMix",
     "AdaBelief",
     "Adadelta",

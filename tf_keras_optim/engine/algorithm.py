@@ -30,6 +30,11 @@ class Algorithm(VariableHooks):
     counts_updates: ClassVar[bool] = True
     """Whether `prepare` or `update` uses `scalars.step`, or what is carried between steps."""
 
+    draws_noise: ClassVar[bool] = False
+    """Whether `update` and `measure` draw random numbers: `scalars.noise_seed` is then a seed,
+    int32 of shape [2], of this variable's place and this update alone: the same on all replicas
+    and in a run that is resumed."""
+
     needs_master_weights: ClassVar[bool] = False
     """Whether it compares weights with earlier ones, and so needs all digits of narrow ones:
     float16 and bfloat16 variables without a master copy are refused then."""

@@ -19,9 +19,9 @@ from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as trac
 
 _OF_UPDATE = frozenset(
     {
-        "conclude", "corrected", "counts_updates", "decays_in_update", "elementwise",
-        "evaluated", "fusible", "measure", "needs_master_weights", "prepare", "refresh",
-        "refresh_every", "refresh_first", "refresh_spread", "step_slots", "trained",
+        "conclude", "corrected", "counts_updates", "decays_in_update", "draws_noise",
+        "elementwise", "evaluated", "fusible", "measure", "needs_master_weights", "prepare",
+        "refresh", "refresh_every", "refresh_first", "refresh_spread", "step_slots", "trained",
         "update_in_place",
     }
 )  # fmt: skip
@@ -38,6 +38,7 @@ _VALUES: Mapping[str, Any] = {
     "corrected": (tuple, list),
     "counts_updates": (bool,),
     "decays_in_update": (bool,),
+    "draws_noise": (bool,),
     "elementwise": (bool,),
     "fusible": (bool,),
     "needs_master_weights": (bool,),

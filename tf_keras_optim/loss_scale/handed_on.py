@@ -39,6 +39,8 @@ _PUBLIC = (
     "corrected",
     "counts_updates",
     "decays_in_update",
+    "draws_noise",
+    "needs_master_weights",
     "fusible",
     "prepare",
     "measure",

@@ -21,11 +21,14 @@ from tf_keras_optim.optimizers.lion import Lion as Lion
 from tf_keras_optim.optimizers.muon import Muon as Muon
 from tf_keras_optim.optimizers.nadam import Nadam as Nadam
 from tf_keras_optim.optimizers.prodigy import Prodigy as Prodigy
+from tf_keras_optim.optimizers.psgld import PSGLD as PSGLD
 from tf_keras_optim.optimizers.radam import RAdam as RAdam
 from tf_keras_optim.optimizers.rmsprop import RMSprop as RMSprop
 from tf_keras_optim.optimizers.schedule_free_adamw import ScheduleFreeAdamW as ScheduleFreeAdamW
 from tf_keras_optim.optimizers.schedule_free_sgd import ScheduleFreeSGD as ScheduleFreeSGD
 from tf_keras_optim.optimizers.sgd import SGD as SGD
+from tf_keras_optim.optimizers.sghmc import SGHMC as SGHMC
+from tf_keras_optim.optimizers.sgld import SGLD as SGLD
 from tf_keras_optim.optimizers.soap import Soap as Soap
 from tf_keras_optim.optimizers.yogi import Yogi as Yogi
 

@@ -67,7 +67,7 @@ class StepSlotView(Shown):
         parts = optimizer.tko
         if parts.whole is not None:
             raise AttributeError(
-                f"{parts.title} updates a group of variables and keeps no {self._slot!r} itself. "
+                f"{parts.title} updates a group of variables and has no {self._slot!r} itself. "
                 f"The optimizer that has the group keeps it, as 'PATTERN/{self._slot}' among "
                 'the "scalars" of its `state_dict()`.'
             )

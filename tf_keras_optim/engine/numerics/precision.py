@@ -43,7 +43,7 @@ def stored(value: tf.Tensor, dtype: tf.DType, seed: tf.Tensor | None) -> tf.Tens
 def random_bits(like: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Returns a number for each element, from its place and a seed.
 
-    The finalizer of MurmurHash3 on the places. XLA computes it in passing, while TensorFlow's
+    A hash of the places. XLA computes it in passing, while TensorFlow's
     generators fill a tensor, which takes twenty times as long as the rest of an update.
 
     Args:
@@ -56,11 +56,16 @@ def random_bits(like: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     size = like.shape.num_elements()
     key = tf.random.stateless_uniform([], seed, minval=None, maxval=None, dtype=tf.int32)
     bits = tf.bitcast(tf.range(tf.size(like) if size is None else size) + key, tf.uint32)
+    return tf.reshape(mixed(bits), tf.shape(like) if size is None else like.shape)
+
+
+def mixed(bits: tf.Tensor) -> tf.Tensor:
+    """Returns the finalizer of MurmurHash3 of each element of a uint32 tensor."""
     bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, 16))
     for factor, shift in ((0x85EBCA6B, 13), (0xC2B2AE35, 16)):
         bits *= tf.constant(factor, tf.uint32)
         bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, shift))
-    return tf.reshape(bits, tf.shape(like) if size is None else like.shape)
+    return bits
 
 
 def seed_of(rounding: tf.Tensor | None, number: int) -> tf.Tensor | None:

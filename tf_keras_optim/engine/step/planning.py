@@ -29,6 +29,8 @@ from tf_keras_optim.engine.update.plans import Rule, StepPlan, UpdatePlan
 from tf_keras_optim.engine.update.scalars import Scalars
 from tf_keras_optim.engine.variable_hooks import VariableOptions, info_of, options_for
 
+NOISE_SEED = "noise_seed"  # what a seed is called among the scalars
+
 
 class Planning:
     """Plans steps and their updates, and computes the scalars of the algorithm.
@@ -191,6 +193,16 @@ class Planning:
         place = zlib.crc32(str(entry.place).encode())
         own = (place ^ self._context.options.rounding_seed) & 0x3FFFFFFF
         return tf.stack([tf.constant(own, tf.int32), tf.cast(updates, tf.int32)])
+
+    def with_seed(
+        self, scalars: Mapping[str, tf.Tensor], entry: VariableState, updates: tf.Tensor
+    ) -> Mapping[str, tf.Tensor]:
+        """Returns the scalars of one update of one variable, with a seed if it draws noise."""
+        if not self._context.algorithm.draws_noise:
+            return scalars
+        own = zlib.crc32(f"noise {entry.place}".encode()) & 0x7FFFFFFF
+        seed = tf.stack([tf.constant(own, tf.int32), tf.cast(updates, tf.int32)])
+        return {**scalars, NOISE_SEED: seed}
 
     def static_scalars(self) -> dict[str, Any]:
         """Returns the hyperparameters that follow no schedule, by name."""

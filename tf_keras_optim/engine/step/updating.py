@@ -79,6 +79,7 @@ class Updating:
             plan = planning.update_plan(entry, rules[entry.group], step, source)
             factor, first = planning.rate_factor(entry), begun.get(id(entry))
             own = scalars.of(late.Kind(entry.dtype, factor, first, entry.group))
+            own = planning.with_seed(own, entry, updates)
             seed = planning.rounding(entry, updates) if plan.rounds else None
             options = self._begun(averaging, entry, updates) | lookahead
             inputs = UpdateInputs(gradient, own, scale, seed=seed, **options)

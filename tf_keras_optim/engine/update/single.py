@@ -50,7 +50,8 @@ def update(
         gradient = incoming.taken(entry, gradient, keeps_rows=lazy)
     updates = context.counter.updates()
     rate, group = rate_at(entry, updates), entry.group
-    scalars = planning.scalars(entry.dtype, rate, updates, None, entry, group)
+    found = planning.scalars(entry.dtype, rate, updates, None, entry, group)
+    scalars = planning.with_seed(found, entry, updates)
     rule = dataclasses.replace(planning.rule(), is_pure=True)
     plan = planning.bare_plan(entry, rule, plans.source_of(gradient))
     seed = planning.rounding(entry, updates) if plan.rounds else None
