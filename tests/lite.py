@@ -19,7 +19,7 @@ import tf_keras_optim as tko
 
 NEED_FLEX = ("Adafactor", "Lamb", "LARS", "Prodigy", "RAdam")  # numbers of float64
 NEED_FLEX += ("PSGLD", "SGHMC", "SGLD")  # random bits
-NOWHERE = ("Soap",)  # eigenvectors, which Flex has not either
+NOWHERE = ("Shampoo", "Soap")  # eigenvectors, which Flex has not either
 NAMES = [name for name in tko.list_optimizers() if name not in NOWHERE]
 STEPS = 20
 

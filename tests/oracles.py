@@ -245,6 +245,70 @@ def _turn(s, side, b, is_first, rounds):
     s["q"][side][b] = new
 
 
+def shampoo_step(w, g, s, history):
+    """Roots serve from the step after that on in which they are computed; axes as for Soap."""
+    h, t = history[-1], len(history)
+    w = w - h["learning_rate"] * h["weight_decay"] * w
+    m = s["m"] = h["beta_1"] * s.get("m", 0.0) + (1 - h["beta_1"]) * g
+    n = h["beta_1"] * m + (1 - h["beta_1"]) * g if h["nesterov"] else m
+    n = n / (1 - product(history, "beta_1"))
+    v = s["v"] = h["beta_2"] * s.get("v", 0.0) + (1 - h["beta_2"]) * g**2
+    axes, grafting = h["axes"], h["grafting"]
+    if axes is None and w.ndim >= 2 and min(np.prod(w.shape[:-1]), w.shape[-1]) > 1:
+        axes = (tuple(range(w.ndim - 1)), (w.ndim - 1,), ())
+    if not axes and grafting is None:
+        grafting = "adam"
+    correction = 1.0 if grafting == "rmsprop" else 1 - product(history, "beta_2")
+    a = (
+        n
+        if grafting in ("sgd", None)
+        else n / (np.sqrt(v / correction) + h["grafting_epsilon"])
+    )
+    if not axes:
+        return w - h["learning_rate"] * a
+    order = (*axes[2], *axes[0], *axes[1])
+    sizes = [int(np.prod([w.shape[axis] for axis in part])) for part in (axes[2], *axes[:2])]
+    x, y, z = (np.transpose(part, order).reshape(sizes) for part in (g, n, a))
+    step, root = np.zeros(sizes), h["root"]
+    sides = [-(-size // -(-size // h["block"])) for size in sizes[1:]]  # of equal blocks
+    cuts = [
+        [np.arange(i, min(i + side, size)) for i in range(0, size, side)]
+        for size, side in zip(sizes[1:], sides)
+    ]
+    due = t >= h["first"] and t % h["every"] == 0
+    for b in range(sizes[0]):
+        for rows in cuts[0]:
+            for columns in cuts[1]:
+                at, key = np.ix_([b], rows, columns), (b, rows[0], columns[0])
+                one, mean, graft = x[at][0], y[at][0], z[at][0]
+                u = graft
+                if ("roots", key) in s:
+                    left, right = s["roots", key]
+                    u = left @ mean @ right
+                    if grafting is not None:
+                        u = u * np.linalg.norm(graft) / np.linalg.norm(u)
+                step[at] = u
+                factors = s.get(("factors", key), (0.0, 0.0))
+                outer = one @ one.T, one.T @ one
+                factors = [
+                    h["beta_2"] * f + (1 - h["beta_2"]) * o for f, o in zip(factors, outer)
+                ]
+                s["factors", key] = factors
+                if due:
+                    s["roots", key] = [
+                        _inverse_root(f / (1 - product(history, "beta_2")), root, h["epsilon"])
+                        for f in factors
+                    ]
+    moved = step.reshape([w.shape[axis] for axis in order]).transpose(np.argsort(order))
+    return w - h["learning_rate"] * moved
+
+
+def _inverse_root(matrix, root, epsilon):
+    values, vectors = np.linalg.eigh(matrix)
+    values = values - min(values[0], 0.0)
+    return (vectors * (values + epsilon * values[-1]) ** (-1.0 / root)) @ vectors.T
+
+
 def _rms(x):
     return np.sqrt(np.mean(x**2))
 
@@ -522,6 +586,24 @@ ALGORITHMS = {
             "start": "adam",
             "rounds": 0,  # of orthogonal iteration in place of the first eigenvectors
             "axes": None,  # rows, columns, batch; (): not a matrix
+        },
+    ),
+    "shampoo": (
+        shampoo_step,
+        {
+            "learning_rate": 0.001,
+            "beta_1": 0.9,
+            "beta_2": 0.999,
+            "epsilon": 1e-6,
+            "weight_decay": 0.0,
+            "every": 20,
+            "first": 0,  # the step from which on roots are computed
+            "block": 1024,
+            "grafting": "adam",
+            "grafting_epsilon": 1e-8,
+            "root": 4,
+            "nesterov": False,
+            "axes": None,  # as for Soap
         },
     ),
     "adafactor": (

@@ -48,6 +48,7 @@ from tf_keras_optim.optimizers import (
     RMSprop,
     ScheduleFreeAdamW,
     ScheduleFreeSGD,
+    Shampoo,
     Soap,
     Yogi,
 )
@@ -110,6 +111,7 @@ __all__ = [
     "Scalars",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
+    "Shampoo",
     "Slot",
     "Soap",
     "VariableInfo",

@@ -21,7 +21,7 @@ def reason_against(life):
         return f"{narrow.pop()} rounds, some of it by chance"
     if life.optimizer in ("Lion",) and life.policy in _HALF:
         return "a sign may change with the last bit of a gradient of 16 bits"
-    if life.optimizer in ("Muon", "Soap"):
+    if life.optimizer in ("Muon", "Shampoo", "Soap"):
         return "which variables it takes for matrices depends on the whole model"
     if life.optimizer == "Prodigy":
         return "its d is that of all variables together, with the rounding of all of them"

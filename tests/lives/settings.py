@@ -75,6 +75,7 @@ VARIANTS = {
             },
         },
     ),
+    "Shampoo": (0.01, {"plain": {"every": 2}, "root": {"every": 1, "root": 2, "block": 3}}),
     "Soap": (0.01, {"plain": {"every": 2}, "skip": {"every": 3, "start": "skip"}}),
     "Lion": (0.02, {"plain": {}, "scheduled": {"beta_1": (0.5, 0.9)}}),
     "Lamb": (

@@ -29,6 +29,7 @@ from tf_keras_optim.optimizers.schedule_free_sgd import ScheduleFreeSGD as Sched
 from tf_keras_optim.optimizers.sgd import SGD as SGD
 from tf_keras_optim.optimizers.sghmc import SGHMC as SGHMC
 from tf_keras_optim.optimizers.sgld import SGLD as SGLD
+from tf_keras_optim.optimizers.shampoo import Shampoo as Shampoo
 from tf_keras_optim.optimizers.soap import Soap as Soap
 from tf_keras_optim.optimizers.yogi import Yogi as Yogi
 
