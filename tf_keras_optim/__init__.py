@@ -19,6 +19,7 @@ from tf_keras_optim.engine.state.named_state import LoadReport
 from tf_keras_optim.engine.state.slots import Slot
 from tf_keras_optim.engine.update.kernels import Scalars
 from tf_keras_optim.engine.variable_hooks import VariableInfo
+from tf_keras_optim.lbfgs import LbfgsResult, minimize_lbfgs
 from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.model_groups import layerwise_learning_rates, no_decay_on_vectors
 from tf_keras_optim.optimizers import (
@@ -96,6 +97,7 @@ __all__ = [
     "Ftrl",
     "Hyperparameter",
     "Lamb",
+    "LbfgsResult",
     "LearningRate",
     "Lion",
     "LoadReport",
@@ -130,6 +132,7 @@ __all__ = [
     "load_state",
     "load_training",
     "load_weights",
+    "minimize_lbfgs",
     "no_decay_on_vectors",
     "save_model",
     "save_state",
