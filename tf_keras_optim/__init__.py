@@ -73,6 +73,7 @@ from tf_keras_optim.saving import (
     save_state,
     save_weights,
 )
+from tf_keras_optim.sharpness import SharpnessAware, sharpness_aware
 from tf_keras_optim.version import VERSION
 
 __version__ = VERSION
@@ -114,6 +115,7 @@ __all__ = [
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",
     "Shampoo",
+    "SharpnessAware",
     "Slot",
     "Soap",
     "VariableInfo",
@@ -139,6 +141,7 @@ __all__ = [
     "save_weights",
     "schedules",
     "serialize",
+    "sharpness_aware",
     "to_keras",
     "uninstall",
     "update_batch_statistics",

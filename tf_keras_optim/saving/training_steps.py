@@ -112,18 +112,20 @@ class Steps:
     @contextlib.contextmanager
     def _recorded_losses(self) -> Iterator[list[tf.Tensor]]:
         """Yields a list that receives what the model's `compute_loss` returns."""
-        compute, losses = self.model.compute_loss, []
+        compute, losses, attributes = self.model.compute_loss, [], self.model.__dict__
+        before = {n: attributes[n] for n in ("compute_loss",) if n in attributes}
 
         def recording(*args: Any, **kwargs: Any) -> Any:
             losses.append(compute(*args, **kwargs))
             return losses[-1]
 
         # Beside Keras' own `__setattr__`, which would track the function.
-        self.model.__dict__["compute_loss"] = recording
+        attributes["compute_loss"] = recording
         try:
             yield losses
         finally:
-            del self.model.__dict__["compute_loss"]
+            del attributes["compute_loss"]
+            attributes |= before
 
 
 def _flat(logs: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tf_keras_optim.engine.numerics import loops
 from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.state import evaluation
 from tf_keras_optim.engine.state.saved_state import SavedState
-from tf_keras_optim.engine.step import accumulation, ordering, received
+from tf_keras_optim.engine.step import accumulation, ordering, received, second_pass
 from tf_keras_optim.engine.step.admission import Admission
 from tf_keras_optim.engine.step.gradients import not_wider
 from tf_keras_optim.engine.step.planning import Planning
@@ -117,6 +117,7 @@ class Stepper:
         if not variables:
             return
         self._prepare_for(gradients, variables)
+        gradients = self._of_second_pass(gradients, variables, given)
         if distribution.across_replicas():
             self._summing.in_each_replica(self.apply, gradients, variables, given)
             return
@@ -147,6 +148,7 @@ class Stepper:
           given: what is known about the gradients.
         """
         self._prepare_for(gradients, variables)
+        gradients = self._of_second_pass(gradients, variables, given)
         if distribution.across_replicas():
             examined = functools.partial(self.apply_examined, method)
             self._summing.in_each_replica(examined, gradients, variables, given)
@@ -187,13 +189,15 @@ class Stepper:
         """Returns the step of an eager call like one before, where it alone has to run.
 
         That is: all gradients are tensors or slices, there is one replica, nothing waits for
-        its slots, and no class has an `apply` of its own.
+        its slots, there is no second pass, and no class has an `apply` of its own.
         """
         kinds = set(map(type, gradients)) - {tf.IndexedSlices}
         are_tensors = all(map(issubclass, kinds, itertools.repeat(tf.Tensor)))
         own = getattr(type(self._owner).apply, OF_PACKAGE, False)
         waits = self._state.pending.given is not None
         if not (are_tensors and own) or waits or not tf.executing_eagerly():
+            return None
+        if second_pass.now(self._owner) is not None:
             return None
         if distribution.across_replicas():
             return None
@@ -207,6 +211,14 @@ class Stepper:
         watched = distribution.is_watched()
         kind = (distribution.place(), given.scaled, given.examined, watched)
         return tuple(map(id, variables)), missing, kind
+
+    def _of_second_pass(
+        self, gradients: list[Any], variables: list[Any], given: Received
+    ) -> list[Any]:
+        second = second_pass.now(self._owner)
+        if second is None or given.examined:
+            return gradients
+        return second.gradients(self._context, gradients, variables, given)
 
     def _update_step(self, gradient: Any, variable: Any, rate: Any) -> None:
         further = (rate,) if self._context.keras.gives_rate else ()
