@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support.steps import in_regime
 from tf_keras_optim import testing
 
 STEPS = 25
@@ -147,6 +148,22 @@ def test_a_schedule_of_betas_that_stays_is_the_number(start):
         for more in ({}, same)
     ]
     assert harness.distance_error(runs[1], runs[0], starts) <= 1e-5
+
+
+@pytest.mark.one_keras
+@pytest.mark.parametrize("cls", [tko.Soap, tko.Shampoo])
+@pytest.mark.parametrize("regime", ["function", "xla"])
+def test_what_xla_compiles_has_no_eigenvectors(cls, regime):
+    (w,), optimizer = named(("square/kernel",)), cls(RATE)
+    optimizer.build([w])
+    step = in_regime(lambda gradient: optimizer.apply_gradients([(gradient, w)]), regime)
+    graph = step.get_concrete_function(tf.TensorSpec([6, 6])).graph.as_graph_def()
+    compiled, plain = set(), set()
+    for function in graph.library.function:
+        is_compiled = regime == "xla" or function.attr["_XlaMustCompile"].b
+        (compiled if is_compiled else plain).update(node.op for node in function.node_def)
+    assert {"MatMul", "BatchMatMulV2"} & compiled and "SelfAdjointEigV2" not in compiled
+    assert ("SelfAdjointEigV2" in plain) is (regime == "function")
 
 
 @pytest.mark.one_keras
