@@ -66,7 +66,7 @@ def minimize_lbfgs(
     """Minimizes a loss that is the same at every call: all data, no dropout, no noise.
 
     `w <- w - step * H * g`, H made of the last differences of w and g, the step found by a line
-    search (Hager and Zhang). Its vectors and sums are float64; loss and gradient have the dtypes
+    search (Hager and Zhang). Its vectors and sums are float64; loss and gradient have the dtype
     of the variables, so make the model float64 where the last digits count. Common for networks
     that solve differential equations: some hundred updates of Adam, then this. Each call traces
     the search before its first iteration, which takes seconds.
@@ -91,7 +91,7 @@ def minimize_lbfgs(
       ImportError: TensorFlow Probability is not installed.
       RuntimeError: it is called inside a `tf.function` or with several replicas.
       TypeError: a variable has no floating dtype.
-      ValueError: there is no variable, one stands twice or has a constraint; none has to do with
+      ValueError: there is no variable, one stands twice or has a constraint; none belongs to
         the loss, or that is not 0-d, or not finite at the start; an argument is out of range.
 
     Example:
