@@ -83,6 +83,19 @@ METHODS = (
         shows=True,
         scheduled=False,
     ),
+    Method("Soap", tko.Soap, _settings(0.005, 0.01, 0.014, 0.02, warm=0.4)),
+    Method("Shampoo", tko.Shampoo, _settings(0.003, 0.005, 0.01, 0.014, warm=0.4)),
+    Method(
+        "Prodigy",
+        tko.Prodigy,
+        _settings(
+            *(0.5, 1.0, 2.0, 4.0),
+            warm=0.4,
+            beta_2=0.99,
+            use_bias_correction=True,
+            safeguard_warmup=True,
+        ),
+    ),
     Method(
         "AdamW, cautious",
         tko.AdamW,

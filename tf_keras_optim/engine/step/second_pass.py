@@ -13,7 +13,8 @@ from tf_keras_optim.engine.step.received import Received
 from tf_keras_optim.engine.tensorflow import distribution
 
 _ETA = 0.01  # is added to the size of a weight, so that one of 0 moves too
-_current: contextvars.ContextVar[tuple[Any, Any]] = contextvars.ContextVar(
+# The optimizer whose steps have a second pass now, and that pass.
+current: contextvars.ContextVar[tuple[Any, Any]] = contextvars.ContextVar(
     "tf_keras_optim_second_pass", default=(None, None)
 )
 
@@ -161,17 +162,11 @@ def _check(context: Context, variables: list[Any]) -> None:
         raise ValueError(f"{context.title}: a second pass is not possible {reason}.")
 
 
-def now(owner: object) -> SecondPass | None:
-    """Returns the second pass of the steps that an optimizer takes now, if they have one."""
-    whose, found = _current.get()
-    return found if whose is owner else None
-
-
 @contextlib.contextmanager
 def taken(owner: object, second: SecondPass) -> Iterator[None]:
     """Gives the steps that an optimizer takes meanwhile a second pass."""
-    token = _current.set((owner, second))
+    token = current.set((owner, second))
     try:
         yield
     finally:
-        _current.reset(token)
+        current.reset(token)

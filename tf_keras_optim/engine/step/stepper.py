@@ -197,7 +197,7 @@ class Stepper:
         waits = self._state.pending.given is not None
         if not (are_tensors and own) or waits or not tf.executing_eagerly():
             return None
-        if second_pass.now(self._owner) is not None:
+        if second_pass.current.get()[0] is self._owner:
             return None
         if distribution.across_replicas():
             return None
@@ -215,8 +215,8 @@ class Stepper:
     def _of_second_pass(
         self, gradients: list[Any], variables: list[Any], given: Received
     ) -> list[Any]:
-        second = second_pass.now(self._owner)
-        if second is None or given.examined:
+        whose, second = second_pass.current.get()
+        if whose is not self._owner or given.examined:
             return gradients
         return second.gradients(self._context, gradients, variables, given)
 
