@@ -18,7 +18,6 @@ import tensorflow as tf
 import tf_keras_optim as tko
 
 NEED_FLEX = ("Adafactor", "Lamb", "LARS", "Prodigy", "RAdam")  # numbers of float64
-NEED_FLEX += ("PSGLD", "SGHMC", "SGLD")  # random bits
 NOWHERE = ("Shampoo", "Soap")  # eigenvectors, which Flex has not either
 NAMES = [name for name in tko.list_optimizers() if name not in NOWHERE]
 STEPS = 20

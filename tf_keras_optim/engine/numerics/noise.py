@@ -25,7 +25,7 @@ def normal(like: tf.Tensor, seed: tf.Tensor, own: int = 0) -> tf.Tensor:
       seed: int32 tensor of shape [2]; equal seeds make equal numbers.
       own: integer of at least 0 that makes other numbers of the same seed.
     """
-    one, two = tf.unstack(tf.bitcast(seed, tf.uint32))
+    one, two = (tf.bitcast(part, tf.uint32) for part in tf.unstack(seed))
     keys = precision.mixed(tf.bitwise.bitwise_xor(tf.constant(_KEYS, tf.uint32), one))
     keys = precision.mixed(tf.bitwise.bitwise_xor(keys, tf.constant(own, tf.uint32)))
     keys = precision.mixed(tf.bitwise.bitwise_xor(keys, two))
