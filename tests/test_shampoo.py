@@ -136,6 +136,20 @@ def test_before_there_are_roots_it_is_what_it_is_grafted_on(grafting):
 
 
 @pytest.mark.one_keras
+def test_roots_that_are_there_serve_on_where_they_are_computed_less_often():
+    found = []
+    for every in (4, 50):
+        w = tf.Variable(STARTS[0], dtype=tf.float32, name="kernel")
+        optimizer = tko.Shampoo(RATE, every=4, jit_compile=False)
+        for number, batch in enumerate(GRADIENTS[:7]):
+            if number == 5:
+                optimizer.every = every
+            optimizer.apply_gradients([(tf.constant(batch[0], tf.float32), w)])
+        found.append(w.numpy())
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.one_keras
 def test_two_replicas(strategy):
     gradients = [chosen(batch, FEW) for batch in GRADIENTS]
     shares = [[[0.3 * g for g in batch], [0.7 * g for g in batch]] for batch in gradients]

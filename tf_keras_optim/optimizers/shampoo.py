@@ -94,10 +94,9 @@ class Shampoo(ShampooArguments):
         return {"axes": axes, "refreshes": axes is not None}
 
     def prepare(self, scalars: Scalars) -> dict[str, tf.Tensor]:
-        """Both bias corrections, and whether there are roots."""
+        """Both bias corrections."""
         first, second = (formulas.bias_correction(scalars, name) for name in self.corrected)
-        has_roots = tf.cast(scalars.step > float(self.refresh_first), first.dtype)
-        return {"of_mean": first, "of_squares": second, "has_roots": has_roots}
+        return {"of_mean": first, "of_squares": second}
 
     def update(
         self,
@@ -125,7 +124,8 @@ class Shampoo(ShampooArguments):
         g, n, a = (roots.cut(axes.matrix(x), scalars.block) for x in (gradient, mean, step))
         u = tf.matmul(tf.matmul(slots["left_root"], n), slots["right_root"])
         u = u if scalars.grafting is None else matrices.with_norm_of(u, a)
-        u = roots.joined(tf.where(scalars.has_roots > 0.0, u, a), axes.sizes(value.shape))
+        u = tf.where(roots.are_axes(slots["left_root"]), a, u)  # as long as there are none
+        u = roots.joined(u, axes.sizes(value.shape))
         for side in ("left", "right"):
             is_left = side == "left"
             outer = tf.matmul(g, g, transpose_a=not is_left, transpose_b=is_left)

@@ -72,6 +72,16 @@ def _by_newton(matrix: tf.Tensor, root: int, epsilon: float) -> tf.Tensor:
     return tf.while_loop(far, nearer, start)[2]
 
 
+def are_axes(matrix: tf.Tensor) -> tf.Tensor:
+    """Says of matrices `[..., n, n]` whether they are the identity, by their first rows.
+
+    Returns:
+      Bool tensor `[..., 1, 1]`.
+    """
+    first = tf.eye(1, matrix.shape[-1], dtype=matrix.dtype)
+    return tf.reduce_all(tf.equal(matrix[..., :1, :], first), [-2, -1], keepdims=True)
+
+
 def block_sizes(shape: Sequence[int], block: int) -> tuple[int, int, int, int]:
     """Returns into how many blocks rows and columns are cut, and how large these are.
 
