@@ -109,17 +109,6 @@ METHODS = (
     Method("Lion", tko.Lion, _settings(0.0005, 0.001, 0.0015, 0.002)),
     Method("Adan", tko.Adan, _settings(0.005, 0.01, 0.014, 0.02)),
     Method("AdEMAMix", tko.AdEMAMix, _settings(0.003, 0.005, 0.007, 0.01)),
-    Method(
-        "Prodigy",
-        tko.Prodigy,
-        _settings(
-            *(0.5, 1.0, 2.0, 4.0),
-            warm=0.4,
-            beta_2=0.99,
-            use_bias_correction=True,
-            safeguard_warmup=True,
-        ),
-    ),
     Method("ADOPT", tko.ADOPT, _settings(0.003, 0.005, 0.007, 0.01)),
 )
 
