@@ -1,5 +1,6 @@
 """The benchmark's suite of whole trainings: its data, one run, and what is told of many."""
 
+import dataclasses
 import itertools
 import pathlib
 
@@ -98,6 +99,15 @@ def test_a_rate_grows_and_goes_down_over_the_run():
     optimizer = tasks.made(free, tasks.Setting(0.1, 0.5), TASK, 8)
     assert float(optimizer.learning_rate.numpy()) == pytest.approx(0.1)
     assert optimizer.warmup_steps == 4
+
+
+@pytest.mark.one_keras
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_every_method_is_made_with_every_setting(decay):
+    task = dataclasses.replace(TASK, decay=decay)
+    for method in tasks.METHODS:
+        for setting in method.settings:
+            assert tasks.made(method, setting, task, 8).weight_decay == decay
 
 
 def test_what_is_told_follows_from_the_runs(monkeypatch, tmp_path):

@@ -106,7 +106,7 @@ def finished(
         found = _by_slot(source, optimizer)
     found = {("scalars", name): value for name, value in source.scalars.items()} | found
     found |= {("scalars", name): value for name, value in source.scale_state.items()}
-    updates = int(found["scalars", "iterations"]) // source.steps
+    updates = int(found.get(("scalars", "iterations"), 0)) // source.steps
     for name, value in keras_form(source.cls).unsaved.items():
         if ("scalars", name) not in found:
             found["scalars", name] = value(source.arguments, updates)

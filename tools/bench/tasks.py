@@ -129,7 +129,7 @@ def made(method: Method, setting: Setting, task: Task, steps: int) -> Any:
         rate = tko.schedules.Warmup(tko.schedules.CosineDecay(rate, steps - warm), warm)
     else:
         arguments["warmup_steps"] = warm
-    optimizer = method.make(rate, weight_decay=task.decay or None, **arguments)
+    optimizer = method.make(rate, weight_decay=task.decay, **arguments)
     if task.decay:
         optimizer.exclude_from_weight_decay(var_names=list(task.undecayed))
     return optimizer
