@@ -534,3 +534,17 @@ def test_an_unbuilt_optimizer_knows_which_weights_were_loaded():
     assert target.has_evaluation_weights
     target.use_training_weights()
     np.testing.assert_array_equal(other.numpy(), trained)
+
+
+def test_which_weights_a_checkpoint_holds_is_not_known_before_the_slots(tmp_path):
+    source, weight = tko.ScheduleFreeAdamW(0.1, jit_compile=False), tf.Variable([1.0, 2.0])
+    source.apply_gradients([(tf.constant([1.0, -1.0]), weight)])
+    source.use_evaluation_weights()
+    path = tf.train.Checkpoint(optimizer=source, w=weight).write(tmp_path / "c")
+    target, other = tko.ScheduleFreeAdamW(0.1, jit_compile=False), tf.Variable([0.0, 0.0])
+    tf.train.Checkpoint(optimizer=target, w=other).read(path)
+    for method in (target.use_training_weights, target.use_evaluation_weights):
+        with pytest.raises(ValueError, match=r"from a checkpoint.*Call `optimizer.build\("):
+            method()
+    target.build([other])
+    assert target.has_evaluation_weights

@@ -16,10 +16,10 @@ class Evaluating(Composed):
     def has_evaluation_weights(self) -> bool:
         """Whether the variables have weights for evaluation now, outside functions.
 
-        Raises:
-          ValueError: the optimizer was restored from a checkpoint and is not built.
+        Of a checkpoint that an optimizer without slots was restored from it is not known yet.
         """
-        return self.tko.state.waits_with_evaluation() or evaluation.is_on(self.tko.context)
+        waiting = self.tko.state.waits_with_evaluation()
+        return evaluation.is_on(self.tko.context) if waiting is None else waiting
 
     @tf.autograph.experimental.do_not_convert
     def use_evaluation_weights(self) -> None:
@@ -42,6 +42,7 @@ class Evaluating(Composed):
                 "Create it with `use_ema=True` or `lookahead_steps=5`, or use an algorithm "
                 "that has such weights, ScheduleFreeAdamW for one."
             )
+        self.tko.state.check_weights()
         if not self.tko.state.waits_with_evaluation():
             evaluation.switch(context, True)
 
@@ -58,6 +59,7 @@ class Evaluating(Composed):
           RuntimeError: meanwhile steps were taken by functions that had been traced before
             there were weights for evaluation.
         """
+        self.tko.state.check_weights()
         if self.tko.state.waits_with_evaluation():
             raise ValueError(
                 f"{self.tko.title} is not built, and waits with a state that was saved while "

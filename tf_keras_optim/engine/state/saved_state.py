@@ -185,13 +185,24 @@ class SavedState:
                 assigning.assign(self._context, given.before)
                 raise
 
-    def waits_with_evaluation(self) -> bool:
+    def waits_with_evaluation(self) -> bool | None:
         """Says whether what waits was saved with the weights for evaluation in place.
 
-        What waits for weights only is loaded, so that an optimizer that is built knows it.
+        Nothing is loaded for that, as a property is read by whoever lists attributes.
+
+        Returns:
+          `None` where nothing waits that says so.
+        """
+        given = self.pending.given
+        if given is None or given.state is None:
+            return None
+        return bool(given.state.get(evaluation.EVALUATING))
+
+    def check_weights(self) -> None:
+        """Takes over what waits, so that it is known which weights the variables hold.
 
         Raises:
-          ValueError: it waits in a checkpoint, of which that is not known before `build`.
+          ValueError: a checkpoint waits, of which that is not known before `build`.
         """
         if self._context.store.is_built:
             self.load_pending(force=True)
@@ -201,8 +212,6 @@ class SavedState:
                 "so which weights the variables hold is not known. Call "
                 "`optimizer.build(model.trainable_variables)` first."
             )
-        given = self.pending.given
-        return bool(given and given.state and given.state.get(evaluation.EVALUATING))
 
     def _is_complete_for(self, given: Waiting) -> bool:
         """Whether there are as many state variables as arrays wait."""
