@@ -250,6 +250,11 @@ class Hyperparameter:
         return value
 
 
+def by_name(default: Any, doc: str, **more: Any) -> Hyperparameter:
+    """Returns a hyperparameter that is given by name only; arguments as for that."""
+    return Hyperparameter(default, keyword_only=True, doc=doc, **more)
+
+
 def decay(default: float | None, doc: str, *, by_name: bool = False) -> Hyperparameter:
     """Returns the declaration of the decay of a mean, in [0, 1), or a schedule of it.
 

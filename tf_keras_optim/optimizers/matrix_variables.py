@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tf_keras_optim.engine.numerics.matrices import MatrixAxes
-from tf_keras_optim.engine.patterns import by_pattern
+from tf_keras_optim.engine.patterns import IntegersByPattern, by_pattern
 from tf_keras_optim.engine.variable_hooks import VariableInfo
 
 _TABLES = {"embedding", "embeddings"}
@@ -40,6 +40,26 @@ class MatrixRules:
     last_kernel: bool = True
     rank_2: bool = False
     per_head: bool = False
+
+
+def input_axes() -> IntegersByPattern:
+    """Returns the declaration of how many axes of a variable are inputs."""
+    return IntegersByPattern(
+        until_built=True,
+        doc="dict from regular expressions, searched in a variable's path, to the number of "
+        "axes that are inputs, the rows of the matrix: the first n, after those of "
+        "`batch_axes`, or, where it is negative, the last n. It counts more than names do.",
+    )
+
+
+def batch_axes() -> IntegersByPattern:
+    """Returns the declaration of how many leading axes of a variable number matrices."""
+    return IntegersByPattern(
+        until_built=True,
+        minimum=1,
+        doc="dict as `input_axes`, to the number of leading axes that number matrices, as in "
+        "banks of experts.",
+    )
 
 
 def axes_of(variable: VariableInfo, rules: MatrixRules) -> MatrixAxes | None:

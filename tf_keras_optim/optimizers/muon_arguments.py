@@ -1,29 +1,20 @@
 """What Muon is given: Keras' arguments in Keras' order, then those that Keras has not."""
 
 import math
-from typing import Any
 
-from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate
-from tf_keras_optim.engine.patterns import IntegersByPattern, Patterns
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate, by_name, decay
+from tf_keras_optim.engine.patterns import Patterns
 from tf_keras_optim.optimizers.base import Optimizer
-from tf_keras_optim.optimizers.matrix_variables import MatrixRules
+from tf_keras_optim.optimizers.matrix_variables import MatrixRules, batch_axes, input_axes
 from tf_keras_optim.optimizers.muon_polynomials import Polynomial
-
-
-def _decay(default: float, doc: str) -> Hyperparameter:
-    return Hyperparameter(default, minimum=0.0, below=1.0, schedulable=True, doc=doc)
-
-
-def _own(default: Any, doc: str, **more: Any) -> Hyperparameter:
-    return Hyperparameter(default, keyword_only=True, doc=doc, **more)
 
 
 class MuonArguments(Optimizer):
     """The declarations of Muon."""
 
     learning_rate = LearningRate(0.001)
-    adam_beta_1 = _decay(0.9, "AdamW's decay of the first moment")
-    adam_beta_2 = _decay(0.999, "AdamW's decay of the second moment")
+    adam_beta_1 = decay(0.9, "AdamW's decay of the first moment")
+    adam_beta_2 = decay(0.999, "AdamW's decay of the second moment")
     adam_weight_decay = Hyperparameter(
         0.004,
         minimum=0.0,
@@ -47,23 +38,25 @@ class MuonArguments(Optimizer):
         until_built=True,
         doc="regular expressions, searched in a variable's path: AdamW moves those variables.",
     )
-    exclude_embeddings = _own(True, "AdamW moves the tables of embeddings", until_built=True)
-    muon_a = _own(3.4445, "first coefficient of the polynomial")
-    muon_b = _own(-4.775, "second coefficient")
-    muon_c = _own(2.0315, "third coefficient")
-    adam_lr_ratio = _own(1.0, "factor on AdamW's learning rate, not on its decay", minimum=0.0)
-    momentum = _own(
+    exclude_embeddings = by_name(True, "AdamW moves the tables of embeddings", until_built=True)
+    muon_a = by_name(3.4445, "first coefficient of the polynomial")
+    muon_b = by_name(-4.775, "second coefficient")
+    muon_c = by_name(2.0315, "third coefficient")
+    adam_lr_ratio = by_name(
+        1.0, "factor on AdamW's learning rate, not on its decay", minimum=0.0
+    )
+    momentum = by_name(
         0.95, "decay of the sum of gradients", minimum=0.0, below=1.0, schedulable=True
     )
-    ns_steps = _own(5, "how often the polynomial is applied", minimum=0)
-    nesterov = _own(True, "look ahead along the momentum")
-    rms_rate = _own(
+    ns_steps = by_name(5, "how often the polynomial is applied", minimum=0)
+    nesterov = by_name(True, "look ahead along the momentum")
+    rms_rate = by_name(
         0.2,
         "root mean square of an element of a step at rate 1, or `None` for no factor at all.",
         optional=True,
         above=0.0,
     )
-    matrices = _own(
+    matrices = by_name(
         "all",
         'which variables are matrices: "all" with two axes or more, as named above, or '
         '"rank_2": Keras\' choice, those of two axes, biases too, whose path has no '
@@ -71,7 +64,7 @@ class MuonArguments(Optimizer):
         choices=("all", "rank_2"),
         until_built=True,
     )
-    output = _own(
+    output = by_name(
         "last",
         'AdamW moves the last kernel of the model ("last"), the head usually, or not (None): '
         "for models without a head, or with one that shares its weights with embeddings.",
@@ -84,34 +77,24 @@ class MuonArguments(Optimizer):
         'defaults, "polar" (Polar Express, whose singular values end nearer to 1), or a list '
         "of triples (a, b, c), applied one after the other.",
     )
-    scale = _own(
+    scale = by_name(
         "rms",
         'what a step is scaled to: "rms", each element as large as with AdamW; "spectral", a '
         "step whose effect on the outputs does not depend on the sizes, for rates of about "
         "0.02.",
         choices=("rms", "spectral"),
     )
-    input_axes = IntegersByPattern(
-        until_built=True,
-        doc="dict from regular expressions, searched in a variable's path, to the number of "
-        "axes that are inputs, the rows of the matrix: the first n, after those of "
-        "`batch_axes`, or, where it is negative, the last n. It counts more than names do.",
-    )
-    batch_axes = IntegersByPattern(
-        until_built=True,
-        minimum=1,
-        doc="dict as `input_axes`, to the number of leading axes that number matrices, as in "
-        "banks of experts.",
-    )
-    per_head = _own(False, "a matrix for each head of an attention kernel")
-    normalize = _own(
+    input_axes = input_axes()
+    batch_axes = batch_axes()
+    per_head = by_name(False, "a matrix for each head of an attention kernel")
+    normalize = by_name(
         None,
         '"neurons": divide each output of a step by the root of its running mean square '
         "(NorMuon); by default not.",
         choices=("neurons",),
     )
-    neuron_beta = _own(0.95, "decay of that mean square", minimum=0.0, below=1.0)
-    compute_dtype = _own(
+    neuron_beta = by_name(0.95, "decay of that mean square", minimum=0.0, below=1.0)
+    compute_dtype = by_name(
         "auto",
         'dtype of the products: "float32", "bfloat16", or "auto": bfloat16 where the '
         "variable's device multiplies it faster (GPUs of capability 8.0 or more, TPUs). "

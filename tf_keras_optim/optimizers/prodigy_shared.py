@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate, decay
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate, by_name, decay
 from tf_keras_optim.engine.numerics import formulas
 from tf_keras_optim.engine.state.slots import Slot
 from tf_keras_optim.engine.update.kernels import Scalars
@@ -14,10 +14,6 @@ from tf_keras_optim.optimizers.base import Optimizer
 
 UNIT = 1e-6  # of s and of the numerator, which would underflow: d is their quotient
 _LEAST = -100.0  # stands for the logarithm of 0
-
-
-def _own(default: Any, doc: str, **more: Any) -> Hyperparameter:
-    return Hyperparameter(default, keyword_only=True, doc=doc, **more)
 
 
 class ProdigySums(Optimizer):
@@ -46,28 +42,28 @@ class ProdigySums(Optimizer):
         "decay of the sums that d goes by, or `None` for the root of `beta_2`",
         by_name=True,
     )
-    initial_d = _own(
+    initial_d = by_name(
         1e-6,
         "d before the first update; 1e-5 or 1e-4 where d does not begin to grow within a few "
         "hundred updates, or the run is that short",
         above=0.0,
         until_built=True,
     )
-    d_coefficient = _own(1.0, "factor on the estimate of d; try 0.5 or 2", above=0.0)
-    growth_rate = _own(
+    d_coefficient = by_name(1.0, "factor on the estimate of d; try 0.5 or 2", above=0.0)
+    growth_rate = by_name(
         None,
         "largest factor by which d may grow in an update once it has left `initial_d`, or "
         "`None` for no limit",
         kind=float,
         minimum=1.0,
     )
-    use_bias_correction = _own(False, "correct both moments as Adam does", until_built=True)
-    safeguard_warmup = _own(
+    use_bias_correction = by_name(False, "correct both moments as Adam does", until_built=True)
+    safeguard_warmup = by_name(
         False,
         "leave the learning rate out of the sum s, so that a warm-up does not weigh in the "
         "estimate",
     )
-    every_nth = _own(
+    every_nth = by_name(
         1,
         "let only each so many elements of a variable count for d",
         minimum=1,

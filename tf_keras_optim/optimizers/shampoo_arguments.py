@@ -1,15 +1,9 @@
 """What Shampoo is given."""
 
-from typing import Any
-
-from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate, decay
-from tf_keras_optim.engine.patterns import IntegersByPattern, Patterns
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate, by_name, decay
+from tf_keras_optim.engine.patterns import Patterns
 from tf_keras_optim.optimizers.base import Optimizer
-from tf_keras_optim.optimizers.matrix_variables import MatrixRules
-
-
-def _own(default: Any, doc: str, **more: Any) -> Hyperparameter:
-    return Hyperparameter(default, keyword_only=True, doc=doc, **more)
+from tf_keras_optim.optimizers.matrix_variables import MatrixRules, batch_axes, input_axes
 
 
 class ShampooArguments(Optimizer):
@@ -23,21 +17,21 @@ class ShampooArguments(Optimizer):
         minimum=0.0,
         doc="what is added to a factor before its root, as a share of its largest eigenvalue",
     )
-    every = _own(20, "after how many updates the roots are computed anew", minimum=1)
-    start = _own(
+    every = by_name(20, "after how many updates the roots are computed anew", minimum=1)
+    start = by_name(
         None,
         "the update, from 1, after which they are computed first, the next multiple of "
         "`every`; or `None` for `every`",
         kind=int,
         minimum=1,
     )
-    block = _own(
+    block = by_name(
         1024,
         "the largest side of the blocks that a matrix is cut into",
         minimum=1,
         until_built=True,
     )
-    grafting = _own(
+    grafting = by_name(
         "adam",
         'whose length a step has: "adam", "rmsprop" (without a correction of the second '
         'moment), "sgd", or `None` for its own.',
@@ -45,30 +39,20 @@ class ShampooArguments(Optimizer):
         optional=True,
         until_built=True,
     )
-    grafting_epsilon = _own(
+    grafting_epsilon = by_name(
         1e-8, "small constant for numerical stability, of that step", minimum=0.0
     )
-    root = _own(4, "which root of the factors: 4, or 2", choices=(4, 2))
-    nesterov = _own(False, "look ahead along the mean")
+    root = by_name(4, "which root of the factors: 4, or 2", choices=(4, 2))
+    nesterov = by_name(False, "look ahead along the mean")
     adam_for = Patterns(
         optional=True,
         until_built=True,
         doc="regular expressions, searched in a variable's path: those variables are no "
         "matrices.",
     )
-    input_axes = IntegersByPattern(
-        until_built=True,
-        doc="dict from regular expressions, searched in a variable's path, to the number of "
-        "axes that are inputs, the rows of the matrix: the first n, after those of "
-        "`batch_axes`, or, where it is negative, the last n. It counts more than names do.",
-    )
-    batch_axes = IntegersByPattern(
-        until_built=True,
-        minimum=1,
-        doc="dict as `input_axes`, to the number of leading axes that number matrices, as in "
-        "banks of experts.",
-    )
-    refresh_spread = _own(
+    input_axes = input_axes()
+    batch_axes = batch_axes()
+    refresh_spread = by_name(
         False,
         "compute the roots of different variables after different updates, from the second "
         "time on, so that no step takes much longer than the others",

@@ -1,15 +1,9 @@
 """What Soap is given."""
 
-from typing import Any
-
-from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate, decay
-from tf_keras_optim.engine.patterns import IntegersByPattern, Patterns
+from tf_keras_optim.engine.hyperparameters import Hyperparameter, LearningRate, by_name, decay
+from tf_keras_optim.engine.patterns import Patterns
 from tf_keras_optim.optimizers.base import Optimizer
-from tf_keras_optim.optimizers.matrix_variables import MatrixRules
-
-
-def _own(default: Any, doc: str, **more: Any) -> Hyperparameter:
-    return Hyperparameter(default, keyword_only=True, doc=doc, **more)
+from tf_keras_optim.optimizers.matrix_variables import MatrixRules, batch_axes, input_axes
 
 
 class SoapArguments(Optimizer):
@@ -27,23 +21,25 @@ class SoapArguments(Optimizer):
         doc="fraction of a weight that a step at rate 1 takes away before the update, a "
         "schedule of it, or `None`; 0.01 by default.",
     )
-    shampoo_beta = _own(
+    shampoo_beta = by_name(
         None,
         "decay of what the bases are computed from, or `None` for `beta_2`",
         kind=float,
         minimum=0.0,
         below=1.0,
     )
-    every = _own(10, "after how many updates the bases are computed anew", minimum=1)
-    largest_side = _own(2048, "the longest side that has a basis", minimum=1, until_built=True)
-    sides = _own(
+    every = by_name(10, "after how many updates the bases are computed anew", minimum=1)
+    largest_side = by_name(
+        2048, "the longest side that has a basis", minimum=1, until_built=True
+    )
+    sides = by_name(
         "both",
         'which sides of a matrix have a basis: "both", or "shorter": the shorter one alone, '
         "the rows of a square one.",
         choices=("both", "shorter"),
         until_built=True,
     )
-    start = _own(
+    start = by_name(
         "adam",
         'how it begins: "adam", with the axes as bases for `every` updates; or "skip", as '
         "published: the first update moves and decays nothing, and gives the first bases.",
@@ -54,19 +50,9 @@ class SoapArguments(Optimizer):
         until_built=True,
         doc="regular expressions, searched in a variable's path: AdamW moves those variables.",
     )
-    input_axes = IntegersByPattern(
-        until_built=True,
-        doc="dict from regular expressions, searched in a variable's path, to the number of "
-        "axes that are inputs, the rows of the matrix: the first n, after those of "
-        "`batch_axes`, or, where it is negative, the last n. It counts more than names do.",
-    )
-    batch_axes = IntegersByPattern(
-        until_built=True,
-        minimum=1,
-        doc="dict as `input_axes`, to the number of leading axes that number matrices, as in "
-        "banks of experts.",
-    )
-    refresh_spread = _own(
+    input_axes = input_axes()
+    batch_axes = batch_axes()
+    refresh_spread = by_name(
         False,
         "compute the bases of different variables after different updates, from the second "
         "time on, so that no step takes much longer than the others",

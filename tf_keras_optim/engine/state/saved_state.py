@@ -65,7 +65,8 @@ class SavedState:
                 f"{self._context.title} has no slots yet. Call "
                 "`optimizer.build(trainable_variables)` before `set_weights(weights)`."
             )
-        if not self._context.store.tracked and len(arrays) > len(self.arrays()):
+        listed = inventory.listed(self._context)
+        if not self._context.store.tracked and len(arrays) > len(listed):
             # Keras 3 builds the optimizer of an HDF5 file with no variable.
             values = {str(i): array for i, array in enumerate(arrays)}
             self.pending.let_wait(Waiting(values, is_all=True))
