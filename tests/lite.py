@@ -17,7 +17,15 @@ import tensorflow as tf
 
 import tf_keras_optim as tko
 
-NEED_FLEX = ("Adafactor", "Lamb", "LARS", "Prodigy", "RAdam")  # numbers of float64
+NEED_FLEX = (
+    "Adafactor",
+    "CAME",
+    "Lamb",
+    "LARS",
+    "MARS",
+    "Prodigy",
+    "RAdam",
+)  # numbers of float64
 NOWHERE = ("Shampoo", "Soap")  # eigenvectors, which Flex has not either
 NAMES = [name for name in tko.list_optimizers() if name not in NOWHERE]
 STEPS = 20

@@ -141,6 +141,47 @@ def adafactor_step(w, g, s, history):
     return w - step
 
 
+def mars_step(w, g, s, history):
+    h, kind = history[-1], "adam_" if g.ndim < 2 else ""
+    c = g
+    if g.ndim >= 2:
+        share = h["gamma"] * h["beta_1"] / (1 - h["beta_1"])
+        c = g + share * (g - s.get("last", g))
+        c = c / max(1.0, np.sqrt(np.sum(c**2)))
+        s["last"] = g
+    w = w - h["learning_rate"] * h["weight_decay"] * w
+    b1, b2 = f"{kind}beta_1", f"{kind}beta_2"
+    m = s["m"] = h[b1] * s.get("m", 0.0) + (1 - h[b1]) * c
+    v = s["v"] = h[b2] * s.get("v", 0.0) + (1 - h[b2]) * c**2
+    m, v = m / (1 - product(history, b1)), v / (1 - product(history, b2))
+    return w - h["learning_rate"] * m / (np.sqrt(v) + h["epsilon"])
+
+
+def _factored_root(square, s, name, beta):
+    """The root of what the means of squares over rows and over columns stand for."""
+    row = s[f"{name}_row"] = beta * s.get(f"{name}_row", 0.0) + (1 - beta) * square.mean(-1)
+    column = beta * s.get(f"{name}_column", 0.0) + (1 - beta) * square.mean(-2)
+    s[f"{name}_column"] = column
+    scaled = row / row.mean(axis=-1, keepdims=True)
+    return np.sqrt(scaled[..., :, None] * column[..., None, :])
+
+
+def came_step(w, g, s, history):
+    h = history[-1]
+    square = g**2 + h["epsilon_1"]
+    if g.ndim >= 2:
+        u = g / _factored_root(square, s, "gradient", h["beta_2"])
+    else:
+        v = s["v"] = h["beta_2"] * s.get("v", 0.0) + (1 - h["beta_2"]) * square
+        u = g / np.sqrt(v)
+    u = u / max(1.0, _rms(u) / h["clip_threshold"])
+    m = s["m"] = h["beta_1"] * s.get("m", 0.0) + (1 - h["beta_1"]) * u
+    if g.ndim < 2:
+        return w - h["learning_rate"] * m
+    rest = (u - m) ** 2 + h["epsilon_2"]
+    return w - h["learning_rate"] * m / _factored_root(rest, s, "rest", h["beta_3"])
+
+
 def muon_step(w, g, s, history):
     """The momentum is a mean, as in Jordan's; what is a matrix is given, or has two axes."""
     h = history[-1]
@@ -657,6 +698,31 @@ ALGORITHMS = {
             "beta_3": 0.99,
             "epsilon": 1e-8,
             "weight_decay": 0.0,
+        },
+    ),
+    "mars": (
+        mars_step,
+        {
+            "learning_rate": 0.003,
+            "beta_1": 0.95,
+            "beta_2": 0.99,
+            "epsilon": 1e-8,
+            "gamma": 0.025,
+            "adam_beta_1": 0.9,
+            "adam_beta_2": 0.95,
+            "weight_decay": 0.0,
+        },
+    ),
+    "came": (
+        came_step,
+        {
+            "learning_rate": 0.0002,
+            "beta_1": 0.9,
+            "beta_2": 0.999,
+            "beta_3": 0.9999,
+            "epsilon_1": 1e-30,
+            "epsilon_2": 1e-16,
+            "clip_threshold": 1.0,
         },
     ),
     "sgld": (sgld_step, {"learning_rate": 0.01, "temperature": 0.0}),

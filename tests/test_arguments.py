@@ -150,6 +150,7 @@ NON_DEFAULT = {
     "alpha": 2.0,
     "warmup_steps": 7,
     "threshold": 4.5,
+    "gamma": 0.5,
     "rectify": True,
     "clip_power": 0.5,
     "averaging_power": 1.0,

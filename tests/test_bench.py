@@ -262,6 +262,7 @@ def test_models_have_their_known_sizes():
         "resnet50": (161, 25_557_032),
         "huge": (1, 100_000_000),
         "tiny": (200, 416_000),
+        "transformer": (38, 117_092),
     }
     for model in shapes.MODELS:
         sizes = shapes.of_model(model, 200)

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
-from tools.bench import task_data, task_runs, tasks, timing
+from tools.bench import task_data, task_extras, task_runs, tasks, timing
 from tools.bench.task_runs import Run, Task
 
 keras = tf.keras
@@ -70,6 +70,50 @@ def test_a_run_is_the_training_by_hand(shows):
         losses.append(float(loss_of(DATA.y, model(DATA.x))))
         optimizer.use_training_weights()
     np.testing.assert_allclose(found.losses, losses, rtol=1e-5)
+
+
+def line(slope, start):
+    return lambda x: slope * x + start
+
+
+@pytest.mark.one_keras
+def test_the_equation_has_the_solution_that_is_told():
+    data, step = task_data.poisson(), 1 / 500
+    middle = data.y_valid[1:-1] * 2 - data.y_valid[2:] - data.y_valid[:-2]
+    right = np.interp(data.x_valid[1:-1, 0], data.x[:, 0], data.y[:, 0])
+    np.testing.assert_allclose(-middle[:, 0] / step**2, right, atol=2.0)  # of 85
+    np.testing.assert_allclose(data.y_valid[[0, -1]], 0.0, atol=1e-6)
+    # u = x (1 - x) (3 x + 2) = 2 x + x^2 - 3 x^3, so u'' = 2 - 18 x.
+    x = np.linspace(0, 1, 5, dtype="f")[:, None]
+    u, curvature = 2 * x + x**2 - 3 * x**3, 2 - 18 * x
+    far = task_data.residual(line(3.0, 2.0), tf.constant(x), tf.constant(curvature - 2.0))
+    assert float(far) == pytest.approx(4.0, rel=1e-5)
+    assert float(task_data.distance(line(3.0, 2.0), tf.constant(x), tf.constant(u))) < 1e-6
+    given = tf.constant(x), tf.constant(2 * u)
+    assert float(task_data.distance(line(3.0, 2.0), *given)) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_a_second_pass_and_lbfgs_are_measured_of_the_runs_that_are_told(monkeypatch):
+    monkeypatch.setattr(task_extras, "_SEEDS", (1, 2))
+    monkeypatch.setattr(task_extras, "_SECOND_PASSES", (("none", {"rho": 0.0}),))
+    make = lambda steps: tko.SGD(0.5, jit_compile=False)  # noqa: E731
+    wrong, losses = task_extras.second_passes(TASK, make, "SGD")
+    for found in (wrong, losses):
+        assert list(found.figures) == ["SGD", "SGD, twice the steps", "none"]
+        assert found.figures["none"] == found.figures["SGD"]  # which climbs nowhere
+    by_hand = task_runs.Training(TASK, make(80), 80, 2)
+    by_hand.train(0, 80)
+    share = np.mean(np.argmax(by_hand.model(LINE), -1) != DATA.y)
+    longer = "SGD, twice the steps"
+    assert wrong.figures[longer].values[1] == pytest.approx(100 * share)
+    assert losses.figures[longer].values[1] == pytest.approx(by_hand.error())
+    whole = dataclasses.replace(TASK, batch=None)
+    errors, computed = task_extras.finished(whole, make, "SGD", 5)
+    assert list(errors.figures) == ["SGD 1, L-BFGS", "SGD 4, L-BFGS"]
+    begun = task_runs.Training(whole, make(4), 4, 1)
+    begun.train(0, 4)
+    assert errors.figures["SGD 4, L-BFGS"].values[0] < 0.7 * begun.error()
+    assert min(computed.figures["SGD 4, L-BFGS"].values) > 4
 
 
 @pytest.mark.one_keras
@@ -140,15 +184,15 @@ def test_what_is_told_follows_from_the_runs(monkeypatch, tmp_path):
     np.testing.assert_allclose(finals.figures[tasks.TUNED].values, [0.81, 0.82, 0.83])
     np.testing.assert_allclose(finals.figures["Muon"].values, [0.505, 0.51, 0.515])
     assert "Muon: rate 0.005" in finals.note and "AdamW: rate 0.005" in finals.note
-    steps = next(c for case, c in found.items() if case.startswith("line: steps to 1.0200"))
+    steps = next(c for case, c in found.items() if case.startswith("line: steps to 1.02,"))
     assert steps.figures[tasks.PLAIN].values == (8.0,)  # by definition
     assert steps.figures["Muon"].values == (4.0,)
     assert steps.absent == {}
-    seconds = next(c for case, c in found.items() if case.startswith("line: seconds to 1.0200"))
+    seconds = next(c for case, c in found.items() if case.startswith("line: seconds to 1.02,"))
     assert seconds.figures["Muon"].values == (4.0,)
-    other = next(c for case, c in found.items() if case.startswith("line: steps to 0.8200"))
-    assert other.absent[tasks.PLAIN] == "ends at 1.0200, after 8 steps"
-    whole = next(c for case, c in found.items() if "shortest run that ends at 1.0200" in case)
+    other = next(c for case, c in found.items() if case.startswith("line: steps to 0.82,"))
+    assert other.absent[tasks.PLAIN] == "ends at 1.02, after 8 steps"
+    whole = next(c for case, c in found.items() if "shortest run that ends at 1.02," in case)
     # 0.505 + (1 - share) <= 1.02: from half of the steps on.
     assert whole.figures["Muon"].values == (4,)
     assert whole.figures[tasks.PLAIN].values == (8,)

@@ -25,6 +25,8 @@ FLOAT64 = {
     "adopt": (tko.ADOPT, {"weight_decay": 0.1}),
     "ademamix": (tko.AdEMAMix, {"warmup_steps": 15}),
     "adan": (tko.Adan, {"weight_decay": 0.1}),
+    "mars": (tko.MARS, {"weight_decay": 0.1}),
+    "came": (tko.CAME, {}),
     "lars": (tko.LARS, {"weight_decay": 0.1, "trust_coefficient": 0.1}),
     "adafactor": (tko.Adafactor, {"beta_1": 0.9}),
 }

@@ -269,6 +269,75 @@ def test_what_cannot_be_done_is_refused():
         tko.sharpness_aware(model).fit(*batches(), verbose=0)
 
 
+def test_variables_of_16_bits_are_refused():
+    for dtype in (tf.bfloat16, tf.float16):
+        variable = tf.Variable([1.0, 2.0], dtype=dtype)
+        with pytest.raises(ValueError, match=rf"1 of 1, the first has {dtype.name}"):
+            tko.SharpnessAware(sgd()).minimize(lambda v=variable: v[0] * v[1], [variable])
+        np.testing.assert_array_equal(tf.cast(variable, tf.float32), [1.0, 2.0])
+
+
+@pytest.mark.one_keras
+def test_only_the_rows_of_a_batch_climb_and_move():
+    table = tf.Variable([[1.0, -2.0], [3.0, 0.5], [2.0, 2.0]])
+    sharp = tko.SharpnessAware(sgd(sparse="lazy"), RHO)
+    sharp.minimize(lambda: tf.reduce_sum(tf.gather(table, [0, 2]) ** 2) / 2, [table])
+    before = np.array([[1.0, -2.0], [2.0, 2.0]])
+    climbed = before + RHO * before / np.sqrt(np.sum(before**2))
+    np.testing.assert_allclose(table.numpy()[[0, 2]], before - 0.1 * climbed, rtol=1e-6)
+    np.testing.assert_array_equal(table.numpy()[1], [3.0, 0.5])
+
+
+def frozen_then_not(rho):
+    """Weights after an epoch with a frozen layer and one without; `None`: no second pass."""
+    x, y = batches()
+    model = model_with_statistics()
+    model.layers[0].trainable = False
+    model.compile(sgd(), "mse", jit_compile=False)
+    if rho is not None:
+        tko.sharpness_aware(model, rho)
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    model.layers[0].trainable = True
+    model.compile(model.optimizer, "mse", jit_compile=False)
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    return model.get_weights()
+
+
+def test_a_layer_that_is_thawed_later_climbs_too():
+    plain, nowhere, sharp = map(frozen_then_not, (None, 0.0, RHO))
+    for one, other in zip(plain, nowhere, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    assert np.abs(plain[0] - sharp[0]).max() > 1e-4
+
+
+class Stops(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_goes_on_with_every_second_pass(tmp_path):
+    """An epoch has three steps, so that the second one begins between two second passes."""
+    x, y = batches()
+
+    def trained(*callbacks):
+        model = model_with_statistics()
+        model.compile(sgd(), "mse", jit_compile=False)
+        tko.sharpness_aware(model, RHO, every=2)
+        how = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
+        model.fit(x, y, callbacks=list(callbacks), **how)
+        return model.get_weights()
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
+
+    whole = trained()
+    with pytest.raises(KeyboardInterrupt):
+        trained(backup(), Stops())
+    for one, other in zip(whole, trained(backup()), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_second_pass_that_raises_leaves_the_weights():
     variables, calls = made(), []
 

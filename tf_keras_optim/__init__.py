@@ -24,7 +24,9 @@ from tf_keras_optim.loss_scale import LossScaleOptimizer
 from tf_keras_optim.model_groups import layerwise_learning_rates, no_decay_on_vectors
 from tf_keras_optim.optimizers import (
     ADOPT,
+    CAME,
     LARS,
+    MARS,
     PSGLD,
     SGD,
     SGHMC,
@@ -80,7 +82,9 @@ __version__ = VERSION
 
 __all__ = [
     "ADOPT",
+    "CAME",
     "LARS",
+    "MARS",
     "PSGLD",
     "SGD",
     "SGHMC",

@@ -65,7 +65,8 @@ class SharpnessAware:
 
     Raises:
       TypeError: `optimizer` is none of this package.
-      ValueError: an argument is out of range, or the optimizer accumulates gradients.
+      ValueError: an argument is out of range, or the optimizer accumulates gradients; in a
+        step, a variable has 16 bits.
 
     Example:
       >>> w = tf.Variable([1.0, 2.0])

@@ -129,6 +129,7 @@ IN_STEP = (
     "ADOPT",
     "Adan",
     "LARS",
+    "MARS",
     "Prodigy",
     "ScheduleFreeAdamW",
     "ScheduleFreeSGD",

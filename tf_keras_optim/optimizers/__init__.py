@@ -14,10 +14,12 @@ from tf_keras_optim.optimizers.adan import Adan as Adan
 from tf_keras_optim.optimizers.ademamix import AdEMAMix as AdEMAMix
 from tf_keras_optim.optimizers.adopt import ADOPT as ADOPT
 from tf_keras_optim.optimizers.base import Optimizer as Optimizer
+from tf_keras_optim.optimizers.came import CAME as CAME
 from tf_keras_optim.optimizers.ftrl import Ftrl as Ftrl
 from tf_keras_optim.optimizers.lamb import Lamb as Lamb
 from tf_keras_optim.optimizers.lars import LARS as LARS
 from tf_keras_optim.optimizers.lion import Lion as Lion
+from tf_keras_optim.optimizers.mars import MARS as MARS
 from tf_keras_optim.optimizers.muon import Muon as Muon
 from tf_keras_optim.optimizers.nadam import Nadam as Nadam
 from tf_keras_optim.optimizers.prodigy import Prodigy as Prodigy

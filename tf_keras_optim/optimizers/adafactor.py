@@ -13,10 +13,6 @@ from tf_keras_optim.optimizers.base import Optimizer
 from tf_keras_optim.optimizers.records import InKeras, Listed, registered
 
 
-def _inverse_root(x: tf.Tensor) -> tf.Tensor:
-    return tf.math.divide_no_nan(tf.ones_like(x), tf.sqrt(x))
-
-
 def _listed_by_keras(optimizer: "Adafactor", shape: tuple[int, ...], keras: int) -> Listed:
     """A full second moment too where rows and columns stand for it; never used places."""
     if len(shape) < 2:
@@ -131,13 +127,9 @@ class Adafactor(Optimizer):
             after = {"velocity": v}
             direction = formulas.ratio(gradient, tf.sqrt(v), scalars.epsilon_1)
         else:
-            row = slots["row"] + (tf.reduce_mean(square, -1) - slots["row"]) * share
-            column = slots["column"] + (tf.reduce_mean(square, -2) - slots["column"]) * share
+            row, column = formulas.factors(slots["row"], slots["column"], square, share)
             after = {"row": row, "column": column}
-            # One factor after the other: their product can be out of the range of the dtype.
-            scaled = tf.math.divide_no_nan(row, tf.reduce_mean(row, -1, keepdims=True))
-            by_row, by_column = (_inverse_root(x) for x in (scaled, column))
-            direction = gradient * by_row[..., :, None] * by_column[..., None, :]
+            direction = formulas.divided_by_factors(gradient, row, column)
         direction /= tf.maximum(norms.root_mean_square(direction) / scalars.clip_threshold, 1.0)
         alpha = scalars.rho
         if scalars.scale_parameter:

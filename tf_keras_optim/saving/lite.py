@@ -22,9 +22,9 @@ def export_tflite(
 
     What TFLite has no operation for is left to TensorFlow's own, which the app must link as
     the Flex delegate; `save` and `restore` always need it, and so does `train` with Adafactor,
-    Lamb, LARS, Prodigy, RAdam, a clip by norm, `averaging="equal"`, `averaging_start`,
-    `averaging_period` or `ema_warmup`. The other optimizers need none for `train`, but for
-    Shampoo and Soap, whose `train` cannot be converted.
+    CAME, Lamb, LARS, MARS, Prodigy, RAdam, a clip by norm, `averaging="equal"`,
+    `averaging_start`, `averaging_period` or `ema_warmup`. The other optimizers need none for
+    `train`, but for Shampoo and Soap, whose `train` cannot be converted.
 
     Args:
       path: a directory that `export_training(..., jit_compile=False)` wrote.

@@ -121,7 +121,7 @@ def amount(value: float, unit: str) -> str:
         return f"{value:.2f} s" if value >= 10 else f"{1e3 * value:.4g} ms"
     if unit == "B":
         return f"{value / 1e6:.1f} MB"
-    return f"{value:.3f}"
+    return f"{value:.4g}"
 
 
 def table(comparison: Comparison) -> str:

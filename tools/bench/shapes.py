@@ -47,6 +47,16 @@ def resnet50() -> list[Shape]:
     return [*shapes, (inputs, 1000), (1000,)]
 
 
+def transformer() -> list[Shape]:
+    """Returns the transformer of the suite tasks: 38 tensors, 117,092 parameters."""
+    norm: list[Shape] = [(64,), (64,)]
+    projection: list[Shape] = [(64, 4, 16), (4, 16)]
+    attention: list[Shape] = [*3 * projection, (4, 16, 64), (64,)]
+    inner: list[Shape] = [(64, 256), (256,), (256, 64), (64,)]
+    block = norm + attention + norm + inner
+    return [(100, 64), (64, 64), *block, *block, *norm, (64, 100), (100,)]
+
+
 def tiny(tensors: int) -> list[Shape]:
     """Returns matrices of 64x64 and vectors of 64 in turn."""
     return [(64, 64) if index % 2 == 0 else (64,) for index in range(tensors)]
@@ -66,6 +76,7 @@ def of_model(model: str, tensors: int) -> list[Shape]:
     """
     models: dict[str, Callable[[], list[Shape]]] = {
         "tiny": lambda: tiny(tensors),
+        "transformer": transformer,
         "bert_tiny": bert_tiny,
         "resnet50": resnet50,
         "bert_base": bert_base,
@@ -74,7 +85,7 @@ def of_model(model: str, tensors: int) -> list[Shape]:
     return models[model]()
 
 
-MODELS = ("tiny", "bert_tiny", "resnet50", "bert_base", "huge")
+MODELS = ("tiny", "transformer", "bert_tiny", "resnet50", "bert_base", "huge")
 
 
 def parameters(shapes: Sequence[Shape]) -> int:

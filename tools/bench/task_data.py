@@ -1,4 +1,4 @@
-"""What the suite tasks trains on: images of digits, and text that ships with Python."""
+"""What the suite tasks trains on: digits, text that ships with Python, and an equation."""
 
 import dataclasses
 import pydoc_data.topics
@@ -17,10 +17,10 @@ class Data:
 
     Attributes:
       x: the inputs, [n, ...].
-      y: the classes, int [n] or [n, length].
+      y: the classes, int [n] or [n, length]; or values, [n, 1].
       x_valid: inputs of the validation set.
-      y_valid: classes of the validation set.
-      classes: how many classes there are.
+      y_valid: classes, or values, of the validation set.
+      classes: how many classes there are; 1 where there are none.
     """
 
     x: np.ndarray
@@ -62,6 +62,18 @@ def text() -> Data:
 
 def _windows(numbers: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return numbers[starts[:, None] + np.arange(LENGTH)]
+
+
+def poisson() -> Data:
+    """Returns points of [0, 1] with the right side of u'' = f, and others with the solution.
+
+    The solution is u(x) = sin(pi x) + sin(4 pi x) / 2, which is 0 at both ends.
+    """
+    x = np.linspace(0, 1, 64, dtype="f")[:, None]
+    x_valid = np.linspace(0, 1, 501, dtype="f")[:, None]
+    right = -((np.pi) ** 2) * (np.sin(np.pi * x) + 8 * np.sin(4 * np.pi * x))
+    solution = np.sin(np.pi * x_valid) + 0.5 * np.sin(4 * np.pi * x_valid)
+    return Data(x, right.astype("f"), x_valid, solution.astype("f"), 1)
 
 
 def digits_model(classes: int) -> Any:
@@ -107,3 +119,36 @@ def text_model(classes: int) -> Any:
         x = layers.add([x, layers.Dense(WIDTH)(inner)])
     outputs = layers.Dense(classes, name="head")(layers.LayerNormalization()(x))
     return keras.Model(given, outputs)
+
+
+def poisson_model(classes: int) -> Any:
+    """Returns a network of one number, 1,153 parameters, the same at every call of a seed."""
+    dense = keras.layers.Dense
+    return keras.Sequential(
+        [
+            keras.Input((1,)),
+            dense(32, activation="tanh"),
+            dense(32, activation="tanh"),
+            dense(classes, name="head"),
+        ]
+    )
+
+
+def _at(model: Any, x: tf.Tensor) -> tf.Tensor:
+    return x * (1.0 - x) * model(x)  # 0 at both ends
+
+
+def residual(model: Any, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Returns the mean square of u'' - y at the points x, u being x (1 - x) times a model."""
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            values = _at(model, x)
+        slope = inner.gradient(values, x)
+    return tf.reduce_mean(tf.square(outer.gradient(slope, x) - y))
+
+
+def distance(model: Any, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Returns the error of that u in the mean square, as a share of the solution y."""
+    return tf.norm(_at(model, x) - y) / tf.norm(y)

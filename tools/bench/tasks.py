@@ -1,4 +1,4 @@
-"""Suite tasks: how many steps, and seconds, whole trainings take to a validation loss.
+"""Suite tasks: how many steps, and seconds, whole trainings take to an error.
 
 Each optimizer is tuned on one seed over its rates, all with the same number of steps, and its
 best setting is run with three seeds. The targets are the best losses of two AdamW: one whose
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tf_keras_optim as tko
-from tools.bench import task_data
+from tools.bench import task_data, task_extras
 from tools.bench.peers import Peers
 from tools.bench.results import Comparison, Figures
 from tools.bench.settings import Settings
@@ -108,6 +108,8 @@ METHODS = (
     ),
     Method("Lion", tko.Lion, _settings(0.0005, 0.001, 0.0015, 0.002)),
     Method("Adan", tko.Adan, _settings(0.005, 0.01, 0.014, 0.02)),
+    Method("MARS", tko.MARS, _settings(0.003, 0.005, 0.007, 0.01)),
+    Method("CAME", tko.CAME, _settings(0.0005, 0.001, 0.002, 0.004, warm=0.2)),
     Method("AdEMAMix", tko.AdEMAMix, _settings(0.003, 0.005, 0.007, 0.01)),
     Method("ADOPT", tko.ADOPT, _settings(0.003, 0.005, 0.007, 0.01)),
 )
@@ -170,7 +172,7 @@ class Trials:
                 with open(self._path, "a", encoding="utf-8") as file:
                     file.write(json.dumps([key, found.at, found.losses]) + "\n")
             print(f"  {self._task.name}: {method.name}, {setting}, seed {seed}, {steps} steps:"
-                  f" {found.final:.4f}", flush=True)  # fmt: skip
+                  f" {found.final:.4g}", flush=True)  # fmt: skip
         return self._found[key]
 
     def best(self, method: Method) -> Setting:
@@ -219,16 +221,29 @@ def _read(path: str) -> dict[tuple, Run]:
 
 
 def _tasks(quick: bool) -> Iterator[Task]:
-    long, short = (24, 12) if quick else (600, 60)
+    long, middle, short = (24, 24, 12) if quick else (600, 2000, 60)
     text, digits = task_data.text(), task_data.digits()
     undecayed = ("bias", "gamma", "beta", "embeddings")
     yield Task("text", text, task_data.text_model, long, 16, 0.1, undecayed)
-    yield Task("digits", digits, task_data.digits_model, short, 64, 0.0, ())
+    model = task_data.digits_model
+    yield Task("digits", digits, model, short, 64, 0.0, (), second_passes=True)
+    yield Task(
+        "poisson",
+        task_data.poisson(),
+        task_data.poisson_model,
+        middle,
+        None,
+        0.0,
+        (),
+        loss=task_data.residual,
+        error=task_data.distance,
+        told="relative error",
+    )
 
 
 def tasks(settings: Settings, peers: Peers) -> Iterator[Comparison]:
-    """Trains two tasks with every method; yields steps and seconds to the two targets."""
-    curves: dict[str, dict[str, list[Run]]] = {}
+    """Trains with every method; yields the steps and seconds to the two targets."""
+    curves: dict[str, tuple[Task, dict[str, list[Run]]]] = {}
     for task in _tasks(settings.tasks_quick):
         trials = Trials(task, settings.tasks_runs)
         baselines = trials.tuned()
@@ -238,7 +253,7 @@ def tasks(settings: Settings, peers: Peers) -> Iterator[Comparison]:
             name: [trials.run(method, setting, seed) for seed in _SEEDS]
             for name, (method, setting) in chosen.items()
         }
-        curves[task.name] = runs
+        curves[task.name] = task, runs
         yield _finals(task, chosen, runs)
         seconds = _step_seconds(task, chosen, settings.steps)
         yield seconds
@@ -246,9 +261,19 @@ def tasks(settings: Settings, peers: Peers) -> Iterator[Comparison]:
             target = mean(runs[baseline.name]).final
             yield from _to(task, target, baseline.name, runs, seconds)
             yield _whole(task, target, baseline.name, chosen, trials)
+        yield from _besides(task, baselines[0].settings[0], settings.tasks_quick)
     if settings.curves:
         draw(curves, settings.curves)
         print(f"Wrote {settings.curves}")
+
+
+def _besides(task: Task, setting: Setting, quick: bool) -> Iterator[Comparison]:
+    """Yields what is measured of one task alone, with the AdamW that was tuned as usual."""
+    make = functools.partial(made, Method(PLAIN, tko.AdamW, ()), setting, task)
+    if task.batch is None:
+        yield from task_extras.finished(task, make, PLAIN, 20 if quick else 1000)
+    elif task.second_passes:
+        yield from task_extras.second_passes(task, make, PLAIN)
 
 
 def _finals(
@@ -258,7 +283,7 @@ def _finals(
     told = "; ".join(f"{name}: {setting}" for name, (_, setting) in chosen.items())
     return Comparison(
         suite="tasks",
-        case=f"{task.name}: validation loss after {task.steps} steps, seeds {_SEEDS}",
+        case=f"{task.name}: {task.told} after {task.steps} steps, seeds {_SEEDS}",
         figures={n: Figures(tuple(one.final for one in found)) for n, found in runs.items()},
         unit="",
         note=told,
@@ -291,11 +316,11 @@ def _to(
         curve = mean(found)
         reached = curve.reaches(target)
         if reached is None:
-            absent[name] = f"ends at {curve.final:.4f}, after {task.steps} steps"
+            absent[name] = f"ends at {curve.final:.4g}, after {task.steps} steps"
             continue
         steps[name] = Figures((float(reached),))
         seconds[name] = Figures((reached * step.figures[name].median,))
-    case = f"to {target:.4f}, the loss of {of}, on the mean curve of {task.steps} steps"
+    case = f"to {target:.4g}, the end of {of}, on the mean curve of {task.steps} steps"
     yield Comparison("tasks", f"{task.name}: steps {case}", steps, "", absent=absent)
     yield Comparison("tasks", f"{task.name}: seconds {case}", seconds, "s", absent=absent)
 
@@ -323,28 +348,28 @@ def _whole(
             if share == 1.0 or trials.run(method, setting, share=share).final <= target
         )
         figures[name] = Figures((round(shortest * task.steps),))
-    case = f"{task.name}: steps of the shortest run that ends at {target:.4f}, the loss of {of}"
+    case = f"{task.name}: steps of the shortest run that ends at {target:.4g}, the end of {of}"
     return Comparison("tasks", case, figures, "", absent=absent)
 
 
-def draw(curves: Mapping[str, Mapping[str, list[Run]]], path: str) -> None:
-    """Writes a picture of the mean validation losses, a panel for each task.
+def draw(curves: Mapping[str, tuple[Task, Mapping[str, list[Run]]]], path: str) -> None:
+    """Writes a picture of the mean curves, a panel for each task.
 
     Args:
-      curves: by task and method, the runs of its best setting.
+      curves: by the name of a task, the task and by method the runs of its best setting.
       path: the file; its ending decides the format.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7 * len(curves), 5), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
-    for panel, (task, runs) in zip(panels, curves.items()):
-        for name, found in runs.items():
+    for panel, (name, (task, runs)) in zip(panels, curves.items()):
+        panel.set_title(name)
+        for method, found in runs.items():
             curve = mean(found)
-            panel.plot(curve.at, curve.losses, label=name, linewidth=1)
+            panel.plot(curve.at, curve.losses, label=method, linewidth=1)
         panel.set_yscale("log")
         panel.set_xlabel("steps")
-        panel.set_ylabel("validation loss, mean of three seeds")
-        panel.set_title(task)
+        panel.set_ylabel(f"{task.told}, mean of three seeds")
         panel.legend(fontsize=7)
     figure.savefig(path, bbox_inches="tight", dpi=110)

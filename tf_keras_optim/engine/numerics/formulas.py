@@ -285,6 +285,29 @@ def ratio(numerator: tf.Tensor, root: tf.Tensor, epsilon: float) -> tf.Tensor:
     return tf.math.divide_no_nan(numerator, root)
 
 
+def factors(
+    row: tf.Tensor, column: tf.Tensor, square: tf.Tensor, share: Any
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Moves the means of squares over rows and over columns a share of the way to new ones."""
+    row = towards(row, tf.reduce_mean(square, -1), share)
+    return row, towards(column, tf.reduce_mean(square, -2), share)
+
+
+def divided_by_factors(tensor: tf.Tensor, row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+    """Returns a tensor divided by the root of a factored second moment; x / 0 is 0.
+
+    Args:
+      tensor: floating, [..., rows, columns].
+      row: means of squares over the last axis, [..., rows].
+      column: those over the last axis but one, [..., columns].
+    """
+    # One factor after the other: their product can be out of the range of the dtype.
+    scaled = tf.math.divide_no_nan(row, tf.reduce_mean(row, -1, keepdims=True))
+    ones = tf.ones_like
+    by_row, by_column = (tf.math.divide_no_nan(ones(x), tf.sqrt(x)) for x in (scaled, column))
+    return tensor * by_row[..., :, None] * by_column[..., None, :]
+
+
 def has_effect(epsilon: float, dtype: tf.DType) -> bool:
     """Says whether a constant is more than 0 in a dtype, and so keeps a root from 0."""
     return epsilon >= float(np.finfo(dtype.as_numpy_dtype).smallest_normal)

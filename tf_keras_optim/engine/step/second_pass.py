@@ -158,6 +158,13 @@ def _check(context: Context, variables: list[Any]) -> None:
         distribution.is_shared(context.keras.unwrap(v)) for v in variables
     ):
         reason = "where the replicas share their weights. Use `tf.distribute.MirroredStrategy`"
+    elif narrow := [v for v in variables if tf.as_dtype(v.dtype).size < 4]:
+        dtype = tf.as_dtype(narrow[0].dtype).name
+        reason = (
+            f"with variables of 16 bits ({len(narrow)} of {len(variables)}, the first has "
+            f"{dtype}): their rounding is as large as the distance. "
+            "Keep them in float32; the policy 'mixed_bfloat16' computes in 16 bits all the same"
+        )
     if reason:
         raise ValueError(f"{context.title}: a second pass is not possible {reason}.")
 
