@@ -1,4 +1,4 @@
-"""The table of the optimizers in README.md: `python tests/accuracy.py` prints it.
+"""The table in docs/accuracy.md: `python tests/accuracy.py` prints it.
 
 Fifty steps on variables of four shapes (rank 0, 1, 2 and 4), float32. The numbers are the
 last weight of the last variable; the errors are the largest ones of all weights, relative

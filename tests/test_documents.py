@@ -1,4 +1,8 @@
-"""The examples in README.md and in the docstrings run as they stand."""
+"""The documents: their examples run as they stand, their links lead somewhere, nothing is missing.
+
+The examples of a page run in their order, in one namespace, as a reader would run them. A comment
+`<!-- test: keras 3 -->` above an example says that it is about one Keras alone.
+"""
 
 import doctest
 import inspect
@@ -12,19 +16,144 @@ import tensorflow as tf
 
 import tf_keras_optim as tko
 from tests.support import state
+from tf_keras_optim import testing
 
-README = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.S)
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = sorted({*ROOT.glob("*.md"), *PAGES})
+REFERENCE = ROOT / "docs" / "reference"
+
+EXAMPLE = re.compile(r"^(?:<!-- test: keras (\d) -->\n)?```python\n(.*?)^```", re.M | re.S)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+PAPERS = re.compile(
+    r"https://(arxiv\.org|doi\.org|openreview\.net|jmlr\.org|proceedings\.mlr\.press|"
+    r"papers\.nips\.cc|www\.cs\.toronto\.edu|www\.stats\.ox\.ac\.uk|kellerjordan\.github\.io)/"
+)
+GUIDES = (
+    "index getting-started training-loops schedules groups choosing evaluation-weights "
+    "mixed-precision embeddings distribution saving export migrating memory own-optimizer "
+    "troubleshooting differences benchmarks accuracy compatibility"
+).split()
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+def examples(path):
+    """Yields the Keras that an example is for (or ""), the lines above it, and its text."""
+    text = path.read_text()
+    for match in EXAMPLE.finditer(text):
+        yield match.group(1) or "", text.count("\n", 0, match.start(2)), match.group(2)
+
+
+WITH_EXAMPLES = [path for path in PAGES if any(examples(path))]
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=name)
+def test_examples_run(path):
+    namespace = {"__name__": "example"}
+    try:
+        for keras, line, text in examples(path):
+            if keras in ("", "3" if harness.IS_KERAS_3 else "2"):
+                exec(compile("\n" * line + text, str(path), "exec"), namespace)
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
 
 
 def test_there_is_an_example_for_each_use():
+    found = [text for path in PAGES for _, _, text in examples(path)]
     for text in ("model.fit(", "GradientTape", "tfp.", "export_training(", "load_state("):
-        assert any(text in example for example in EXAMPLES), text
+        assert any(text in example for example in found), text
 
 
-@pytest.mark.parametrize("example", range(len(EXAMPLES)))
-def test_readme_examples_run(example):
-    exec(compile(EXAMPLES[example], "README.md", "exec"), {"__name__": "example"})
+def test_every_fence_of_python_is_an_example():
+    for path in PAGES:
+        text = path.read_text()
+        assert len(re.findall(r"```\s*py", text)) == len(list(examples(path))), name(path)
+
+
+# Links and pages.
+
+
+def prose(path):
+    """Returns a document without its code."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
+    return re.sub(r"`[^`\n]*`", "", text)
+
+
+def anchors(path):
+    """Returns the names of the headings of a document, as links call them."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    plain = [re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings]
+    return {re.sub(r"[-\s]+", "-", heading) for heading in plain}
+
+
+@pytest.mark.one_keras
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_links_lead_somewhere(path):
+    for link in LINK.findall(prose(path)):
+        if "://" in link:
+            assert PAPERS.match(link), f"{name(path)}: {link} is no paper"
+            continue
+        target, _, anchor = link.partition("#")
+        file = (path.parent / target).resolve() if target else path
+        assert file.is_file() and ROOT in file.parents, f"{name(path)}: {link}"
+        assert not anchor or anchor in anchors(file), f"{name(path)}: {link}"
+
+
+@pytest.mark.one_keras
+def test_pages_are_there_and_are_no_stubs():
+    assert len(README.read_text().splitlines()) <= 150
+    for page in GUIDES:
+        path = ROOT / "docs" / f"{page}.md"
+        assert len(path.read_text().split()) >= 150, page
+        assert max(map(len, prose(path).splitlines())) <= 130 or "|" in prose(path), page
+    linked = {
+        (path.parent / link.partition("#")[0]).resolve()
+        for path in PAGES
+        for link in LINK.findall(prose(path))
+    }
+    assert {path for path in PAGES if path not in linked} <= {README}
+
+
+@pytest.mark.one_keras
+def test_the_text_of_pages_names_no_machine():
+    for path in PAGES:
+        found = re.search(r"/work/|/root/|/home/|localhost:\d|http://", path.read_text())
+        assert not found, f"{name(path)}: {found.group(0)}"
+
+
+# The reference.
+
+
+def described():
+    """Returns the names that the reference has."""
+    pages = [path.read_text() for path in REFERENCE.glob("*.md")]
+    return {line for page in pages for line in re.findall(r"^::: ([\w.]+)$", page, re.M)}
+
+
+@pytest.mark.one_keras
+def test_everything_public_is_in_the_reference():
+    modules = (tko, tko.schedules, tko.callbacks, testing)
+    public = {f"{module.__name__}.{name}" for module in modules for name in module.__all__}
+    not_ours = {"tf_keras_optim.schedules.serialize", "tf_keras_optim.testing.CHECKS"}
+    public -= {"tf_keras_optim.schedules", "tf_keras_optim.callbacks", *not_ours}
+    assert described() == public
+
+
+@pytest.mark.one_keras
+@pytest.mark.parametrize("cls", harness.OPTIMIZERS, ids=lambda cls: cls.__name__)
+def test_an_optimizer_has_a_page_with_its_papers(cls):
+    page = (REFERENCE / f"{cls.__name__.lower()}.md").read_text()
+    title, summary, papers = page.split("\n\n")[:3]
+    assert title == f"# {cls.__name__}"
+    assert papers.startswith("Papers: ") and PAPERS.search(papers)
+    row = f"| [{cls.__name__}]({{}}{cls.__name__.lower()}.md) | {summary} |"
+    assert row.format("") in (REFERENCE / "index.md").read_text()
+    assert row.format("docs/reference/") in README.read_text()
 
 
 CLASSES = {

@@ -127,7 +127,7 @@ def oracle_values(case, change=()):
 
 
 def values_of(optimizer, regime):
-    """The variables after all the steps, and after as many as the table in README.md has."""
+    """The variables after all the steps, and after as many as docs/accuracy.md shows."""
     variables = harness.for_keras(harness.starts())
     optimizer.build(variables)
     step = in_regime(
@@ -141,8 +141,8 @@ def values_of(optimizer, regime):
 
 
 # The conformance kit requires each optimizer to do the same in every regime, in six steps; so
-# each case needs one regime here, for a hundred, in turn; functions, as in the table of the
-# README, under Keras 3.
+# each case needs one regime here, for a hundred, in turn; functions, as in the table of
+# docs/accuracy.md, under Keras 3.
 PLACES = {case: i for i, case in enumerate(CASES)}
 
 
@@ -408,13 +408,13 @@ def test_lamb_leaves_excluded_variables_without_ratio_and_without_decay(inside, 
     assert harness.distance_error(values, expected, starts) <= BOUND
 
 
-README = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text()
+PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 
 
 @pytest.mark.one_keras(3)  # the table's peer is Keras 3
 @pytest.mark.parametrize("name", accuracy.ARGUMENTS)
-def test_the_table_in_the_readme_is_true(name):
-    cells = re.search(rf"^\| {name} \| (.*?) \|$", README, re.M).group(1).split(" | ")
+def test_the_table_of_accuracy_is_true(name):
+    cells = re.search(rf"^\| {name} \| (.*?) \|$", PAGE.read_text(), re.M).group(1).split(" | ")
     arguments = accuracy.ARGUMENTS[name]
     assert cells[0] == ", ".join(f"{k}={v}" for k, v in arguments.items())
     case = name.lower()

@@ -1,4 +1,4 @@
-"""Optimizers that users write, taken from CONTRIBUTING.md as they stand there."""
+"""Optimizers that users write, taken from docs/own-optimizer.md as they stand there."""
 
 import functools
 import pathlib
@@ -13,20 +13,18 @@ import tensorflow as tf
 
 import tf_keras_optim as tko
 
-CONTRIBUTING = pathlib.Path(__file__).parents[1] / "CONTRIBUTING.md"
-
-
-SOURCE = CONTRIBUTING.read_text()
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "own-optimizer.md"
+SOURCE = PAGE.read_text()
 
 
 def example(name, replacements=()):
-    """Runs the named example of CONTRIBUTING.md; returns what it defines."""
+    """Runs the named example of the page; returns what it defines."""
     code = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", SOURCE, re.S).group(1)
     for old, new in replacements:
         assert old in code
         code = code.replace(old, new)
     namespace = {"__name__": "example"}
-    exec(compile(code, str(CONTRIBUTING), "exec"), namespace)
+    exec(compile(code, str(PAGE), "exec"), namespace)
     return namespace
 
 

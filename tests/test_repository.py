@@ -262,10 +262,10 @@ def test_what_a_declaration_says_stands_in_the_docstring():
         "Args:",
         "  learning_rate: number, 0-d tensor, schedule, or callable; default 0.25.",
         "  decay: decay, in [0, 1), or a schedule.",
-        "  size: size, above 0 and below 9. By name only.",
+        "  size: size, above 0 and below 9. Keyword-only.",
         "  power: a power; 0 for none.",
     ]
-    assert text.endswith("  name: name of the optimizer. By name only.\n\nRaises: nothing.")
+    assert text.endswith("  name: name of the optimizer. Keyword-only.\n\nRaises: nothing.")
 
 
 @pytest.mark.parametrize("path", build_files.build_files(), ids=name)
@@ -280,6 +280,7 @@ def test_the_tool_for_build_files_notices_an_import(tmp_path, capsys):
         shutil.copytree(ROOT / top, tmp_path / top, ignore=ignored)
     for document in ROOT.glob("*.md"):  # their examples count as imports
         shutil.copy(document, tmp_path)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
     arguments = ["--check", f"--root={tmp_path}"]
     assert build_files.main(arguments) == 0
     source = tmp_path / "tf_keras_optim" / "engine" / "step" / "recent.py"

@@ -1,4 +1,4 @@
-"""Optimizers for tf.keras that are fast, and right where it is hard to see.
+"""Optimizers for tf.keras: TensorFlow-native, compiled, correct under tf.distribute.
 
 ```python
 import tf_keras_optim as tko

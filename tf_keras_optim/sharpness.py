@@ -60,8 +60,8 @@ class SharpnessAware:
     Args:
       optimizer: one of this package, in a LossScaleOptimizer or not.
       rho: how far the weights climb, at least 0; 0.05 for `adaptive=False`, 0.5 to 2 for True.
-      adaptive: whether each weight climbs in proportion to its size. By name only.
-      every: in how many steps there is one with a second pass, at least 1. By name only.
+      adaptive: whether each weight climbs in proportion to its size. Keyword-only.
+      every: in how many steps there is one with a second pass, at least 1. Keyword-only.
 
     Raises:
       TypeError: `optimizer` is none of this package.
@@ -104,8 +104,8 @@ class SharpnessAware:
           loss: returns the loss, a 0-d tensor; called twice.
           var_list: the variables to train.
           kept: variables that the second call leaves as the first one left them, e.g.
-            `model.non_trainable_variables`: moving statistics, states of generators. By name
-            only.
+            `model.non_trainable_variables`: moving statistics, states of generators.
+            Keyword-only.
 
         Returns:
           The variable `iterations`.

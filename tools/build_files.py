@@ -114,7 +114,7 @@ def dependencies(source: pathlib.Path, root: pathlib.Path = ROOT) -> Iterator[st
 
 def _of_examples(root: pathlib.Path) -> Iterator[str]:
     """Yields the targets that the examples in the documents import."""
-    for document in sorted(root.glob("*.md")):
+    for document in sorted([*root.glob("*.md"), *root.glob("docs/**/*.md")]):
         for block in re.findall(r"^```python\n(.*?)^```", document.read_text(), re.M | re.S):
             plain = re.sub(r"^(>>>|\.\.\.) ?", "", block, flags=re.M)
             lines = [

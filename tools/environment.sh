@@ -40,3 +40,14 @@ prepare_environment() {
     echo "$hash" >.venv/.installed
   fi
 }
+
+# Installs one more extra of pyproject.toml into .venv; does nothing if that is done.
+prepare_extra() {
+  local hash
+  hash="$(_hash_of pyproject.toml)" || return 1
+  if [[ "$hash" != "$(cat ".venv/.installed_$1" 2>/dev/null || true)" ]]; then
+    echo "== Installing into .venv the extra $1"
+    .venv/bin/python -m pip install --progress-bar on -e ".[$1]" || return 1
+    echo "$hash" >".venv/.installed_$1"
+  fi
+}

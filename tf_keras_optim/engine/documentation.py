@@ -32,7 +32,7 @@ def description(parameter: Hyperparameter) -> str:
     if not text.endswith("."):
         schedules = ", or a schedule" if parameter.schedulable else ""
         text = f"{text}{_range(parameter)}{schedules}."
-    return f"{text} By name only." if parameter.keyword_only else text
+    return f"{text} Keyword-only." if parameter.keyword_only else text
 
 
 def _range(parameter: Hyperparameter) -> str:

@@ -58,7 +58,7 @@ def check(options: CommonOptions, algorithm: Algorithm, scaling: Scaling) -> Non
     if options.stochastic_rounding and options.master_weights is True:
         raise ValueError(
             f"{class_of(options).__name__}: arguments `stochastic_rounding`=True and "
-            "`master_weights`=True exclude one another: rounding by chance is what saves "
+            "`master_weights`=True exclude one another: stochastic rounding is what saves "
             "the copy. Keep one of them."
         )
     narrow = {n: getattr(options, n) for n in ("slot_dtype", "stochastic_rounding")}

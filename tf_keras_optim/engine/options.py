@@ -192,15 +192,15 @@ class CommonOptions:
         "scale for each block of 128 to 256 elements; slots of variables of rank below 2 "
         "(biases, norms) or with fewer than 4096 elements stay as they are by default. "
         "Only for algorithms that declare such slots, and not for lazy rows. What is kept "
-        "in bfloat16 or 8 bits is rounded by chance, without a bias. A dict from regular "
+        "in bfloat16 or 8 bits is rounded stochastically (unbiased). A dict from regular "
         "expressions, searched in a variable's path, to dtypes: the first match counts, "
         "the default without one.",
     )
     stochastic_rounding = Hyperparameter(
         False,
         keyword_only=True,
-        doc="round float16 and bfloat16 weights by chance, without a bias, instead of "
-        "keeping master copies of them",
+        doc="round float16 and bfloat16 weights stochastically (unbiased) instead of keeping "
+        "master copies of them",
     )
     rounding_seed = Hyperparameter(
         0,

@@ -109,7 +109,7 @@ class VariableHooks:
         return ()
 
     def options_for(self, variable: VariableInfo) -> Mapping[str, Any]:
-        """Says in what the update of one variable differs from that of others.
+        """Returns per-variable settings for `update`.
 
         Args:
           variable: what is known of the variable.
@@ -170,7 +170,7 @@ def slots_for(algorithm: Any, variable: VariableInfo) -> tuple[Slot, ...]:
 
 
 def options_for(algorithm: Any, variable: VariableInfo) -> VariableOptions:
-    """Returns in what the update of a variable differs.
+    """Returns the per-variable settings of an algorithm.
 
     Raises:
       ValueError: the factor is no number of at least 0, the weight decay no hyperparameter, or

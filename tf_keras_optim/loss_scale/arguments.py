@@ -142,6 +142,6 @@ def documented(contract: str) -> str:
     described = {
         "inner_optimizer": "an optimizer of this package.",
         **documentation.descriptions(declarations.parameters_of(Arguments)),
-        "name": "name of the optimizer. By name only.",
+        "name": "name of the optimizer. Keyword-only.",
     }
     return documentation.filled(_TEXT.replace("{contract}", contract), described)

@@ -80,7 +80,7 @@ _RECORDS: dict[str, Record] = {}
 def documented(cls: Any) -> Any:
     """Writes the arguments into a docstring, where it says `{{arguments}}`."""
     described = documentation.descriptions(cls._parameters)
-    described["name"] = "name of the optimizer. By name only."
+    described["name"] = "name of the optimizer. Keyword-only."
     cls.__doc__ = documentation.filled(cls.__doc__, described)
     return cls
 

@@ -1,4 +1,4 @@
-"""Files with an optimizer's state, written whole or not at all, and checked when read."""
+"""Files with an optimizer's state, written atomically and checked when they are read."""
 
 import tf_keras_optim.saving.directories
 import tf_keras_optim.saving.skipped  # noqa: F401  (Keras says when it skips what differs)

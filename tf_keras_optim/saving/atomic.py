@@ -1,4 +1,4 @@
-"""Writing a file aside and renaming it, so that a reader finds it whole or not at all."""
+"""Atomic writing: a file is written aside and renamed, so a reader finds all of it or none."""
 
 import contextlib
 import ctypes

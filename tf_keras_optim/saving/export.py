@@ -34,7 +34,7 @@ def export_training(
     input_signature: Any = None,
     jit_compile: bool | None = None,
 ) -> None:
-    """Writes a SavedModel with training steps in it, whole or not at all.
+    """Writes a SavedModel with training steps in it atomically.
 
     `tf.saved_model.load` reads it in a process that has neither this package nor Keras, and
     `loaded.signatures` (or the attributes of the same names) go on training:
@@ -90,7 +90,7 @@ def export_training(
 
 
 def write_directory(module: Any, signatures: dict[str, Any], path: str | os.PathLike) -> None:
-    """Writes a SavedModel and the checksums of its files, whole or not at all.
+    """Writes a SavedModel and the checksums of its files atomically.
 
     Args:
       module: what to save.

@@ -1,4 +1,4 @@
-"""Keras' own files, written whole or not at all and checked before they are read.
+"""Keras' own files, written atomically and checked before they are read.
 
 The bytes of the file are Keras'; a line with their SHA-256 follows them, which Keras and
 the readers of HDF5 and zip archives do not look at. HDF5 itself notices little of what is
@@ -30,7 +30,7 @@ _MEMBERS = ["config.json", "metadata.json", "model.weights.h5"]
 
 
 def save_model(model: Any, path: str | os.PathLike) -> None:
-    """Writes a model with its optimizer's state to a `.keras` file, whole or not at all.
+    """Writes a model with its optimizer's state to a `.keras` file atomically.
 
     Args:
       model: a Keras model.
@@ -67,7 +67,7 @@ def load_model(path: str | os.PathLike, **options: Any) -> Any:
 
 
 def save_weights(model: Any, path: str | os.PathLike) -> None:
-    """Writes weights and optimizer state to a `.weights.h5` file, whole or not at all.
+    """Writes weights and optimizer state to a `.weights.h5` file atomically.
 
     Args:
       model: a Keras model, built.

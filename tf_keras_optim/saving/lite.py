@@ -28,7 +28,7 @@ def export_tflite(
 
     Args:
       path: a directory that `export_training(..., jit_compile=False)` wrote.
-      target: the `.tflite` file to write, whole or not at all.
+      target: the `.tflite` file to write, atomically.
       signatures: which of its signatures to convert.
 
     Returns:

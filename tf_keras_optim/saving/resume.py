@@ -20,7 +20,7 @@ from tf_keras_optim.optimizers.base import Optimizer
 def save_state(
     path: str | os.PathLike, optimizer: Any, variables: Iterable[Any] | None = None
 ) -> None:
-    """Writes an optimizer's state to a file, whole or not at all.
+    """Writes an optimizer's state to a file atomically.
 
     A process that is killed while it saves leaves the earlier file as it was.
 

@@ -25,7 +25,7 @@ def write_state(
     state: Mapping[str, Any],
     weights: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Writes a state dict to a file, whole or not at all.
+    """Writes a state dict to a file atomically.
 
     Args:
       path: the file; its directory must exist. A file that is there is replaced.

@@ -155,7 +155,7 @@ class SlotMaking:
             )
 
     def _make_master(self, entry: VariableState) -> None:
-        """Makes the master copy of a narrow variable, and says what is rounded by chance."""
+        """Makes the master copy of a narrow variable; notes what is rounded stochastically."""
         narrow = entry.variable.dtype.size < entry.dtype.size
         if masters.are_wanted(self._context, entry) and entry.master is None:
             entry.master = masters.make(self._make_for, entry)

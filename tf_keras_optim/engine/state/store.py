@@ -88,7 +88,7 @@ class VariableState:
       accumulator: sum of gradients since the last update, or `None`.
       master: the weight with all its digits, where the variable is narrow, or `None`.
       training: the trained weight while the variable has one for evaluation, or `None`.
-      rounds: whether an update rounds something by chance.
+      rounds: whether an update rounds something stochastically.
       begun: the number of updates before its slots were made, where some variable's came
         late; else `None`.
       carried: its own copies of the scalars that are carried from step to step, likewise.

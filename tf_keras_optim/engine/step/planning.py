@@ -159,7 +159,7 @@ class Planning:
         return self.own(entry).rate_factor * entry.multiplier
 
     def own(self, entry: VariableState) -> VariableOptions:
-        """Returns in what the updates of a variable differ from those of others."""
+        """Returns the per-variable settings of a variable."""
         decays = bool(self._context.values.weight_decay) and entry.decays
         return options_for(self._context.algorithm, info_of(entry, decays))
 

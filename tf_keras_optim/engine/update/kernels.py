@@ -206,7 +206,7 @@ def kept_values(
       slots: the new slots.
       scalars: the numbers of this step.
       plan: what the update does.
-      seed: for rounding by chance, int32 [2], or `None`.
+      seed: for stochastic rounding, int32 [2], or `None`.
     """
     by_chance = scalars.stochastic_rounding and not plan.keeps_master
     values = {"": value, **slots}
@@ -228,7 +228,7 @@ def advanced(
     slots: Mapping[str, tf.Tensor],
     average: tf.Tensor | None,
 ) -> tuple[tf.Tensor, Mapping[str, tf.Tensor], tf.Tensor | None]:
-    """One update with all that stands around it. Pure; the body of every executor.
+    """One complete update: clipping, decay, the rule, averaging. Pure; every executor runs it.
 
     Args:
       algorithm: whose pure `update` is run.

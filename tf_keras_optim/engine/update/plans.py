@@ -148,7 +148,7 @@ class UpdatePlan:
       keeps_slow: whether slow weights are kept, which the variable meets in some updates.
       averages: whether a moving average is kept.
       overwrites: whether the variable takes its average over in some updates.
-      rounds: whether something is rounded by chance, by a seed.
+      rounds: whether something is rounded stochastically, by a seed.
       keeps_master: whether the variable's value is kept with all its digits beside it.
       converts: whether something is kept in another dtype than that of the arithmetic.
       traits: what the algorithm says of this variable alone: pairs of name and value.
@@ -244,7 +244,7 @@ class UpdateInputs:
       ema_momentum: momentum of the moving average, 0-d float64.
       ema_share: 1 - `ema_momentum`, 0-d float64.
       ema_overwrite: whether the variable takes the average over now, 0-d bool.
-      seed: for rounding by chance, int32 [2].
+      seed: for stochastic rounding, int32 [2].
     """
 
     gradient: Any
