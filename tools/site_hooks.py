@@ -1,4 +1,4 @@
-"""What the site has besides docs/: the documents of the top folder, and a check of the reference."""
+"""What the site has besides docs/: documents of the top folder; a check of the reference."""
 
 import inspect
 import pathlib
