@@ -122,7 +122,7 @@ def test_pages_are_there_and_are_no_stubs():
 @pytest.mark.one_keras
 def test_the_text_of_pages_names_no_machine():
     for path in PAGES:
-        found = re.search(r"/work/|/root/|/home/|localhost:\d|http:[/]{2}", path.read_text())
+        found = re.search(r"/(work|root|home)/|localhost:[0-9]|http:[/]{2}", path.read_text())
         assert not found, f"{name(path)}: {found.group(0)}"
 
 
