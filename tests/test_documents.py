@@ -33,7 +33,7 @@ PAPERS = re.compile(
 GUIDES = """
 index getting-started training-loops schedules groups choosing evaluation-weights
 mixed-precision embeddings distribution saving export migrating memory own-optimizer
-troubleshooting differences benchmarks accuracy compatibility trainings
+troubleshooting differences benchmarks accuracy compatibility trainings watching
 """
 
 

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from tf_keras_optim.compiled import optimizer_of
 from tf_keras_optim.keras_compat.running import keras
+from tf_keras_optim.monitor import OptimizerMonitor
 from tf_keras_optim.optimizers.base import Optimizer
 
-__all__ = ["EvaluationWeights"]
+__all__ = ["EvaluationWeights", "OptimizerMonitor"]
 
 
 class EvaluationWeights(keras.callbacks.Callback):
@@ -95,11 +97,4 @@ class EvaluationWeights(keras.callbacks.Callback):
         Raises:
           TypeError: it is none of this package.
         """
-        given = getattr(self._of, "optimizer", None)
-        found = getattr(given, "inner_optimizer", given)
-        if not isinstance(found, Optimizer):
-            raise TypeError(
-                "`EvaluationWeights` needs a model that is compiled with an optimizer of "
-                f"tf_keras_optim. Received: {found!r}."
-            )
-        return found
+        return optimizer_of(self._of, "EvaluationWeights")

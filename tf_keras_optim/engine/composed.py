@@ -23,6 +23,7 @@ from tf_keras_optim.engine.step.rate import Rate
 from tf_keras_optim.engine.step.scaling import Scaling
 from tf_keras_optim.engine.step.stepper import Stepper
 from tf_keras_optim.engine.step.traces import Traces
+from tf_keras_optim.engine.step.watch import Watch
 from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
 
 
@@ -71,7 +72,10 @@ class Composed(Algorithm, CommonOptions, Declared, tracking.AutoTrackable):
         variables = StateVariables(self, store, strategy, side.wrap)
         seen = self._own_names.seen(self, values, given) if self._own_names else self
         grouping, counter = Grouping(self, seen, strategy), Counter(store)
-        context = Context(seen, seen, seen, side, store, variables, counter, Traces(), grouping)
+        traces = Traces()
+        watch = Watch(variables, traces)
+        shared = (side, store, variables, counter, traces, grouping, watch)
+        context = Context(seen, seen, seen, *shared)
         declared = parameters_of(type(self))["learning_rate"]
         rate = Rate(context, declared, lambda option: getattr(seen, option))
         scaling, state = Scaling(context), SavedState(self, context)

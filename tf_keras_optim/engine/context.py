@@ -14,6 +14,7 @@ from tf_keras_optim.engine.state.store import Store, VariableState
 from tf_keras_optim.engine.state.variables import StateVariables
 from tf_keras_optim.engine.step.counter import Counter
 from tf_keras_optim.engine.step.traces import Traces
+from tf_keras_optim.engine.step.watch import Watch
 
 
 class KerasSide(Protocol):
@@ -79,6 +80,7 @@ class Context:
       counter: how many calls and updates there have been.
       traces: the steps that it has traced.
       grouping: which algorithm updates which variable.
+      watch: whether steps measure what they do, and what the last one found.
     """
 
     algorithm: Algorithm
@@ -90,6 +92,7 @@ class Context:
     counter: Counter
     traces: Traces
     grouping: Grouping
+    watch: Watch
 
     def of(self, entry: VariableState) -> "Context":
         """Returns the context of the group that a variable belongs to."""

@@ -189,6 +189,10 @@ class Grouping:
             self._groups[choice.label] = self._made(choice, others, float(multiplier))
         return self._groups[choice.label]
 
+    def label_of(self, path: str) -> str:
+        """Returns the patterns that are found in a path, joined by " + "; "" for none."""
+        return self._choice(path).label
+
     def of(self, label: str) -> Group:
         """Returns a group that was made."""
         return self._groups[label] if label else Group("", self._seen)

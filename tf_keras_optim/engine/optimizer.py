@@ -19,6 +19,7 @@ from tf_keras_optim.engine.explain import VariableReport
 from tf_keras_optim.engine.methods.applying import Applying
 from tf_keras_optim.engine.methods.configuration import Configuration
 from tf_keras_optim.engine.methods.evaluating import Evaluating
+from tf_keras_optim.engine.methods.watching import Watching
 from tf_keras_optim.engine.options import EIGHT_BIT, calls_per_update
 from tf_keras_optim.engine.patterns import all_of
 from tf_keras_optim.engine.seen import owns
@@ -28,7 +29,7 @@ from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as trac
 from tf_keras_optim.engine.update import single
 
 
-class Engine(Applying, Configuration, Evaluating):
+class Engine(Applying, Configuration, Evaluating, Watching):
     """The methods of an optimizer. `keras_compat` adds what one generation of Keras expects.
 
     An algorithm overrides `slots` and `update` (and `prepare`, if it has scalars

@@ -20,6 +20,7 @@ _PUBLIC = (
     "use_evaluation_weights",
     "use_training_weights",
     "has_evaluation_weights",
+    "statistics",
     "add_variable",
     "add_variable_from_reference",
     "add_optimizer_variables",

@@ -13,7 +13,7 @@ import tf_keras_optim.saving.checksums as checksums
 import tf_keras_optim.saving.signature as signature
 from tf_keras_optim.engine.state import evaluation
 from tf_keras_optim.engine.state.paths import by_path
-from tf_keras_optim.engine.step import late_rates
+from tf_keras_optim.engine.step import late_rates, watch
 from tf_keras_optim.engine.tensorflow import missing, placement
 from tf_keras_optim.engine.tensorflow.tensorflow_private_tracking import keep_untracked
 from tf_keras_optim.engine.update import kernels
@@ -130,7 +130,7 @@ def _tracing(optimizer: Any, compiled: bool) -> Iterator[None]:
     traces = _inner(optimizer).tko.traces
     before = traces.in_graph
     uncompiled = contextlib.nullcontext() if compiled else kernels.uncompiled()
-    with uncompiled, late_rates.fixed():
+    with uncompiled, late_rates.fixed(), watch.unwatched():
         try:
             yield
         finally:

@@ -44,6 +44,7 @@ from tools.bench.sparse import sparse
 from tools.bench.tasks import tasks
 from tools.bench.tf_sides import RUNNING
 from tools.bench.versions import versions
+from tools.bench.watching import watching
 
 _DEFAULTS = Settings()
 
@@ -120,6 +121,7 @@ SUITES: Mapping[str, Suite] = {
     "options": options,
     "accumulation": accumulation,
     "replicas": replicas,
+    "watching": watching,
     "versions": versions,
     "tasks": tasks,
 }

@@ -31,6 +31,8 @@ class OrderedStepper(Stepper):
     made, gradients are tested for being finite, and numbers go from step to step.
     """
 
+    measures = False
+
     def apply(self, gradients: list[Any], variables: list[Any], given: Received) -> None:
         """Applies gradients; see the class above."""
         if not variables:

@@ -120,7 +120,9 @@ class Planning:
         scaler = self._scaling.scaler
         examines = scaler is not None and scaler.active and not given.examined
         unscales = examines and given.scaled and self._scaling.has_scale
-        return plans.plan_step(self._context.options, examines=examines, unscales=unscales)
+        watches = self._context.watch.is_on_here()
+        options = self._context.options
+        return plans.plan_step(options, examines=examines, unscales=unscales, watches=watches)
 
     def update_plan(
         self, entry: VariableState, rule: Rule, step: StepPlan, gradient: str = plans.GIVEN

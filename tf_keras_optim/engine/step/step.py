@@ -18,13 +18,14 @@ from tf_keras_optim.engine.state import evaluation
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step import gradients as incoming
 from tf_keras_optim.engine.step import ordering
+from tf_keras_optim.engine.step.factors import given
 from tf_keras_optim.engine.step.late_rates import UntraceableError
 from tf_keras_optim.engine.step.loss_scaler import FiniteCheck, too_many_skips
 from tf_keras_optim.engine.step.planning import Planning
 from tf_keras_optim.engine.step.rate import Rate
 from tf_keras_optim.engine.step.received import Received
 from tf_keras_optim.engine.step.scaling import Scaling
-from tf_keras_optim.engine.step.updating import Updating, given
+from tf_keras_optim.engine.step.updating import Updating
 from tf_keras_optim.engine.tensorflow import distribution, tensorflow_private
 from tf_keras_optim.engine.update import rows
 from tf_keras_optim.engine.update.plans import StepPlan
@@ -159,7 +160,10 @@ class Step:
         assert scaler is not None
         learned = [(entry, given(entry, g)) for entry, g in pairs if not entry.overwrite]
         values = [gradient for _, gradient in learned]
-        measured = self.plan.clips is not None and self.plan.calls == 1
+        wanted = self.plan.clips is not None or (
+            self.plan.watches and not distribution.in_xla()
+        )
+        measured = wanted and self.plan.calls == 1
         check = scaler.examine(values, self.plan.unscales, measured)
         finite = check.finite
         if bad_elsewhere is not None:

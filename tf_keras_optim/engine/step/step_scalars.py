@@ -48,13 +48,17 @@ class StepScalars:
             self.known[kind] = self.computed(kind)
         return self.known[kind]
 
-    def computed(self, kind: Kind) -> Mapping[str, tf.Tensor]:
-        """Computes the scalars of a kind that no variable of this step may be of."""
-        group = kind.group
+    def rate_of(self, group: str) -> tf.Tensor:
+        """Returns the learning rate of a group, without its multiplier."""
         if group not in self._rates:
             found = self._context.grouping.of(group)
             self._rates[group] = self._rate.of_group(found, self._rates[""], self._updates)
-        common = self._rates[group]
+        return self._rates[group]
+
+    def computed(self, kind: Kind) -> Mapping[str, tf.Tensor]:
+        """Computes the scalars of a kind that no variable of this step may be of."""
+        group = kind.group
+        common = self.rate_of(group)
         rate = common if kind.factor == 1.0 else common * tf.cast(kind.factor, common.dtype)
         asked = self._asked if not group else {}
         return self._planning.of_group(group).scalars(

@@ -57,7 +57,10 @@ class Stepper:
     Attributes:
       admission: checks what is given, and makes slots.
       planning: says what a step does, and runs its algorithm.
+      measures: whether its steps can measure what they do.
     """
+
+    measures = True
 
     def __init__(
         self,

@@ -1,17 +1,19 @@
 """One real update of the variables of a step: plans, scalars, kernels, averages."""
 
+import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
 from tf_keras_optim.engine.context import Context
-from tf_keras_optim.engine.numerics import formulas, loops, norms
+from tf_keras_optim.engine.numerics import loops
 from tf_keras_optim.engine.state import late
 from tf_keras_optim.engine.state.store import VariableState
-from tf_keras_optim.engine.step import averages, refreshing
+from tf_keras_optim.engine.step import averages, factors, refreshing
+from tf_keras_optim.engine.step.factors import Pairs, given
 from tf_keras_optim.engine.step.loss_scaler import FiniteCheck
+from tf_keras_optim.engine.step.measuring import Measuring
 from tf_keras_optim.engine.step.planning import Planning
 from tf_keras_optim.engine.step.rate import Rate
 from tf_keras_optim.engine.step.step_scalars import StepScalars
@@ -20,9 +22,6 @@ from tf_keras_optim.engine.update import plans
 from tf_keras_optim.engine.update.execution import Job
 from tf_keras_optim.engine.update.kernels import average_only
 from tf_keras_optim.engine.update.plans import Rule, StepPlan, UpdateInputs
-
-# A gradient of `None` stands for the accumulated one.
-Pairs = Sequence[tuple[VariableState, Any]]
 
 
 class Updating:
@@ -66,24 +65,16 @@ class Updating:
                 if_so(gathered.get(id(entry)), functools.partial(_overwrite, entry, gradient))
         rate = self._rate.of_step(updates, asked)
         averaging = self._averaging(step, updates)
-        lookahead = _lookahead(step, updates)
         begun = late.note_trace(self._context)
         scalars = StepScalars(self._context, self._planning, self._rate, updates, asked, rate)
+        found = factors.of_update(step, learned, check)
+        measuring: Measuring | None = None
+        if step.watches and learned:
+            measuring = Measuring(self._context, step, learned, found, check, gathered)
         jobs: list[Job] = []
-        rules: dict[str, Rule] = {}
-        for (entry, gradient), scale in zip(learned, self._scales(step, learned, check)):
-            planning = self._planning.of_group(entry.group)
-            if entry.group not in rules:
-                rules[entry.group] = planning.rule()
-            source = plans.source_of(gradient)
-            plan = planning.update_plan(entry, rules[entry.group], step, source)
-            factor, first = planning.rate_factor(entry), begun.get(id(entry))
-            own = scalars.of(late.Kind(entry.dtype, factor, first, entry.group))
-            own = planning.with_seed(own, entry, updates)
-            seed = planning.rounding(entry, updates) if plan.rounds else None
-            options = self._begun(averaging, entry, updates) | lookahead
-            inputs = UpdateInputs(gradient, own, scale, seed=seed, **options)
-            jobs.append((entry, plan, inputs))
+        for entry, plan, inputs in self._jobs(step, learned, found, scalars, begun, updates):
+            average = self._begun(averaging, entry, updates)
+            jobs.append((entry, plan, dataclasses.replace(inputs, **average)))
         concluded = self._prepare(jobs, gathered, scalars)
         refreshed = refreshing.plan(self._context, self._planning, begun, scalars)
         self._run(jobs, gathered, concluded)
@@ -93,6 +84,32 @@ class Updating:
         for entry, _ in learned:
             if getattr(entry.public, "constraint", None) is not None:
                 if_so(gathered.get(id(entry)), functools.partial(_constrain, entry))
+        if measuring is not None:
+            measuring.end(updates, scalars.rate_of)
+
+    def _jobs(
+        self,
+        step: StepPlan,
+        learned: Pairs,
+        found: factors.Factors,
+        scalars: StepScalars,
+        begun: Mapping[int, VariableState],
+        updates: tf.Tensor,
+    ) -> Iterator[Job]:
+        """Yields the updates of variables, without what their averages need."""
+        rules: dict[str, Rule] = {}
+        lookahead = _lookahead(step, updates)
+        for (entry, gradient), scale in zip(learned, found.scales):
+            planning = self._planning.of_group(entry.group)
+            if entry.group not in rules:
+                rules[entry.group] = planning.rule()
+            source = plans.source_of(gradient)
+            plan = planning.update_plan(entry, rules[entry.group], step, source)
+            factor, first = planning.rate_factor(entry), begun.get(id(entry))
+            own = scalars.of(late.Kind(entry.dtype, factor, first, entry.group))
+            own = planning.with_seed(own, entry, updates)
+            seed = planning.rounding(entry, updates) if plan.rounds else None
+            yield entry, plan, UpdateInputs(gradient, own, scale, seed=seed, **lookahead)
 
     def _prepare(
         self,
@@ -170,53 +187,12 @@ class Updating:
                 found[name] = tf.where(begins, tf.constant(first, tf.float64), found[name])
         return found
 
-    # What gradients are multiplied by.
-
-    def _scales(
-        self, step: StepPlan, learned: Pairs, check: FiniteCheck | None
-    ) -> list[tf.Tensor | None]:
-        """Returns for `conditioned` what unscales, averages and clips each gradient."""
-        entries = [entry for entry, _ in learned]
-        if not step.scales:
-            return [None] * len(entries)
-        factor: Any = step.factor
-        if check is not None and check.inverse is not None:
-            factor = check.inverse * factor
-        if step.limit is None or not entries:
-            return _for_dtypes(entries, [tf.cast(factor, tf.float64)] * len(entries))
-        gradients = [given(entry, gradient) for entry, gradient in learned]
-        found = norms.norms(gradients, check and check.squares, step.limit / factor)
-        if step.clips == plans.TOGETHER:
-            scales = formulas.clip_scales(found.total(), factor, step.limit)
-            return _for_dtypes(entries, [scales[0]] * len(entries))
-        return _for_dtypes(entries, formulas.clip_scales(found, factor, step.limit))
-
 
 def _lookahead(step: StepPlan, updates: tf.Tensor) -> dict[str, tf.Tensor]:
     """Says whether this is an update after which variables meet their slow weights."""
     if step.looks_every is None:
         return {}
     return {"lookahead_due": tf.equal((updates + 1) % step.looks_every, 0)}
-
-
-def _for_dtypes(entries: Sequence[VariableState], scales: Any) -> list[tf.Tensor]:
-    """Returns the n-th scale in the compute dtype of the n-th entry."""
-    found = {}
-    for dtype in {entry.dtype for entry in entries}:
-        if tf.is_tensor(scales):
-            found[dtype] = tf.unstack(tf.cast(scales, dtype))
-        else:
-            found[dtype] = [tf.cast(scales[0], dtype)] * len(entries)
-    return [found[entry.dtype][number] for number, entry in enumerate(entries)]
-
-
-def given(entry: VariableState, gradient: Any) -> tf.Tensor:
-    """Returns the elements of a gradient: those of the rows that it names, or all."""
-    if isinstance(gradient, tf.IndexedSlices):
-        return gradient.values  # each row once; the others are zero
-    if gradient is not None:
-        return gradient
-    return distribution.local(entry.accumulator).read_value()
 
 
 def _overwrite(entry: VariableState, gradient: tf.Tensor | None) -> None:

@@ -63,6 +63,7 @@ class StepPlan:
       looks_every: after how many updates the variables meet their slow weights, or `None`.
       averages: whether moving averages of the variables are kept.
       overwrites_every: after how many updates the variables take their averages over.
+      watches: whether it measures what it does, for whoever watches the run.
     """
 
     calls: int = 1
@@ -77,6 +78,7 @@ class StepPlan:
     looks_every: int | None = None
     averages: bool = False
     overwrites_every: int | None = None
+    watches: bool = False
 
     @property
     def scales(self) -> bool:
@@ -85,13 +87,16 @@ class StepPlan:
         return bool(self.clips) or (self.unscales and self.calls == 1) or self.factor != 1.0
 
 
-def plan_step(options: StepOptions, *, examines: bool, unscales: bool) -> StepPlan:
+def plan_step(
+    options: StepOptions, *, examines: bool, unscales: bool, watches: bool = False
+) -> StepPlan:
     """Returns what a step does.
 
     Args:
       options: the optimizer's options.
       examines: whether it looks for gradients that are not finite.
       unscales: whether its gradients carry a dynamic loss scale.
+      watches: whether it measures what it does.
     """
     calls = options.gradient_accumulation_steps or 1
     clips, limit = None, options.clipnorm
@@ -112,6 +117,7 @@ def plan_step(options: StepOptions, *, examines: bool, unscales: bool) -> StepPl
         looks_every=options.lookahead_steps,
         averages=options.use_ema,
         overwrites_every=(options.ema_overwrite_frequency or None) if options.use_ema else None,
+        watches=watches,
     )
 
 
