@@ -55,6 +55,8 @@ from tf_keras_optim.optimizers import (
     Soap,
     Yogi,
 )
+from tf_keras_optim.rate_finding import find_learning_rate
+from tf_keras_optim.rate_range import LearningRateRange
 from tf_keras_optim.registry import (
     deserialize,
     get,
@@ -104,6 +106,7 @@ __all__ = [
     "Lamb",
     "LbfgsResult",
     "LearningRate",
+    "LearningRateRange",
     "Lion",
     "LoadReport",
     "LossScaleOptimizer",
@@ -130,6 +133,7 @@ __all__ = [
     "deserialize",
     "export_tflite",
     "export_training",
+    "find_learning_rate",
     "get",
     "install",
     "layerwise_learning_rates",

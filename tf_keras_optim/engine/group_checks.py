@@ -1,5 +1,7 @@
 """Whether the options of the whole step go together with the algorithm of a group."""
 
+from typing import Any
+
 from tf_keras_optim.engine import nature
 from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.options import CommonOptions, is_lazy
@@ -63,4 +65,25 @@ def check_rows(options: CommonOptions, algorithm: Algorithm, path: str, where: s
             f"{class_of(algorithm).__name__}'s update of one row may depend on other rows (a "
             "class whose `update` is elementwise says so by `elementwise = True`). Name other "
             "variables in `sparse`, or give this one another algorithm."
+        )
+
+
+def check_number(owner: str, source: Any, base: float, traced_anew: bool) -> None:
+    """Refuses that rates of groups follow a number in the place of what they do.
+
+    Args:
+      owner: the class of the optimizer.
+      source: the schedule or callable that the number takes the place of.
+      base: what that gives now, without a factor on it.
+      traced_anew: whether the functions that take steps are traced afterwards.
+
+    Raises:
+      ValueError: they could not.
+    """
+    if base == 0.0 or not traced_anew:
+        why = "is 0 at this step" if base == 0.0 else "functions that were traced may hold"
+        raise ValueError(
+            f"{owner}: a group has a learning rate of its own, which cannot follow a number in "
+            f"the place of {source!r}, which {why}. Give the optimizer a number, or the group "
+            "`learning_rate_multiplier`."
         )

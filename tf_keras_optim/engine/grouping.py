@@ -112,17 +112,20 @@ class Grouping:
         Raises:
           ValueError: it is 0, and a group has a rate of its own.
         """
-        has_own = any(
-            _is_optimizer(settings) or RATE in settings
-            for settings in (self._seen.groups or {}).values()
-            if settings is not None
-        )
-        if has_own and rate == 0.0:
+        if rate == 0.0 and self.has_own_rates():
             raise ValueError(
                 f"{type(self._owner).__name__}: a group has a learning rate of its own, which "
                 "is multiplied by what the optimizer's learning rate is changed by, and that "
                 f"one begins at 0. Give the group `{MULTIPLIER}`, or begin with another rate."
             )
+
+    def has_own_rates(self) -> bool:
+        """Says whether a group has a learning rate of its own, beside a multiplier."""
+        return any(
+            _is_optimizer(settings) or RATE in settings
+            for settings in (self._seen.groups or {}).values()
+            if settings is not None
+        )
 
     def check_change(self, entries: Any) -> None:
         """Refuses settings with which variables that have slots would be updated otherwise.

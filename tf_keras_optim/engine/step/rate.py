@@ -1,11 +1,12 @@
 """The learning rate of an optimizer: a number, a schedule or a callable."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from tf_keras_optim.engine import hyperparameters
+from tf_keras_optim.engine import group_checks, hyperparameters
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.grouping import Group
 from tf_keras_optim.engine.state.store import VariableState
@@ -13,6 +14,7 @@ from tf_keras_optim.engine.step import late_rates
 from tf_keras_optim.engine.tensorflow import distribution
 
 NAME = "learning_rate"
+_STAND_IN = "_learning_rate_stand_in"  # what a number is called that takes a schedule's place
 FACTOR = "learning_rate_multiplier"
 
 
@@ -145,10 +147,55 @@ class Rate:
         self._context.traces.forget()
         self.outside = (NAME,) if callable(value) and not is_schedule else ()
 
-    def _make(self, name: str, value: float) -> tf.Variable:
+    @contextlib.contextmanager
+    def stand_in(self, traced_anew: bool = False) -> Iterator[None]:
+        """Lets any number be set meanwhile; then the rate is what it was.
+
+        A number takes the place of a schedule or callable. Groups with rates of their own keep
+        their ratio to the rate at the beginning.
+
+        Args:
+          traced_anew: whether the functions that take steps meanwhile are traced then, and
+            are not called afterwards.
+
+        Raises:
+          ValueError: this is the rate of a group; or groups have rates of their own beside a
+            schedule or callable that is 0, or whose steps may have been traced.
+        """
+        self._check_free()
+        store = self._store
+        if store.rate is not None:
+            number = distribution.local(store.rate).numpy()
+            try:
+                yield
+            finally:
+                store.rate.assign(number)
+            return
+        self._supply.check_replacing()
+        kept = (store.multiplier, store.rate_source, self.base, self.outside)
+        rate = float(self.at(self._context.counter.updates()))
+        factor = 1.0 if store.multiplier is None else float(store.multiplier.numpy())
+        base = rate / factor if factor else 0.0
+        if self._context.grouping.has_own_rates():
+            owner, source = self._context.class_name, store.rate_source
+            group_checks.check_number(owner, source, base, traced_anew)
+        store.multiplier = store.rate_source = None
+        store.rate = self._make(NAME, rate, _STAND_IN)
+        self.base, self.outside = base, ()
+        self._context.traces.forget()
+        try:
+            yield
+        finally:
+            self._context.variables.retire(store.rate, _STAND_IN)
+            store.rate = None
+            store.multiplier, store.rate_source, self.base, self.outside = kept
+            self._context.traces.forget()
+
+    def _make(self, name: str, value: float, as_name: str = "") -> tf.Variable:
         wide = self._context.keras.float_type() == "float64"
         dtype = tf.float64 if wide else tf.float32
-        return self._context.variables.made(name, lambda: tf.constant(value, dtype), f"_{name}")
+        as_name = as_name or f"_{name}"
+        return self._context.variables.made(name, lambda: tf.constant(value, dtype), as_name)
 
     # A factor on a schedule.
 
