@@ -72,12 +72,12 @@ MADE = {
         0.1, weight_decay=0.5, global_clipnorm=LIMIT, use_ema=True, ema_overwrite_frequency=2
     ),
     "one by one": lambda: tko.Lion(0.1, clipnorm=2.4, jit_compile=False),
-    "elements": lambda: tko.SGD(0.1, momentum=0.9, clipvalue=1.9, jit_compile=False),
+    "elements": lambda: tko.SGD(0.1, momentum=0.9, clipvalue=1.85, jit_compile=False),
 }
 CLIPPED = {  # what NumPy says of one step's gradients
     "together": lambda batch: norm(batch) > LIMIT,
     "one by one": lambda batch: any(norm([g]) > 2.4 for g in batch),
-    "elements": lambda batch: any(np.abs(g).max() > 1.9 for g in batch),
+    "elements": lambda batch: any(np.abs(g).max() > 1.85 for g in batch),
 }
 
 
@@ -551,7 +551,7 @@ def test_models_that_are_watched_are_saved_and_exported(tmp_path):
 
 
 @pytest.mark.one_keras
-def test_a_watched_step_in_a_saved_model(tmp_path):
+def test_a_step_in_a_saved_model_measures_nothing(tmp_path):
     module = tf.Module()
     module.variable = tf.Variable([3.0, 4.0])
     module.optimizer = watched(tko.SGD(0.5, clipnorm=9.0), [module.variable])

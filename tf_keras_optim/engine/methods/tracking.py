@@ -34,8 +34,6 @@ class Tracking(Composed):
             children |= {
                 edge(places[path], evaluation.TRAINING): v for path, v in trained.items()
             }
-        if save_type != "checkpoint":  # functions that are saved may write to them
-            children |= self.tko.context.watch.variables()
         return children
 
     def _lookup_dependency(self, name: str, *cached: Any, **more: Any) -> Any:

@@ -105,13 +105,6 @@ class Watch:
         """Whether what is traced now measures."""
         return self.is_on and not (_unwatched.get() or tensorflow_private.in_save_context())
 
-    def variables(self) -> dict[str, tf.Variable]:
-        """Returns what steps write to, by names for a SavedModel."""
-        found = [board.numbers for board in self._boards]
-        if self._clipped is not None:
-            found.append(self._clipped)
-        return {f"measured numbers {place}": v for place, v in enumerate(found)}
-
     # In a step.
 
     def board(self, entries: Sequence[VariableState]) -> Board:
