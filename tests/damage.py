@@ -22,8 +22,8 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim as tko
+import tf_keras_optim.command_line.arrays as listing
 from tf_keras_optim.keras_compat.running import keras
-from tools import checkpoint
 
 
 @dataclasses.dataclass
@@ -74,8 +74,8 @@ def arrays_of(model: Any) -> list[np.ndarray]:
 
 def inspected(path: pathlib.Path) -> list[str]:
     """Returns what the tool prints about a file."""
-    with checkpoint.arrays_of(str(path)) as arrays:
-        return [checkpoint.table(arrays)]
+    with listing.arrays_of(str(path)) as arrays:
+        return [listing.table(arrays)]
 
 
 def equal(one: list[Any], other: list[Any]) -> bool:

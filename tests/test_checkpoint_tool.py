@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
-from tools import checkpoint
+from tf_keras_optim.command_line.main import main
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -25,7 +25,7 @@ def trained(optimizer=None):
 
 
 def run(capsys, *arguments):
-    code = checkpoint.main([str(argument) for argument in arguments])
+    code = main([str(argument) for argument in arguments])
     printed = capsys.readouterr()
     return code, printed.out + printed.err
 

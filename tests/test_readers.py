@@ -20,8 +20,8 @@ import tensorflow as tf
 import tf_keras_optim as tko
 from tests.support.state import assert_equal
 from tests.support.steps import trained, variables
+from tf_keras_optim.command_line.arrays import arrays_of, table
 from tf_keras_optim.keras_compat.running import keras
-from tools import checkpoint
 
 MEGABYTE = 1 << 20
 
@@ -63,8 +63,8 @@ def readers(path, model, template=None):
 
 
 def opened(path):
-    with checkpoint.arrays_of(str(path)) as arrays:
-        return checkpoint.table(arrays)
+    with arrays_of(str(path)) as arrays:
+        return table(arrays)
 
 
 def refusals(path, model, template=None):

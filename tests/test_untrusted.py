@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import tf_keras_optim as tko
+from tf_keras_optim.command_line.main import main
 from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.saving import checksums
-from tools import checkpoint
 
 HOSTILE = "module_that_a_file_names"
 
@@ -201,7 +201,7 @@ def test_files_of_keras_import_nothing(tmp_path, suffix, capsys):
             text = refused(lambda p=path: tko.convert(p, model.trainable_variables))
             assert path.name in text
         output = str(tmp_path / "state.npz")
-        assert checkpoint.main(["convert", str(path), output]) == 2
+        assert main(["convert", str(path), output]) == 2
         assert path.name in capsys.readouterr().err
         # What counts more than the file's is taken instead of it.
         if place is rate:
