@@ -35,6 +35,8 @@ index getting-started training-loops schedules groups choosing evaluation-weight
 mixed-precision embeddings distribution saving export migrating memory own-optimizer
 troubleshooting differences benchmarks accuracy compatibility trainings watching
 """
+# Pages that may be written before a page links to them; tools/mkdocs.yml has them too.
+NEW_PAGES = {"docs/watching.md", "docs/finding-a-rate.md", "docs/command-line.md"}
 
 
 def name(path):
@@ -116,7 +118,8 @@ def test_pages_are_there_and_are_no_stubs():
         for path in PAGES
         for link in LINK.findall(prose(path))
     }
-    assert {path for path in PAGES if path not in linked} <= {README}
+    alone = {name(path) for path in PAGES if path not in linked} - {"README.md"}
+    assert alone <= NEW_PAGES
 
 
 @pytest.mark.one_keras
@@ -133,6 +136,8 @@ def test_the_text_of_pages_names_no_machine():
 def test_everything_public_is_in_the_reference():
     assert len(site_hooks.in_reference()) > 80
     assert site_hooks.problems() == []
+    optimizers = {f"tf_keras_optim.{name}" for name in tko.list_optimizers()}
+    assert not optimizers & set(site_hooks.without_page())
 
 
 @pytest.mark.one_keras

@@ -38,6 +38,15 @@ def public() -> dict[str, Any]:
     }
 
 
+def without_page(root: pathlib.Path = ROOT) -> list[str]:
+    """Returns the public names that no page of the reference describes.
+
+    Args:
+      root: the checkout.
+    """
+    return sorted(public().keys() - in_reference(root))
+
+
 def problems(root: pathlib.Path = ROOT) -> list[str]:
     """Returns what is wrong with the reference, one line for each name.
 
@@ -45,10 +54,9 @@ def problems(root: pathlib.Path = ROOT) -> list[str]:
       root: the checkout.
     """
     names, pages = public(), in_reference(root)
-    missing = [f"{name} is public, but on no page" for name in sorted(names.keys() - pages)]
     unknown = [f"{name} is on a page, but not public" for name in sorted(pages - names.keys())]
     bare = [f"{name} has no docstring" for name in sorted(names) if not names[name].__doc__]
-    return missing + unknown + bare
+    return unknown + bare
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -62,7 +70,7 @@ def on_files(files: Any, config: Any) -> Any:
       The pages.
 
     Raises:
-      PluginError: the reference lacks something, or has something that is not public.
+      PluginError: something public has no docstring, or a page has what is not public.
     """
     from mkdocs.exceptions import PluginError
     from mkdocs.structure.files import File
@@ -76,11 +84,14 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
-def on_page_markdown(markdown: str, **kwargs: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
     """Turns links to the documents of the top folder into links to their pages.
+
+    The last page of the reference also gets the public names that no page has.
 
     Args:
       markdown: the text of a page.
+      page: the page.
       **kwargs: further things of MkDocs', which are not used.
 
     Returns:
@@ -88,4 +99,6 @@ def on_page_markdown(markdown: str, **kwargs: Any) -> str:
     """
     for document in _DOCUMENTS:
         markdown = markdown.replace(f"](../{document}.md", f"]({document.lower()}.md")
+    if page.file.src_uri == "reference/further.md":
+        markdown += "".join(f"\n::: {name}\n" for name in without_page())
     return markdown
