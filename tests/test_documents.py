@@ -36,7 +36,7 @@ mixed-precision embeddings distribution saving export migrating memory own-optim
 troubleshooting differences benchmarks accuracy compatibility trainings watching
 """
 # Pages that may be written before a page links to them; tools/mkdocs.yml has them too.
-NEW_PAGES = {"docs/watching.md", "docs/finding-a-rate.md", "docs/command-line.md"}
+NEW_PAGES = {"docs/command-line.md"}
 
 
 def name(path):
