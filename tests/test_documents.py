@@ -71,7 +71,7 @@ def test_there_is_an_example_for_each_use():
 def test_every_fence_of_python_is_an_example():
     for path in PAGES:
         text = path.read_text()
-        assert len(re.findall(r"```\s*py", text)) == len(list(examples(path))), name(path)
+        assert len(re.findall(r"^``` ?py", text, re.M)) == len(list(examples(path))), name(path)
 
 
 # Links and pages.
