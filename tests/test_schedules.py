@@ -320,7 +320,11 @@ def test_a_constant_schedule_equals_the_number(cls):
     jit = "auto" if of(cls).keras.name else False  # what Keras has not runs in one way only
     optimizer = cls(0.01, jit_compile=jit, **constants)
     values = harness.run(optimizer, gradients, starts, "function")
-    assert harness.distance_error(values, expected, starts) <= 2e-5
+    # A scheduled decay is a float32: what it leaves of one has fewer digits. Bias corrections
+    # take that out again; elsewhere a step goes with its root.
+    decays = [numbers[n] for n in names if n.startswith("beta_") and n not in cls.corrected]
+    rounding = sum(0.5 * 2.0**-25 / (1.0 - decay) for decay in decays)
+    assert harness.distance_error(values, expected, starts) <= 2e-5 + rounding
     assert "weight_decay" in names
 
 
