@@ -20,6 +20,6 @@ def optimizer_of(model: Any, title: str) -> Optimizer:
     if not isinstance(found, Optimizer):
         raise TypeError(
             f"`{title}` needs a model that is compiled with an optimizer of tf_keras_optim. "
-            f"Received: {found!r}."
+            f"Received: {found!r}. `tf_keras_optim.convert` makes one of Keras' own."
         )
     return found

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_keras_optim.compiled import optimizer_of
 from tf_keras_optim.engine.hyperparameters import Hyperparameter, nearest
 from tf_keras_optim.keras_compat.running import keras
 from tf_keras_optim.optimizers.base import Optimizer
@@ -187,20 +188,12 @@ def _optimizer(model: Any) -> Optimizer:
       TypeError: it is none of this package.
       ValueError: the model is not compiled.
     """
-    given = getattr(model, "optimizer", None)
-    if given is None:
+    if getattr(model, "optimizer", None) is None:
         raise ValueError(
             f"{_TITLE}: the model {model.name!r} is not compiled. Call "
             "`model.compile(optimizer, loss)` first."
         )
-    found = getattr(given, "inner_optimizer", given)
-    if not isinstance(found, Optimizer):
-        raise TypeError(
-            f"{_TITLE} needs a model that is compiled with an optimizer of tf_keras_optim. "
-            f"Received: {given!r}. `tf_keras_optim.convert` makes one of Keras' own; a "
-            "function of a rate can use any."
-        )
-    return found
+    return optimizer_of(model, _TITLE.strip("`"))
 
 
 def _build(model: Any, optimizer: Optimizer, data: Any, batch_size: Any) -> None:
