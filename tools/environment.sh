@@ -36,7 +36,7 @@ prepare_environment() {
   if [[ "$hash" != "$installed" ]]; then
     echo "== Installing into .venv what pyproject.toml asks for"
     .venv/bin/python -m pip install --progress-bar on \
-      -e ".[test,legacy,probability,plots]" || return 1
+      -e ".[test,legacy,probability,plots,kernels]" || return 1
     echo "$hash" >.venv/.installed
   fi
 }

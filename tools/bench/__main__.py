@@ -7,6 +7,7 @@ r"""Times optimizer steps beside those of other libraries, in one run.
     python -m tools.bench all --quick
     python -m tools.bench versions --before=../other   # beside another checkout
     python -m tools.bench tasks --curves=curves.png    # whole trainings: half an hour and more
+    python -m tools.bench export_kernels DIR    # kernels for where there is JAX alone
 
 All sides of a comparison get the same shapes, values, dtype and threads, are warmed up,
 and take turns. A ratio is another side's median divided by ours: below 1 we lost, and
@@ -30,6 +31,7 @@ from absl import app, flags
 
 from tools.bench import machine
 from tools.bench.dense import dense
+from tools.bench.export_kernels import export, small, wanted
 from tools.bench.first_step import first_step
 from tools.bench.fit import fit
 from tools.bench.loss_scale import loss_scale
@@ -125,6 +127,7 @@ SUITES: Mapping[str, Suite] = {
     "versions": versions,
     "tasks": tasks,
 }
+EXPORT = "export_kernels"  # no suite: it measures nothing
 # Without what needs another checkout, and what trains to the end.
 _ALL = tuple(suite for suite in SUITES if suite not in ("versions", "tasks"))
 
@@ -187,13 +190,29 @@ def run(
     return about, comparisons
 
 
+def export_command(arguments: Sequence[str]) -> None:
+    """Writes kernels into the folder that the arguments name.
+
+    Raises:
+      ValueError: they name none, or several.
+    """
+    if len(arguments) != 1:
+        raise ValueError(f"{EXPORT}: expected one folder. Received: {list(arguments)}.")
+    kernels = wanted(_OPTIMIZER.value if _OPTIMIZER.present else None)
+    export(arguments[0], small(kernels) if _QUICK.value else kernels)
+
+
 def main(argv: Sequence[str]) -> None:
     """Reads the flags and runs the suites; a mistake ends with a message."""
     suites = list(argv[1:]) or ["dense"]
     # It warns of functions that are traced anew; here they are different functions.
     tf.get_logger().setLevel("ERROR")
     try:
-        require_known(suites, [*SUITES, "all"], "suite")
+        if suites[0] == EXPORT:
+            export_command(suites[1:])
+            return
+        alone = [EXPORT] if len(suites) == 1 else []
+        require_known(suites, [*SUITES, "all", *alone], "suite")
         suites = list(_ALL) if "all" in suites else suites
         for flag, path in (("plot", _PLOT.value), ("curves", _CURVES.value)):
             if path:

@@ -5,8 +5,10 @@ after the other, which takes four times as long as reading it; a product of a ma
 vector of ones it sums in parallel, and what is summed is computed on the way.
 """
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +18,17 @@ from tf_keras_optim.engine.tensorflow import distribution
 _ROW = 1024  # elements summed in one go; 768 to 1536 measured alike, others slower
 _LEAST = 8 * _ROW
 _WORTH_A_CONDITION = 16 * _ROW  # elements that are divided as fast as a condition is taken
+_for_accelerators = contextvars.ContextVar("for_accelerators", default=False)
+
+
+@contextlib.contextmanager
+def for_accelerators() -> Iterator[None]:
+    """Traces as where there are accelerators, in this block: what is traced runs elsewhere."""
+    token = _for_accelerators.set(True)
+    try:
+        yield
+    finally:
+        _for_accelerators.reset(token)
 
 
 def widened(tensor: tf.Tensor) -> tf.Tensor:
@@ -111,6 +124,8 @@ def _in_xla_on_cpus() -> bool:
     Elsewhere products of float32 may have fewer digits, and new values and slots can be
     computed in one loop, which an order between them would prevent.
     """
+    if _for_accelerators.get():
+        return False
     return distribution.in_xla() and all(
         device.device_type == "CPU" for device in tf.config.list_logical_devices()
     )
