@@ -236,7 +236,9 @@ def write(kernel: Kernel, directory: pathlib.Path) -> dict[str, Any]:
     goal = expected(narrow, kernel)
     module, inputs = narrow.module(), narrow.inputs()
     names, aliases = list(inputs), updated(module)
-    arrays, takes, gives = {}, [], []
+    arrays: dict[str, Any] = {}
+    takes: list[dict[str, Any]] = []
+    gives: list[dict[str, Any]] = []
     for name, value in inputs.items():
         arrays[f"input/{name}"] = run_kernels.stored(value)
         takes.append({"name": name, "dtype": value.dtype.name, "shape": value.shape})
@@ -244,7 +246,8 @@ def write(kernel: Kernel, directory: pathlib.Path) -> dict[str, Any]:
         name = names[aliases[number]]
         value = goal[name]
         arrays[f"output/{name}"] = run_kernels.stored(value)
-        told = {"name": name, "dtype": inputs[name].dtype.name, "shape": value.shape}
+        told: dict[str, Any] = {"name": name, "shape": value.shape}
+        told["dtype"] = inputs[name].dtype.name
         told |= {"expected_dtype": value.dtype.name, "input": aliases[number]}
         gives.append(told | allowed(value, inputs[name].dtype, kernel.tolerance))
     (directory / f"{kernel.name}.mlir").write_text(cleaned(module))
