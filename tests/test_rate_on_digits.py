@@ -29,10 +29,10 @@ def test_the_suggestion_trains_the_demos_network(name):
         metrics=["accuracy"],
         jit_compile=False,
     )
-    train, test = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
+    train, test = (data.x, data.y), (data.x_valid, data.y_valid)
     found = tko.find_learning_rate(model, *train, batch_size=size, verbose=0)
     assert found.minimum_over_10 / 10.0 < found.suggestion < found.steepest
-    steps = epochs * data.steps_per_epoch(size)
+    steps = epochs * task.steps_per_epoch(preset, data)
     model.optimizer.learning_rate = tko.schedules.CosineDecay(found.suggestion, steps)
     model.fit(*train, batch_size=size, epochs=epochs, verbose=0)
     scores = model.evaluate(*test, batch_size=256, verbose=0, return_dict=True)

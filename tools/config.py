@@ -1,7 +1,7 @@
 """The demo's configuration: YAML files with sections, every key checked.
 
-A file has the sections `optimizer`, `schedule`, `model` and `data`. The keys of a
-section are the declarations below; those of `optimizer` are `name` and the arguments
+A file has the sections `optimizer`, `peer`, `schedule`, `model` and `data`. The keys of a
+section are the declarations below; those of `optimizer` and `peer` are `name` and the arguments
 of that optimizer, those of `schedule` are `name` and the keys of that schedule.
 """
 
@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import tensorflow as tf
 import yaml
 
 from tf_keras_optim.engine.declarations import collected
@@ -19,7 +20,15 @@ from tf_keras_optim.engine.hyperparameters import Hyperparameter, nearest
 from tf_keras_optim.optimizers.records import records
 
 
-class ModelSection:
+class _Precision:
+    """What a layer computes in; weights stay float32."""
+
+    precision = Hyperparameter(
+        "float32", choices=("float32", "mixed_bfloat16", "mixed_float16")
+    )
+
+
+class DigitsModel(_Precision):
     """A stack of dense layers: widths, activation, and dropout after each of them."""
 
     hidden = Hyperparameter([64], kind=list)
@@ -29,15 +38,36 @@ class ModelSection:
     dropout = Hyperparameter(0.0, minimum=0.0, below=1.0)
 
 
-class DataSection:
-    """The data set, its split, and how often it is gone through."""
+class TextModel(_Precision):
+    """A transformer that sees the characters before: its blocks, and its width."""
 
-    name = Hyperparameter("digits", choices=("digits",))
+    blocks = Hyperparameter(2, minimum=1)
+    width = Hyperparameter(64, minimum=8)
+
+
+class DigitsData:
+    """scikit-learn's images of digits, their split, and how often they are gone through.
+
+    With `pretrain_epochs` the model first learns the ten digits, as many epochs, and the run is
+    a fine-tuning with a new last layer: even digits from odd ones.
+    """
+
     batch_size = Hyperparameter(32, minimum=1)
     epochs = Hyperparameter(20, minimum=1)
+    examples = Hyperparameter(None, kind=int, minimum=1)  # to train on; None: all
+    pretrain_epochs = Hyperparameter(0, minimum=0)
     test_fraction = Hyperparameter(0.2, minimum=0.05, maximum=0.9)
     seed = Hyperparameter(0, minimum=0, maximum=2**32 - 1)
     standardize = Hyperparameter(True)
+
+
+class TextData:
+    """Windows of 64 characters of Python's help texts; the next character is asked for."""
+
+    batch_size = Hyperparameter(16, minimum=1)
+    epochs = Hyperparameter(2, minimum=1)
+    examples = Hyperparameter(4800, kind=int, minimum=1, optional=True)  # None: all
+    seed = Hyperparameter(0, minimum=0, maximum=2**32 - 1)
 
 
 class NoSchedule:
@@ -73,7 +103,11 @@ SCHEDULES: dict[str, type] = {
     "exponential": ExponentialSchedule,
     "polynomial": PolynomialSchedule,
 }
-SECTIONS = ("optimizer", "schedule", "model", "data")
+TASKS: dict[str, tuple[type, type]] = {  # by `data.name`: the sections `model` and `data`
+    "digits": (DigitsModel, DigitsData),
+    "text": (TextModel, TextData),
+}
+SECTIONS = ("optimizer", "peer", "schedule", "model", "data")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,12 +118,15 @@ class Config:
       name: name of the file without its ending.
       optimizer: `name`, as this package spells the class, and the given arguments.
       schedule: `name` and the keys of that schedule.
-      model: see `ModelSection`.
-      data: see `DataSection`.
+      peer: `name` of an optimizer of Keras and its arguments, to compare with; `None` for the
+        same optimizer with the same arguments.
+      model: see `DigitsModel` and `TextModel`.
+      data: `name`, and the keys of `DigitsData` or `TextData`.
     """
 
     name: str
     optimizer: dict[str, Any]
+    peer: dict[str, Any] | None
     schedule: dict[str, Any]
     model: dict[str, Any]
     data: dict[str, Any]
@@ -98,6 +135,15 @@ class Config:
 def optimizer_classes() -> dict[str, type]:
     """Returns this package's optimizers by lower-case name."""
     return {name: record.cls for name, record in records().items()}
+
+
+def keras_classes() -> dict[str, type]:
+    """Returns the running Keras' optimizers that this package has too, by lower-case name."""
+    found = {
+        name: getattr(tf.keras.optimizers, cls.__name__, None)
+        for name, cls in optimizer_classes().items()
+    }
+    return {name: cls for name, cls in found.items() if cls is not None}
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Config:
@@ -126,9 +172,10 @@ def load(path: str, overrides: Sequence[str] = ()) -> Config:
     return Config(
         name=pathlib.Path(path).stem,
         optimizer=reader.optimizer(),
+        peer=reader.peer(),
         schedule=reader.schedule(),
         model=reader.model(),
-        data=reader.complete("data", DataSection),
+        data=reader.data(),
     )
 
 
@@ -147,9 +194,9 @@ class _Reader:
         """Returns the section's `name` in lower case, which must be one of `valid`."""
         given = self.sections.get(section, {}).get("name", default)
         where, valid = self.origin(section, "name"), list(valid)
-        if given is None and section == "optimizer":
+        if given is None and section in ("optimizer", "peer"):
             raise ValueError(
-                f"{self.path}: section `optimizer` needs the key `name`: one of "
+                f"{self.path}: section `{section}` needs the key `name`: one of "
                 f"{', '.join(valid)}."
             )
         name = "none" if given is None else str(given).lower()
@@ -180,18 +227,33 @@ class _Reader:
         return {k: v.default for k, v in kinds.items()} | self.values(section, known, kinds)
 
     def optimizer(self) -> dict[str, Any]:
-        classes = optimizer_classes()
-        cls = classes[self.chosen("optimizer", classes, None)]
+        return self._arguments("optimizer", optimizer_classes())
+
+    def peer(self) -> dict[str, Any] | None:
+        if not self.sections.get("peer"):
+            return None
+        return self._arguments("peer", keras_classes())
+
+    def _arguments(self, section: str, classes: Mapping[str, type]) -> dict[str, Any]:
+        """Returns the name of a class and the arguments that were given, each checked."""
+        cls = classes[self.chosen(section, classes, None)]
         known = [name for name in inspect.signature(cls).parameters if name != "name"]
-        return {"name": cls.__name__} | self.values("optimizer", known, collected(cls))
+        kinds = collected(optimizer_classes()[cls.__name__.lower()])
+        return {"name": cls.__name__} | self.values(section, known, kinds)
 
     def schedule(self) -> dict[str, Any]:
         name = self.chosen("schedule", SCHEDULES, "none")
         return {"name": name} | self.complete("schedule", SCHEDULES[name])
 
+    def task(self) -> str:
+        return self.chosen("data", TASKS, "digits")
+
+    def data(self) -> dict[str, Any]:
+        return {"name": self.task()} | self.complete("data", TASKS[self.task()][1])
+
     def model(self) -> dict[str, Any]:
-        model = self.complete("model", ModelSection)
-        for width in model["hidden"]:
+        model = self.complete("model", TASKS[self.task()][0])
+        for width in model.get("hidden", ()):
             if type(width) is not int or width < 1:
                 raise ValueError(
                     f"{self.origin('model', 'hidden')}: model: argument `hidden` must be a "

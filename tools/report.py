@@ -6,25 +6,24 @@ import math
 import pathlib
 import platform
 import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 import tf_keras_optim as tko
 from tf_keras_optim.keras_compat.running import keras
+from tools.bench.task_data import Data
 from tools.config import Config
-from tools.task import Data
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
+from tools.task import steps_per_epoch
 
 FIRST_STEPS = 10
 
 _WHAT_TIMES_ARE = """\
 A fit step is the whole of it: batch, forward pass, gradients, update and metrics of a
 small model. The optimizer is only a part, so these times say little about its speed.
-The two ran one after the other in this process."""
+The two ran one after the other in this process, ours with `OptimizerMonitor`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,13 +68,31 @@ def keras_title() -> str:
 
 def headline(config: Config, data: Data) -> str:
     """Returns what is going to be run, in two lines."""
-    steps = data.steps_per_epoch(config.data["batch_size"])
     return (
-        f"{config.name}: {len(data.train_labels)} training and {len(data.test_labels)} test "
-        f"images, {config.data['epochs']} epochs of {steps} steps, "
-        f"seed {config.data['seed']}\n"
+        f"{config.name}: {len(data.y)} examples of {config.data['name']} to train on and "
+        f"{len(data.y_valid)} to test on, {config.data['epochs']} epochs of "
+        f"{steps_per_epoch(config, data)} steps, seed {config.data['seed']}\n"
         f"tf_keras_optim {tko.__version__}, {keras_title()}, TensorFlow {tf.__version__}"
     )
+
+
+def watched(records: Sequence[Mapping[str, float]]) -> str:
+    """Returns what the monitor saw as a table, a row for each number.
+
+    Args:
+      records: what `OptimizerMonitor.records` holds.
+    """
+    known = dict.fromkeys(name for record in records for name in record)
+    rows = [
+        f"{'what the monitor saw':46}{'first':>10}{'median':>10}{'largest':>10}{'last':>10}"
+    ]
+    for name in known:
+        values = [record[name] for record in records if name in record]
+        values = [value for value in values if not math.isnan(value)]
+        if name not in ("batch", "loss") and values:
+            four = (values[0], statistics.median(values), max(values), values[-1])
+            rows.append(f"{name:46}" + "".join(f"{value:>10.3g}" for value in four))
+    return "\n".join(rows)
 
 
 def relative_difference(ours: float, peer: float) -> float:
@@ -86,16 +103,23 @@ def relative_difference(ours: float, peer: float) -> float:
 
 
 class Comparison:
-    """Two runs of one configuration, side by side.
+    """Two runs of one configuration, side by side, or one alone.
 
     Args:
       config: the configuration.
       ours: the run with the optimizer of this package.
-      peer: the run with the one of Keras.
+      peer: the run with the one of Keras, or `None`.
     """
 
-    def __init__(self, config: Config, ours: Result, peer: Result):
-        self.config, self.ours, self.peer = config, ours, peer
+    def __init__(self, config: Config, ours: Result, peer: Result | None = None):
+        self.config, self.ours = config, ours
+        self.peer: Any = peer  # the properties below are about two runs
+
+    @property
+    def sides(self) -> list[tuple[str, Result]]:
+        """Title and run of each side."""
+        peer = [] if self.peer is None else [(keras_title(), self.peer)]
+        return [("tf_keras_optim", self.ours), *peer]
 
     @property
     def first_steps_difference(self) -> float:
@@ -124,24 +148,28 @@ class Comparison:
             ("median fit step after the first, ms", "median_step_milliseconds", ".2f"),
             ("time to the end of the first step, s", "first_step_seconds", ".2f"),
         ]
-        lines = [f"{self.config.optimizer['name']:38}{'tf_keras_optim':>18}{keras_title():>18}"]
+        of_peer = f", Keras' {self.config.peer['name']}" if self.config.peer else ""
+        titles = "".join(f"{title:>18}" for title, _ in self.sides)
+        lines = [f"{self.config.optimizer['name'] + of_peer:38}{titles}"]
         for title, attribute, form in rows:
-            ours, peer = getattr(self.ours, attribute), getattr(self.peer, attribute)
-            lines.append(f"{title:38}{ours:>18{form}}{peer:>18{form}}")
-        count = min(FIRST_STEPS, len(self.ours.step_losses))
-        lines += [
-            "",
-            f"losses of the first {count} steps: largest relative difference "
-            f"{self.first_steps_difference:.1e}",
-            f"final training losses: relative difference {self.train_loss_difference:.1e}",
-            f"fit step time, ours / Keras: {self.step_time_ratio:.2f}",
-            _WHAT_TIMES_ARE,
-        ]
+            values = [getattr(result, attribute) for _, result in self.sides]
+            lines.append(f"{title:38}" + "".join(f"{value:>18{form}}" for value in values))
+        if self.peer is None:
+            return "\n".join(lines)
+        lines.append("")
+        if not self.config.peer:
+            count = min(FIRST_STEPS, len(self.ours.step_losses))
+            lines += [
+                f"losses of the first {count} steps: largest relative difference "
+                f"{self.first_steps_difference:.1e}",
+                f"final training losses: relative difference {self.train_loss_difference:.1e}",
+            ]
+        lines += [f"fit step time, ours / Keras: {self.step_time_ratio:.2f}", _WHAT_TIMES_ARE]
         return "\n".join(lines)
 
     def summary(self, seconds: float) -> dict[str, Any]:
         """Returns all that `summary.json` holds; `seconds` is the time of the whole run."""
-        return {
+        found = {
             "config": dataclasses.asdict(self.config),
             "versions": {
                 "tf_keras_optim": tko.__version__,
@@ -150,13 +178,17 @@ class Comparison:
                 "python": platform.python_version(),
             },
             "tf_keras_optim": self.ours.summary(),
+            "total_seconds": seconds,
+        }
+        if self.peer is None:
+            return found
+        return found | {
             "keras": self.peer.summary(),
             "comparison": {
                 "first_ten_steps_largest_relative_difference": self.first_steps_difference,
                 "final_train_loss_relative_difference": self.train_loss_difference,
                 "median_step_time_ratio": self.step_time_ratio,
             },
-            "total_seconds": seconds,
         }
 
     def write(self, directory: pathlib.Path, seconds: float) -> list[pathlib.Path]:
@@ -171,23 +203,21 @@ class Comparison:
         """
         directory.mkdir(parents=True, exist_ok=True)
         curves, summary = directory / "curves.png", directory / "summary.json"
-        self._draw(curves)
+        self.figure().savefig(curves, dpi=120)
         text = json.dumps(_finite(self.summary(seconds)), indent=2, allow_nan=False)
         summary.write_text(text + "\n", encoding="utf-8")
         return [curves, summary]
 
-    def _draw(self, path: pathlib.Path) -> None:
-        figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5))
+    def figure(self) -> Figure:
+        """Returns curves: the losses of all batches, the test accuracies of all epochs."""
+        figure = Figure(figsize=(12, 4.5), layout="constrained")
+        left, right = figure.subplots(1, 2)
         # A wide solid line under a thin dashed one: both show where they coincide.
-        styles = (
-            ("tf_keras_optim", self.ours, {"color": "tab:orange", "linewidth": 2.4}),
-            (
-                keras_title(),
-                self.peer,
-                {"color": "black", "linewidth": 0.8, "linestyle": (0, (4, 3))},
-            ),
-        )
-        for title, result, style in styles:
+        styles: list[dict[str, Any]] = [
+            {"color": "tab:orange", "linewidth": 2.4},
+            {"color": "black", "linewidth": 0.8, "linestyle": (0, (4, 3))},
+        ]
+        for (title, result), style in zip(self.sides, styles):
             steps = range(1, len(result.step_losses) + 1)
             left.plot(steps, result.step_losses, label=title, **style)
             epochs = range(1, len(result.epoch_test_accuracies) + 1)
@@ -199,9 +229,7 @@ class Comparison:
             axes.grid(alpha=0.3)
             axes.legend()
         figure.suptitle(f"{self.config.name}: {self.config.optimizer['name']}")
-        figure.tight_layout()
-        figure.savefig(path, dpi=120)
-        pyplot.close(figure)
+        return figure
 
 
 def _finite(value: Any) -> Any:

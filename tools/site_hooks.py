@@ -54,9 +54,10 @@ def problems(root: pathlib.Path = ROOT) -> list[str]:
       root: the checkout.
     """
     names, pages = public(), in_reference(root)
+    missing = [f"{name} has no page" for name in without_page(root)]
     unknown = [f"{name} is on a page, but not public" for name in sorted(pages - names.keys())]
     bare = [f"{name} has no docstring" for name in sorted(names) if not names[name].__doc__]
-    return unknown + bare
+    return missing + unknown + bare
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -70,7 +71,8 @@ def on_files(files: Any, config: Any) -> Any:
       The pages.
 
     Raises:
-      PluginError: something public has no docstring, or a page has what is not public.
+      PluginError: something public has no page or no docstring, or a page has what is not
+        public.
     """
     from mkdocs.exceptions import PluginError
     from mkdocs.structure.files import File
@@ -87,8 +89,6 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
     """Turns links to the documents of the top folder into links to their pages.
 
-    The last page of the reference also gets the public names that no page has.
-
     Args:
       markdown: the text of a page.
       page: the page.
@@ -98,7 +98,7 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
       The text.
     """
     for document in _DOCUMENTS:
-        markdown = markdown.replace(f"](../{document}.md", f"]({document.lower()}.md")
-    if page.file.src_uri == "reference/further.md":
-        markdown += "".join(f"\n::: {name}\n" for name in without_page())
+        for up in ("../../", "../"):
+            to = up.removeprefix("../") + f"{document.lower()}.md"
+            markdown = markdown.replace(f"]({up}{document}.md", f"]({to}")
     return markdown

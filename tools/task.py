@@ -1,8 +1,10 @@
-"""What the demo trains: handwritten digits, a small model, and how it is watched."""
+"""What the demo trains: digits or text, a model of either, and how a run is recorded."""
 
+import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,31 +12,34 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from tools.bench import task_data
+from tools.bench.task_data import Data
 from tools.config import Config
 
 
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Images as rows of 64 pixels (float32) and their classes 0 to 9 (int64).
-
-    Attributes:
-      train_images: shape `[n, 64]`.
-      train_labels: shape `[n]`.
-      test_images: shape `[m, 64]`.
-      test_labels: shape `[m]`.
-    """
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-
-    def steps_per_epoch(self, batch_size: int) -> int:
-        """Returns the number of batches, the last and smaller one included."""
-        return math.ceil(len(self.train_labels) / batch_size)
+def steps_per_epoch(config: Config, data: Data) -> int:
+    """Returns the number of batches, the last and smaller one included."""
+    return math.ceil(len(data.y) / config.data["batch_size"])
 
 
 def load_data(config: Config) -> Data:
+    """Returns the examples: to train on as many as the configuration says, and to test on.
+
+    Digits are rows of 64 pixels, float32 `[n, 64]`, with classes int64 `[n]`; in a fine-tuning
+    the classes are 0 for even digits and 1 for odd ones. Text is windows of numbers of
+    characters, int32 `[n, 64]`, with those one place later.
+    """
+    data = task_data.text() if config.data["name"] == "text" else _digits(config)
+    if config.data.get("pretrain_epochs"):
+        data = dataclasses.replace(data, y=data.y % 2, y_valid=data.y_valid % 2, classes=2)
+    count = config.data["examples"]
+    if count is None or count >= len(data.y):
+        return data
+    order = np.random.default_rng(config.data["seed"]).permutation(len(data.y))[:count]
+    return dataclasses.replace(data, x=data.x[order], y=data.y[order])
+
+
+def _digits(config: Config) -> Data:
     """Splits scikit-learn's digits (1797 images of 8x8), each class in proportion.
 
     With `standardize` every pixel gets mean 0 and deviation 1 over the training
@@ -59,19 +64,60 @@ def load_data(config: Config) -> Data:
         train_labels.astype(np.int64),
         ((test_images - mean) * scale).astype(np.float32),
         test_labels.astype(np.int64),
+        classes=10,
     )
 
 
-def build_model(config: Config) -> Any:
-    """Returns a `tf.keras.Sequential` from `[batch, 64]` to logits `[batch, 10]`."""
+@contextlib.contextmanager
+def precision(config: Config) -> Iterator[None]:
+    """Sets Keras' policy for models that are made and compiled inside."""
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(config.model["precision"])
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
+def build_model(config: Config, classes: int = 10) -> Any:
+    """Returns a new model from examples to logits, float32 `[..., classes]`."""
+    if config.data["name"] == "text":
+        blocks, width = config.model["blocks"], config.model["width"]
+        return task_data.text_model(classes, blocks=blocks, width=width)
     layers = [tf.keras.Input(shape=(64,))]
     for index, width in enumerate(config.model["hidden"]):
-        layers.append(tf.keras.layers.Dense(width, activation=config.model["activation"]))
+        activation = config.model["activation"]
+        name = f"hidden_{index}"
+        layers.append(tf.keras.layers.Dense(width, activation=activation, name=name))
         if config.model["dropout"]:
             seed = config.data["seed"] + index
             layers.append(tf.keras.layers.Dropout(config.model["dropout"], seed=seed))
-    layers.append(tf.keras.layers.Dense(10))
+    layers.append(tf.keras.layers.Dense(classes, name="head", dtype="float32"))
     return tf.keras.Sequential(layers)
+
+
+def loss() -> Any:
+    """Returns the cross-entropy of logits."""
+    return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def starting_weights(config: Config, data: Data) -> list[np.ndarray]:
+    """Returns the weights that both sides start from, as `get_weights` does.
+
+    Before a fine-tuning they are those of a model that has learned the ten digits with Keras'
+    Adam, but for the last layer, which is new.
+    """
+    tf.keras.utils.set_random_seed(config.data["seed"])
+    model = build_model(config, data.classes)
+    epochs = config.data.get("pretrain_epochs")
+    if epochs:
+        digits = _digits(config)
+        learned = build_model(config, digits.classes)
+        learned.compile(tf.keras.optimizers.Adam(0.003), loss())
+        learned.fit(digits.x, digits.y, config.data["batch_size"], epochs, verbose=0)
+        for layer, known in zip(model.layers[:-1], learned.layers[:-1]):
+            layer.set_weights(known.get_weights())
+    return model.get_weights()
 
 
 class BatchLoss(tf.keras.metrics.Metric):
@@ -85,7 +131,7 @@ class BatchLoss(tf.keras.metrics.Metric):
         self._last = self.add_weight(name="last", shape=(), initializer="zeros")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Takes the mean over a batch: classes `[batch]`, logits `[batch, 10]`."""
+        """Takes the mean over a batch: classes `[batch, ...]`, logits `[batch, ..., n]`."""
         losses = tf.keras.losses.sparse_categorical_crossentropy(
             y_true, y_pred, from_logits=True
         )

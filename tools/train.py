@@ -1,26 +1,28 @@
-r"""Trains a small model with an optimizer of this package and with Keras' own.
+r"""Trains a small model with an optimizer of this package and with one of Keras.
 
     python -m tools.train --config=configs/digits_adamw.yaml \
         --set optimizer.learning_rate=3e-3 --set data.epochs=10
 
 Both start from the same weights and see the same batches. Prints the two side by
-side and writes `curves.png` and `summary.json` into a directory named after the
-config. TF_USE_LEGACY_KERAS=1 runs it under Keras 2 (tf_keras).
+side and what `OptimizerMonitor` saw of the first, and writes `curves.png`,
+`monitor.png` and `summary.json` into a directory named after the config.
+TF_USE_LEGACY_KERAS=1 runs it under Keras 2 (tf_keras).
 """
 
 import inspect
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 from absl import app, flags
 
-from tools import report
-from tools.config import Config, load, optimizer_classes
-from tools.task import BatchLoss, Data, Recorder, build_model, load_data
+import tf_keras_optim as tko
+from tools import report, task
+from tools.bench.task_data import Data
+from tools.config import Config, keras_classes, load, optimizer_classes
 
 _CONFIG = flags.DEFINE_string("config", "configs/digits_adamw.yaml", "The YAML file to run.")
 _SET = flags.DEFINE_multi_string(
@@ -28,6 +30,7 @@ _SET = flags.DEFINE_multi_string(
 )
 _OUTPUT = flags.DEFINE_string("output", "runs", "Directory for the results.")
 
+_RECORDS = 60  # of a run, that the monitor makes at most; and ends of epochs
 _SCHEDULE_CLASSES = {
     "cosine": "CosineDecay",
     "exponential": "ExponentialDecay",
@@ -35,17 +38,15 @@ _SCHEDULE_CLASSES = {
 }
 
 
-def make_learning_rate(config: Config, steps: int) -> Any:
+def make_learning_rate(config: Config, rate: Any, steps: int) -> Any:
     """Returns the rate: a number, or a new schedule of the running Keras.
 
     Args:
-      config: the configuration; the optimizer's rate is the schedule's first.
+      config: the configuration.
+      rate: the rate of the optimizer, or the first one of the schedule.
       steps: number of steps of the run, over which a schedule without `decay_steps`
         stretches.
     """
-    cls = optimizer_classes()[config.optimizer["name"].lower()]
-    default = inspect.signature(cls).parameters["learning_rate"].default
-    rate = config.optimizer.get("learning_rate", default)
     options = dict(config.schedule)
     name = options.pop("name")
     if name == "none":
@@ -55,44 +56,52 @@ def make_learning_rate(config: Config, steps: int) -> Any:
 
 
 def make_optimizers(config: Config, steps: int) -> tuple[Any, Any]:
-    """Returns an optimizer of this package and its peer of the running Keras.
+    """Returns an optimizer of this package, and one of the running Keras or `None`.
 
-    Both get the same arguments, save for `jit_compile`: it says how an update is run
-    and not what it computes, and the peer keeps its own default.
-
-    Raises:
-      ValueError: the running Keras has no optimizer of that name, or that one lacks
-        an argument that the configuration sets.
+    Without a section `peer` both get the same arguments, save for `jit_compile`: it says how
+    an update is run and not what it computes, and Keras' keeps its own default. There is no
+    other one where Keras does not have that optimizer, or an argument of it. Under the
+    precision "mixed_float16" ours is wrapped in a `LossScaleOptimizer`, as `compile` does with
+    Keras'.
     """
-    arguments = {key: value for key, value in config.optimizer.items() if key != "name"}
-    ours = optimizer_classes()[config.optimizer["name"].lower()]
-    peer = getattr(tf.keras.optimizers, ours.__name__, None)
-    if peer is None:
-        raise ValueError(
-            f"{report.keras_title()} has no optimizer {ours.__name__!r} to compare with. "
-            "Choose another `optimizer.name`."
-        )
-    for name in set(arguments) - set(inspect.signature(peer).parameters) - {"jit_compile"}:
-        raise ValueError(
-            f"{ours.__name__} of {report.keras_title()} has no argument {name!r}, so there "
-            f"is nothing to compare with. Take `optimizer.{name}` out of the configuration."
-        )
-    shared = {key: value for key, value in arguments.items() if key != "jit_compile"}
-    return (
-        ours(**arguments | {"learning_rate": make_learning_rate(config, steps)}),
-        peer(**shared | {"learning_rate": make_learning_rate(config, steps)}),
-    )
+    ours = _made(optimizer_classes(), config.optimizer, config, steps)
+    if config.model["precision"] == "mixed_float16":
+        ours = tko.LossScaleOptimizer(ours)
+    if why_alone(config):
+        return ours, None
+    given = config.peer or {k: v for k, v in config.optimizer.items() if k != "jit_compile"}
+    return ours, _made(keras_classes(), given, config, steps)
 
 
-def _compiled_model(config: Config, optimizer: Any, weights: Any = None) -> Any:
-    model = build_model(config)
+def why_alone(config: Config) -> str:
+    """Returns why the running Keras has nothing to compare with; an empty text if it has."""
+    if config.peer:
+        return ""
+    cls = keras_classes().get(config.optimizer["name"].lower())
+    if cls is None:
+        return f"{report.keras_title()} has no {config.optimizer['name']}"
+    known = {"name", "jit_compile", *inspect.signature(cls).parameters}
+    unknown = ", ".join(f"`{key}`" for key in config.optimizer if key not in known)
+    name = config.optimizer["name"]
+    return unknown and f"{name} of {report.keras_title()} has no argument {unknown}"
+
+
+def _made(
+    classes: Mapping[str, type], given: Mapping[str, Any], config: Config, steps: int
+) -> Any:
+    arguments = dict(given)
+    cls = classes[arguments.pop("name").lower()]
+    default = inspect.signature(cls).parameters["learning_rate"].default
+    rate = arguments.pop("learning_rate", default)
+    return cls(learning_rate=make_learning_rate(config, rate, steps), **arguments)
+
+
+def _compiled_model(config: Config, classes: int, optimizer: Any, weights: Any = None) -> Any:
+    model = task.build_model(config, classes)
     if weights is not None:
         model.set_weights(weights)
-    model.compile(
-        optimizer=optimizer,
-        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy", BatchLoss()],
-    )
+    metrics = ["accuracy", task.BatchLoss()]
+    model.compile(optimizer=optimizer, loss=task.loss(), metrics=metrics)
     return model
 
 
@@ -102,39 +111,39 @@ def warm_up(config: Config, data: Data) -> None:
     What a process pays once, for whichever model is the first, is paid here and so
     falls on neither of the two that are compared.
     """
-    model = _compiled_model(config, tf.keras.optimizers.SGD())
+    model = _compiled_model(config, data.classes, tf.keras.optimizers.SGD())
     batch = slice(0, config.data["batch_size"])
-    images, labels = data.train_images[batch], data.train_labels[batch]
-    model.fit(images, labels, validation_data=(images, labels), verbose=0)
+    x, y = data.x[batch], data.y[batch]
+    model.fit(x, y, validation_data=(x, y), verbose=0)
 
 
-def train(config: Config, data: Data, optimizer: Any, weights: list) -> report.Result:
+def train(
+    config: Config, data: Data, optimizer: Any, weights: list, callbacks: Sequence[Any] = ()
+) -> report.Result:
     """Trains a new model and returns what happened.
 
     Args:
       config: the configuration.
-      data: the images and labels.
+      data: the examples.
       optimizer: an optimizer of this package or of the running Keras.
       weights: the weights to start from, as `get_weights` returns them.
+      callbacks: further callbacks of `fit`.
     """
     tf.keras.utils.set_random_seed(config.data["seed"])
-    model = _compiled_model(config, optimizer, weights)
-    recorder = Recorder()
+    model = _compiled_model(config, data.classes, optimizer, weights)
+    recorder = task.Recorder()
     model.fit(
-        data.train_images,
-        data.train_labels,
+        data.x,
+        data.y,
         batch_size=config.data["batch_size"],
         epochs=config.data["epochs"],
-        validation_data=(data.test_images, data.test_labels),
-        callbacks=[recorder],
+        validation_data=(data.x_valid, data.y_valid),
+        callbacks=[*callbacks, recorder],
         verbose=1,
     )
     train_scores, test_scores = (
-        model.evaluate(images, labels, batch_size=256, verbose=0, return_dict=True)
-        for images, labels in (
-            (data.train_images, data.train_labels),
-            (data.test_images, data.test_labels),
-        )
+        model.evaluate(x, y, batch_size=256, verbose=0, return_dict=True)
+        for x, y in ((data.x, data.y), (data.x_valid, data.y_valid))
     )
     return report.Result(
         step_losses=recorder.losses,
@@ -147,30 +156,41 @@ def train(config: Config, data: Data, optimizer: Any, weights: list) -> report.R
     )
 
 
-def run(config: Config, data: Data, ours: Any, peer: Any, output: pathlib.Path) -> None:
-    """Trains with both optimizers, prints the comparison and writes the files.
+def run(
+    config: Config, data: Data, ours: Any, peer: Any, output: pathlib.Path
+) -> report.Comparison:
+    """Trains with both optimizers, prints and returns the comparison, and writes the files.
 
     Args:
       config: the configuration.
-      data: the images and labels.
+      data: the examples.
       ours: the optimizer of this package.
-      peer: the one of the running Keras.
+      peer: the one of the running Keras, or `None`.
       output: directory to write into; made if it is missing.
     """
     began = time.perf_counter()
-    tf.keras.utils.set_random_seed(config.data["seed"])
-    weights = build_model(config).get_weights()
+    steps = config.data["epochs"] * task.steps_per_epoch(config, data)
+    monitor = tko.callbacks.OptimizerMonitor(every=max(10, steps // _RECORDS))
     print(report.headline(config, data), flush=True)
-    warm_up(config, data)
-    results = []
-    for title, optimizer in (("tf_keras_optim", ours), (report.keras_title(), peer)):
-        print(f"\n== {config.optimizer['name']} of {title}", flush=True)
-        results.append(train(config, data, optimizer, weights))
+    with task.precision(config):
+        weights = task.starting_weights(config, data)
+        warm_up(config, data)
+        print(f"\n== {config.optimizer['name']} of tf_keras_optim", flush=True)
+        results = [train(config, data, ours, weights, [monitor])]
+        if peer is not None:
+            print(f"\n== {type(peer).__name__} of {report.keras_title()}", flush=True)
+            results.append(train(config, data, peer, weights))
     comparison = report.Comparison(config, *results)
     seconds = time.perf_counter() - began
     print("\n" + comparison.table())
+    if peer is None:
+        print(f"Nothing to compare with: {why_alone(config)}.")
+    print("\n" + report.watched(monitor.records))
     for path in comparison.write(output, seconds):
         print(f"Wrote {path}")
+    monitor.plot(output / "monitor.png")
+    print(f"Wrote {output / 'monitor.png'}")
+    return comparison
 
 
 def main(argv: Sequence[str]) -> None:
@@ -179,10 +199,10 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}. Use --set.")
     try:
         config = load(_CONFIG.value, _SET.value)
-        data = load_data(config)
-        steps = config.data["epochs"] * data.steps_per_epoch(config.data["batch_size"])
+        data = task.load_data(config)
+        steps = config.data["epochs"] * task.steps_per_epoch(config, data)
         ours, peer = make_optimizers(config, steps)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         sys.exit(f"error: {error}")
     run(config, data, ours, peer, pathlib.Path(_OUTPUT.value) / config.name)
 

@@ -1,4 +1,4 @@
-"""What the suite tasks trains on: digits, text that ships with Python, and an equation."""
+"""What the suite tasks and the demo train on: digits, Python's help texts, an equation."""
 
 import dataclasses
 import pydoc_data.topics
@@ -106,18 +106,25 @@ class Positions(keras.layers.Layer):  # type: ignore[name-defined, misc]
         return inputs + self.embeddings
 
 
-def text_model(classes: int) -> Any:
-    """Returns a transformer that sees what came before, about 110,000 parameters."""
+def text_model(classes: int, *, blocks: int = LAYERS, width: int = WIDTH) -> Any:
+    """Returns a transformer that sees what came before, about 110,000 parameters.
+
+    Args:
+      classes: how many characters there are.
+      blocks: how many times there is attention and what follows on it.
+      width: units of a character.
+    """
     layers = keras.layers
     given = keras.Input((LENGTH,), dtype="int32")
-    x = Positions(name="positions")(layers.Embedding(classes, WIDTH, name="characters")(given))
-    for _ in range(LAYERS):
+    x = Positions(name="positions")(layers.Embedding(classes, width, name="characters")(given))
+    for _ in range(blocks):
         normal = layers.LayerNormalization()(x)
-        attention = layers.MultiHeadAttention(HEADS, WIDTH // HEADS)
+        attention = layers.MultiHeadAttention(HEADS, width // HEADS)
         x = layers.add([x, attention(normal, normal, use_causal_mask=True)])
-        inner = layers.Dense(4 * WIDTH, activation="gelu")(layers.LayerNormalization()(x))
-        x = layers.add([x, layers.Dense(WIDTH)(inner)])
-    outputs = layers.Dense(classes, name="head")(layers.LayerNormalization()(x))
+        inner = layers.Dense(4 * width, activation="gelu")(layers.LayerNormalization()(x))
+        x = layers.add([x, layers.Dense(width)(inner)])
+    normal = layers.LayerNormalization()(x)
+    outputs = layers.Dense(classes, name="head", dtype="float32")(normal)
     return keras.Model(given, outputs)
 
 

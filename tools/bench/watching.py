@@ -61,9 +61,7 @@ def _turn(config: Config, name: str, arguments: dict[str, Any], *, watched: bool
     loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(make_optimizer(OURS, name), loss=loss, **arguments)
     size = config.data["batch_size"]
-    images, labels = (
-        values[: _STEPS * size] for values in (data.train_images, data.train_labels)
-    )
+    images, labels = (values[: _STEPS * size] for values in (data.x, data.y))
     monitor = [tko.callbacks.OptimizerMonitor()] if watched else []
 
     def turn() -> dict[str, list[float]]:
