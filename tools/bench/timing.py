@@ -1,4 +1,4 @@
-"""Sides take turns: A B C A B C, after each has been warmed up."""
+"""Sides take turns: A B C C B A, after each has been warmed up."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +26,8 @@ def take_turns(
 ) -> tuple[dict[str, float], dict[str, dict[str, Figures]]]:
     """Lets every side take one turn after the other, again and again.
 
+    Every second round goes backwards, so that no side always follows the same one.
+
     Args:
       turns: by side.
       rounds: how many times each side's turn counts, at least 1.
@@ -40,9 +42,10 @@ def take_turns(
             parts = turn()
             first.setdefault(side, sum(sum(seconds) for seconds in parts.values()))
     taken: dict[str, dict[str, list[float]]] = {}
-    for _ in range(rounds):
-        for side, turn in turns.items():
-            for part, seconds in turn().items():
+    sides = list(turns)
+    for number in range(rounds):
+        for side in sides if number % 2 == 0 else reversed(sides):
+            for part, seconds in turns[side]().items():
                 taken.setdefault(part, {}).setdefault(side, []).extend(seconds)
     return first, as_figures(taken)
 

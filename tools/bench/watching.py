@@ -2,6 +2,7 @@
 
 import gc
 import pathlib
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import tf_keras_optim as tko
 from tools import task
 from tools.bench.fit import Clock
 from tools.bench.peers import Peers
-from tools.bench.results import OURS, Comparison
+from tools.bench.results import OURS, Comparison, Figures
 from tools.bench.settings import Settings
 from tools.bench.tf_sides import make_optimizer
 from tools.bench.timing import STEP, Turn, take_turns
@@ -39,20 +40,46 @@ def watching(settings: Settings, peers: Peers) -> Iterator[Comparison]:
                 OURS: _turn(config, name, arguments, watched=False),
                 WATCHED: _turn(config, name, arguments, watched=True),
             }
-            first, parts = take_turns(turns, -(-settings.steps // _STEPS))
+            first, parts = take_turns(turns, max(2, -(-settings.steps // _STEPS)))
             figures = parts[STEP]
-            share = figures[WATCHED].median / figures[OURS].median - 1.0
             yield Comparison(
                 suite="watching",
                 case=f"digits, batch {config.data['batch_size']}, {name}, {compiled}",
                 figures=figures,
                 context=(WATCHED,),
                 first=first,
-                note=f"OptimizerMonitor takes {100.0 * share:.1f} % of a step more",
+                note=_told(cost(figures[OURS], figures[WATCHED], _STEPS)),
             )
             del turns
             tf.keras.backend.clear_session()
             gc.collect()
+
+
+def cost(plain: Figures, watched: Figures, steps: int) -> Figures:
+    """Compares neighbours in time, so that a machine that slows down does not count.
+
+    Args:
+      plain: seconds of steps without the monitor, round by round.
+      watched: those with it, of the same rounds.
+      steps: steps of one round.
+
+    Returns:
+      What the monitor adds to the median step of each round, as a share of that step.
+    """
+    rounds = range(0, len(plain.values), steps)
+    before, after = (
+        [statistics.median(side.values[n : n + steps]) for n in rounds]
+        for side in (plain, watched)
+    )
+    return Figures(tuple(a / b - 1.0 for a, b in zip(after, before)))
+
+
+def _told(shares: Figures) -> str:
+    low, high = (100.0 * share for share in shares.quartiles)
+    return (
+        f"OptimizerMonitor adds {100.0 * shares.median:.1f} % to a step "
+        f"(quartiles of {len(shares.values)} rounds: {low:.1f} to {high:.1f} %)"
+    )
 
 
 def _turn(config: Config, name: str, arguments: dict[str, Any], *, watched: bool) -> Turn:
