@@ -199,6 +199,7 @@ def interrupted():
     return fitted(compiled(MADE["both"]()), 1)[0]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("way", [*WAYS, "weights", "checkpoint"])
 def test_saved_and_trained_on_is_as_without_a_break(way, interrupted, uninterrupted, tmp_path):
     path = str(tmp_path / "model.keras")

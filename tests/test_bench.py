@@ -84,6 +84,7 @@ def everything(tmp_path_factory):
     return run_of_everything(tmp_path_factory.mktemp("bench"))
 
 
+@pytest.mark.one_keras(3)
 def test_every_suite_measures_ours_and_a_peer(everything):
     _, content = everything
     running = "Keras 3" if harness.IS_KERAS_3 else "tf_keras"
@@ -105,6 +106,7 @@ def test_every_suite_measures_ours_and_a_peer(everything):
     assert len(content["comparisons"]) == sum(SUITES.values())
 
 
+@pytest.mark.one_keras(3)
 def test_ratios_and_losses_follow_from_the_medians(everything):
     output, content = everything
     losses = []
@@ -123,6 +125,7 @@ def test_ratios_and_losses_follow_from_the_medians(everything):
         assert f"LOST  {line}" in output
 
 
+@pytest.mark.one_keras(3)
 def test_the_json_says_where_it_was_measured(everything):
     output, content = everything
     machine = content["machine"]
@@ -135,6 +138,7 @@ def test_the_json_says_where_it_was_measured(everything):
     assert machine["date"] in output
 
 
+@pytest.mark.one_keras(3)
 @only_keras_3
 def test_bytes_of_slots_are_counted(everything):
     _, content = everything
@@ -150,6 +154,7 @@ def test_bytes_of_slots_are_counted(everything):
         assert counted[name]["ours, bfloat16 slots"]["median"] == number / 2, name
 
 
+@pytest.mark.one_keras(3)
 @only_keras_3
 def test_the_peak_holds_what_must_be_there(everything):
     _, content = everything
@@ -158,6 +163,7 @@ def test_the_peak_holds_what_must_be_there(everything):
         assert 4 * 1024**2 * 4 < figures["median"] < 4 * 1024**2 * 40, side
 
 
+@pytest.mark.one_keras(3)
 def test_the_picture_has_bars(everything, tmp_path_factory):
     files = list(tmp_path_factory.getbasetemp().rglob("bench.png"))
     picture = matplotlib.image.imread(str(files[0]))
@@ -241,7 +247,7 @@ def test_sides_take_turns_there_and_back_after_warming_up():
 
     sides = {side: functools.partial(turn, side) for side in "abc"}
     first, parts = take_turns(sides, rounds=3, warmup=2)
-    assert calls == list("abcabc" "abccbaabc")
+    assert calls == list("abcabcabccbaabc")
     assert first == {"a": 1.0, "b": 2.0, "c": 3.0}
     assert parts[STEP]["b"].values == (8.0, 11.0, 14.0)
 

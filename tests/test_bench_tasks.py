@@ -93,6 +93,7 @@ def test_the_equation_has_the_solution_that_is_told():
     assert float(task_data.distance(line(3.0, 2.0), *given)) == pytest.approx(0.5, rel=1e-5)
 
 
+@pytest.mark.one_keras
 def test_a_second_pass_and_lbfgs_are_measured_of_the_runs_that_are_told(monkeypatch):
     monkeypatch.setattr(task_extras, "_SEEDS", (1, 2))
     monkeypatch.setattr(task_extras, "_SECOND_PASSES", (("none", {"rho": 0.0}),))

@@ -150,6 +150,7 @@ def test_layers_with_rates_of_their_own_have_one_share_in_the_mean():
 # In `fit`.
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("made", ["average", "compiled"])
 def test_validation_sees_x_and_training_goes_on_as_without(made):
     model = compiled(MADE[made]())
@@ -171,6 +172,7 @@ def test_validation_sees_x_and_training_goes_on_as_without(made):
     assert_same(model, by_hand.get_weights())
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("made", ["adamw", "scaled"])
 def test_fit_ends_with_x_and_the_next_one_trains_on(made):
     x, trained = expected_after(made, 2)
@@ -285,6 +287,7 @@ SAVED = [
 ]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(("made", "way"), SAVED)
 def test_saved_with_x_and_trained_on_is_as_without_a_break(made, way, tmp_path):
     model, (weights, trained) = after(made, 1), expected_after(made, 2)

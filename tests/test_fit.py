@@ -73,6 +73,7 @@ def without_xla():
     return with_all_options(jit_compile=False)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("mode", [m for m in MODES if m != {"jit_compile": False}], ids=str)
 def test_all_options_at_once_give_the_same_in_every_mode(mode, without_xla):
     close(with_all_options(**mode), without_xla)

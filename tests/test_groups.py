@@ -560,6 +560,7 @@ def test_settings_that_one_variable_cannot_have_change_nothing():
 SCHEDULE_FREE = tko.ScheduleFreeSGD
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     "option, groups, reason",
     [
@@ -585,6 +586,7 @@ def test_an_option_of_the_step_that_a_group_cannot_have_is_refused(option, group
     train(optimizer, variables, gradients(1))
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize(
     "make, settings",
     [

@@ -10,7 +10,7 @@ from tests.lives import compare, files, models, run, settings, shrink, space, st
 from tests.lives.life import Life
 
 # Each Keras has lives of its own. `python -m tests.lives` lives more of them.
-COUNT = 20
+COUNT = 12
 FIRST = 0 if settings.IS_KERAS_3 else COUNT
 SEEDS = range(FIRST, FIRST + COUNT)
 

@@ -140,9 +140,8 @@ def values_of(optimizer, regime):
     return [v.numpy().astype("d") for v in variables], middle
 
 
-# The conformance kit requires each optimizer to do the same in every regime, in six steps; so
-# each case needs one regime here, for a hundred, in turn; functions, as in the table of
-# docs/accuracy.md, under Keras 3.
+# Functions, as in the table of docs/accuracy.md, under Keras 3; eager code and XLA in turn
+# under Keras 2. The conformance kit compares all three for one optimizer of each kind.
 PLACES = {case: i for i, case in enumerate(CASES)}
 
 

@@ -158,6 +158,7 @@ def test_one_layer_was_frozen_and_another_thawed(way, units, compiled, tmp_path)
         np.testing.assert_array_equal(v, w)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("way", [weights_into_another, checkpointed])
 def test_a_built_optimizer_knows_when_a_thawed_layer_began(way, wrapped, tmp_path):

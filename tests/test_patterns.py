@@ -178,6 +178,7 @@ def test_variables_are_found_by_their_place_where_names_moved_on():
     assert [variable.numpy()[0] for variable in others] == [0.5, 1.0, 0.5]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("way", ["file", "own file", "copy"])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_saved_model_keeps_the_exclusions(way, wrapped, tmp_path):

@@ -74,6 +74,7 @@ WAYS = {
 NAMES = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("way", list(WAYS)[: 3 if IS_KERAS_3 else 5])
 @pytest.mark.parametrize(
     ("saved", "loaded", "wrapped"),

@@ -69,6 +69,7 @@ def imported(path):
     return found
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("layer", LAYERS)
 def test_imports_only_go_down(layer):
     allowed = LAYERS[layer] | {layer, "version"}
@@ -79,6 +80,7 @@ def test_imports_only_go_down(layer):
                 assert parts[1] in allowed, f"{name(path)} imports {module}"
 
 
+@pytest.mark.one_keras
 def test_the_engine_knows_no_keras_and_no_algorithm():
     algorithms = {path.stem for path in ALGORITHMS}
     for path in (PACKAGE / "engine").rglob("*.py"):
@@ -137,6 +139,7 @@ def private_names():
     return found - top - {text for path in others for text in defined(path)}
 
 
+@pytest.mark.one_keras
 def test_private_api_is_used_in_its_modules_only():
     names = private_names()
     for known in (
@@ -189,6 +192,7 @@ def private_in(path):
             yield from (a.value for a in node.args[1:2] if isinstance(a, ast.Constant))
 
 
+@pytest.mark.one_keras
 def test_tests_use_no_private_name_of_the_package():
     package = {text for path in PACKAGE.rglob("*.py") for text in defined(path)}
     names, used = {"tko"} | {text for text in package if private(text)}, set()
@@ -202,6 +206,7 @@ def test_tests_use_no_private_name_of_the_package():
     assert used == set(PRIVATE_IN_TESTS)  # what is no longer used is not listed
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_sizes(path):
     limit = 150 if path.parent.name == "optimizers" else 400
@@ -224,6 +229,7 @@ def public_definitions(path):
                             yield f"{node.name}.{part.name}", part
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_everything_public_is_documented(path):
     assert ast.get_docstring(tree(path)), name(path)
@@ -231,6 +237,7 @@ def test_everything_public_is_documented(path):
         assert ast.get_docstring(node), f"{name(path)}: {title}"
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("path", ALGORITHMS, ids=name)
 def test_a_file_of_an_optimizer_has_one_class_that_is_registered(path):
     classes = [node.name for node in tree(path).body if isinstance(node, ast.ClassDef)]
@@ -278,6 +285,7 @@ def test_what_a_declaration_says_stands_in_the_docstring():
     assert text.endswith("  name: name of the optimizer. Keyword-only.\n\nRaises: nothing.")
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("path", build_files.build_files(), ids=name)
 def test_build_files_are_what_the_imports_ask_for(path):
     assert path.read_text() == build_files.written(path), "run `python -m tools.build_files`"
@@ -311,6 +319,7 @@ def test_the_tool_for_build_files_notices_an_import(tmp_path, capsys):
     assert 'args = ["$(location test_scratch.py)"],' in tests
 
 
+@pytest.mark.one_keras
 def test_the_text_names_no_machine_and_no_tracker():
     suspicious = re.compile(r"/work/|/root/|/home/|localhost:\d|https?://(?!www\.apache\.org)")
     files = [p for p in ROOT.glob("*") if p.is_file() and p.suffix in (".md", ".toml", "")]

@@ -156,6 +156,7 @@ def batches():
 HOW = [{}, {"run_eagerly": True}, {"jit_compile": True}]
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("how", HOW, ids=["default", "eagerly", "compiled"])
 @pytest.mark.parametrize("wrapper", [None, "ours", "Keras' own"])
 def test_fit_takes_two_passes(how, wrapper):

@@ -98,6 +98,7 @@ def exported(model, path, signature=None):
     return tko.load_training(path)
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_the_signature_is_told_from_the_model(case, tmp_path):
     inputs, outputs, loss, x, y, input_names, label_names = case()

@@ -408,6 +408,7 @@ def test_float64_variables():
     assert 0.0 < np.abs(weight.numpy() - wide.numpy()).max() <= 0.02
 
 
+@pytest.mark.one_keras(3)
 def test_models_train_as_well_as_in_float32():
     """One model under each Keras, as the slots know none; both by `eight_bit_training.py`."""
     make, epochs = eight_bit_training.characters, 2

@@ -90,12 +90,14 @@ def asked_of_others(path):
                 yield node.attr
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("path", [p for p in SOURCES if p not in PRIVATE_API], ids=name)
 def test_no_object_asks_another_for_its_private_members(path):
     own = set(set_in(tree(path)))
     assert set(asked_of_others(path)) - own <= OF_PYTHON
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("path", sorted((PACKAGE / "engine").rglob("*.py")), ids=name)
 def test_what_the_engine_is_given_has_a_type(path):
     for function in ast.walk(tree(path)):
@@ -129,6 +131,7 @@ def classes():
     return found
 
 
+@pytest.mark.one_keras
 def test_a_class_reads_what_it_sets_or_inherits():
     """Of itself; what comes from Keras' and TensorFlow's classes is theirs."""
     known = classes()
