@@ -292,6 +292,13 @@ def test_build_files_are_what_the_imports_ask_for(path):
 
 
 @pytest.mark.one_keras
+@pytest.mark.parametrize("path", build_files.build_files(), ids=name)
+def test_targets_of_a_build_file_have_names_of_their_own(path):
+    names = re.findall(r'^    name = "(.*)",$', path.read_text(), re.M)
+    assert names and len(names) == len(set(names))
+
+
+@pytest.mark.one_keras
 def test_the_tool_for_build_files_notices_an_import(tmp_path, capsys):
     ignored = shutil.ignore_patterns("__pycache__")
     for top in ("tf_keras_optim", "tools", "tests"):

@@ -69,7 +69,7 @@ def _rule(source: pathlib.Path, kept: dict[str, object], root: pathlib.Path) -> 
     is_test = in_tests and source.name.startswith("test_")
     is_program = source.stem == "__main__" or kept.get("kind") == "py_binary"
     kind = "py_test" if is_test else "py_binary" if is_program else "py_library"
-    name = source.parent.name if source.stem == "__init__" else source.stem
+    name = _name(source)
     attributes: dict[str, object] = {"name": name}
     if is_test:
         attributes["size"] = kept.get("size", "medium")
@@ -94,6 +94,13 @@ def _rule(source: pathlib.Path, kept: dict[str, object], root: pathlib.Path) -> 
         attributes["deps"] = sorted(needed)
     lines = [f"    {key} = {_value(value)}," for key, value in attributes.items()]
     return "\n".join([f"{kind}(", *lines, ")"])
+
+
+def _name(file: pathlib.Path) -> str:
+    """Returns the name of a file's target; the folder's own name is that of `__init__.py`."""
+    if file.stem == "__init__":
+        return file.parent.name
+    return f"{file.stem}_module" if file.stem == file.parent.name else file.stem
 
 
 def _value(value: object) -> str:
@@ -150,7 +157,7 @@ def _file_of(
 
 
 def _label(file: pathlib.Path, package: pathlib.Path, root: pathlib.Path) -> str:
-    name = file.parent.name if file.stem == "__init__" else file.stem
+    name = _name(file)
     return f":{name}" if file.parent == package else f"//{file.parent.relative_to(root)}:{name}"
 
 
