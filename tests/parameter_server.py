@@ -1,7 +1,8 @@
 """Trains on two workers and two parameter servers, all in this process, and alone.
 
 Prints the largest difference and what the state looks like, as JSON: a line for kernels
-that are compiled, and one for kernels that are not.
+that are compiled, and one for kernels that are not. Then both workers take steps without
+waiting for each other; a line says what became of these, and one what is refused.
 """
 
 import json
@@ -94,6 +95,67 @@ def trained(strategy, coordinator, jit):
     }
 
 
+RATES, CHANGES_AT, ASYNCHRONOUS = (1 / 64, 1 / 128), 500, 1000
+
+
+def asynchronous(strategy, coordinator):
+    """Many steps of both workers at once: each adds 1 to counts, and its rate to a sum."""
+    with strategy.scope():
+        kinds = {name: tf.Variable(np.zeros(4, "f"), name=name) for name in ("count", "sum")}
+        kinds["learned"] = tf.Variable(np.ones(4, "f"), name="learned")
+        kinds["rows"] = tf.Variable(np.zeros((4, 2), "f"), name="rows")
+        parts = {name: variable.variables for name, variable in kinds.items()}
+        counting = tko.SGD(1.0, jit_compile=False, sparse="lazy")  # operation by operation
+        schedule = tko.schedules.PiecewiseConstantDecay([CHANGES_AT - 1], RATES)
+        optimizer = tko.SGD(schedule, jit_compile=False)
+        counting.build([*parts["count"], *parts["rows"]])
+        optimizer.build([*parts["sum"], *parts["learned"]])
+
+    @tf.function(autograph=False)
+    def step():
+        def replica():
+            pairs = [(-tf.ones(v.shape), v) for v in parts["count"]]
+            pairs += [(tf.IndexedSlices(-tf.ones([1, 2]), [1]), v) for v in parts["rows"]]
+            counting.apply_gradients(pairs)
+            pairs = [(-tf.ones(v.shape), v) for v in parts["sum"]]
+            pairs += [(v.read_value(), v) for v in parts["learned"]]  # of the loss v^2 / 2
+            optimizer.apply_gradients(pairs)
+
+        strategy.run(replica)
+
+    for _ in range(ASYNCHRONOUS):
+        coordinator.schedule(step)
+    coordinator.join()
+    found = {n: np.concatenate([v.numpy() for v in part]) for n, part in parts.items()}
+    return {
+        **{name: [float(value.min()), float(value.max())] for name, value in found.items()},
+        "rows": [float(row[0]) for row in found["rows"]],
+        "iterations": [int(o.iterations.numpy()) for o in (counting, optimizer)],
+        "rate": float(optimizer.current_learning_rate),
+    }
+
+
+def refused(strategy):
+    """What optimizers say whose steps must follow one another."""
+    said = {}
+    for name in ("accumulation", "loss scale"):
+        with strategy.scope():
+            weights = tf.Variable(np.zeros(4, "f"), name="w").variables
+            steps = 2 if name == "accumulation" else None
+            optimizer = tko.SGD(0.1, gradient_accumulation_steps=steps)
+            optimizer = optimizer if steps else tko.LossScaleOptimizer(optimizer)
+            optimizer.build(weights)
+
+        def replica(optimizer=optimizer, weights=weights):
+            optimizer.apply_gradients([(tf.ones(v.shape), v) for v in weights])
+
+        try:
+            tf.function(lambda run=replica: strategy.run(run), autograph=False)()
+        except ValueError as error:
+            said[name] = str(error)
+    return said
+
+
 def main():
     _servers, resolver = start_cluster()  # they end with this process
     partitioner = tf.distribute.experimental.partitioners.FixedShardsPartitioner(2)
@@ -101,6 +163,8 @@ def main():
     coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
     for jit in ("auto", False):
         print(json.dumps(trained(strategy, coordinator, jit)), flush=True)
+    print(json.dumps(asynchronous(strategy, coordinator)), flush=True)
+    print(json.dumps(refused(strategy)), flush=True)
     os._exit(0)  # the servers have no way to end
 
 

@@ -1,6 +1,7 @@
 """Every strategy of TensorFlow is right, and what mixes two of them is refused."""
 
 import contextlib
+import warnings
 
 import harness
 import numpy as np
@@ -136,3 +137,56 @@ def test_strategies_of_one_replica_may_be_left():
     single.run(lambda: optimizer.apply_gradients([(tf.constant([1.0]), variable)]))
     optimizer.apply_gradients([(tf.constant([1.0]), variable)])
     assert variable.numpy() == [0.5]
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("case", ["missing", "other", "order"])
+def test_gradients_that_one_replica_has_not_are_named(case, traced, strategy):
+    with strategy.scope():
+        one, two = (tf.Variable([1.0], name=name) for name in ("one", "two"))
+        optimizer = tko.SGD(1.0)
+        optimizer.build([one, two])
+    g = tf.constant([0.25])
+    second = {
+        "missing": [(g, one), (None, two)],
+        "other": [(None, one), (g, two)],
+        "order": [(g, two), (g, one)],
+    }[case]
+    first = [(g, one), (None, two)] if case == "other" else [(g, one), (g, two)]
+
+    def step(first, second):
+        def replica():
+            number = tf.distribute.get_replica_context().replica_id_in_sync_group
+            optimizer.apply_gradients(second if tf.get_static_value(number) else first)
+
+        strategy.run(replica)
+
+    run = tf.function(step, autograph=False) if traced else step
+    names = {"missing": "'two'", "other": "'one', 'two'", "order": "'two', 'one'"}[case]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some have no gradient
+        with pytest.raises(ValueError, match=f"replicas 0 and 1 .* differ in: {names}\\."):
+            run(first, second)
+    values = [v.numpy() for v in (*one.values, *two.values)]
+    assert values == [1.0] * 4 and int(optimizer.iterations.numpy()) == 0
+    step([(g, one), (g, two)], [(g, one), (g, two)])  # and the next one works
+    assert [v.numpy() for v in (*one.values, *two.values)] == [0.5] * 4
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_gradient_that_replicas_share_counts_for_each(traced, strategy):
+    with strategy.scope():
+        dense, table = tf.Variable([1.0], name="dense"), tf.Variable([[1.0], [1.0]])
+        optimizer = tko.SGD(1.0)
+        optimizer.build([dense, table])
+    shared = tf.constant([0.25])
+    slices = tf.IndexedSlices(tf.constant([[0.125]]), tf.constant([1]), tf.constant([2, 1]))
+
+    def step():
+        pairs = [(shared, dense), (slices, table)]
+        strategy.run(lambda: optimizer.apply_gradients(pairs))
+
+    traced_or_not(step, traced)()
+    assert [v.numpy() for v in dense.values] == [0.5, 0.5]
+    for value in table.values:
+        np.testing.assert_array_equal(value.numpy(), [[1.0], [0.75]])

@@ -1,50 +1,38 @@
-"""Two real processes under MultiWorkerMirroredStrategy, and parameter servers; loopback."""
+"""Real processes under MultiWorkerMirroredStrategy, and parameter servers; loopback."""
 
-import contextlib
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
+import harness
 import numpy as np
+import parameter_server
 import pytest
 import tensorflow as tf
 import worker
 
+import tf_keras_optim as tko
+from tests import worker_kills
+
 HERE = pathlib.Path(__file__).parent
 
 
-def free_ports():
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
-        for s in sockets:
-            s.bind(("localhost", 0))
-        return [s.getsockname()[1] for s in sockets]
-
-
-def start(directory, *cases):
-    """Starts both workers; returns their processes."""
-    cluster = {"worker": [f"localhost:{port}" for port in free_ports()]}
-    processes = []
-    for index in range(2):
-        config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-        path = os.pathsep.join([str(HERE), str(HERE.parent)])
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, str(HERE / "worker.py"), str(directory), *cases],
-                env=os.environ | {"TF_CONFIG": json.dumps(config), "PYTHONPATH": path},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    return processes
-
-
-def require(process, code):
-    _, errors = process.communicate(timeout=500)
-    assert process.returncode == code, errors[-3000:]
+def run(*program):
+    """Runs a program of the tests, which starts processes of its own; returns its output."""
+    path = os.pathsep.join([str(HERE), str(HERE.parent)])
+    found = subprocess.run(
+        [sys.executable, *map(str, program)],
+        env=os.environ | {"PYTHONPATH": path},
+        cwd=HERE.parent,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    return found.stdout.splitlines()
 
 
 def results(directory, case):
@@ -61,14 +49,7 @@ def results(directory, case):
 def directory(tmp_path_factory):
     """Results of all cases, from two starts: in the first, a worker dies at the end."""
     directory = tmp_path_factory.mktemp("workers")
-    first, second = start(directory, "plain", "scaled", "overflow", "dies")
-    try:
-        require(second, 9)
-    finally:
-        first.kill()  # it waits for the other one
-        first.communicate()
-    for process in start(directory, "resumes"):
-        require(process, 0)
+    run(HERE / "worker.py", directory)
     return directory
 
 
@@ -136,23 +117,72 @@ def test_a_killed_worker_and_a_restart_change_nothing(directory):
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.one_keras(3)
+def test_data_that_is_dealt_out_trains_like_one_process(directory):
+    """The last batch has one sample, so one worker has none."""
+
+    def epochs(step):
+        x, y = worker.line()
+        for _ in range(2):
+            for begin in range(0, worker.SAMPLES, worker.BATCH):
+                part = slice(begin, begin + worker.BATCH)
+                step(tf.constant(x[part]), tf.constant(y[part]))
+
+    expected, _ = worker.fit_line(epochs, lambda: tko.AdamW(0.1, global_clipnorm=1.0))
+    (first, numbers), (second, others) = results(directory, "shards")
+    assert numbers["iterations"] == others["iterations"] == 6
+    assert [numbers["sizes"], others["sizes"]] == [2 * [4, 4, 1], 2 * [4, 4, 0]]
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_allclose(first[0], expected.numpy(), rtol=0, atol=1e-6)
+    assert np.abs(first[0]).max() > 0.3
+
+
+@pytest.mark.skipif(harness.IS_KERAS_3, reason="Keras 3 has no such `fit`, tf_keras has")
+def test_a_worker_that_dies_in_fit_and_comes_back_later_changes_nothing():
+    """Three workers, an overflow on one, a smaller last batch, BackupAndRestore."""
+    (line,) = run("-m", "tests.worker_kills", "--count=1", "--seed=1")
+    found = json.loads(line)
+    assert found["different"] == 0 and found["numbers_equal"]
+    steps, whole = worker_kills.STEPS, found["whole"]
+    assert 1 <= found["begin"] <= found["step"] // steps  # it did not begin anew
+    assert whole["iterations"] == worker_kills.EPOCHS * steps - 1
+    assert whole["skipped"] == 1
+    assert whole["scale"] == 2 * worker_kills.SCALE  # halved once, and doubled twice
+
+
+@pytest.fixture(scope="module")
+def served():
+    return list(map(json.loads, run(HERE / "parameter_server.py")[-4:]))
+
+
 @pytest.mark.one_keras(2)
-def test_parameter_servers_equal_one_process():
+def test_parameter_servers_equal_one_process(served):
     """Two workers, two servers, a sharded table and kernel, a global clip, serialised."""
-    path = os.pathsep.join([str(HERE), str(HERE.parent)])
-    run = subprocess.run(
-        [sys.executable, str(HERE / "parameter_server.py")],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    for found in map(json.loads, run.stdout.splitlines()[-2:]):  # compiled, and not
+    for found in served[:2]:  # compiled, and not
         assert found["difference"] <= 1e-6
         assert found["moved"] > 0.1
         assert found["shards"] == 2
         assert found["servers"] == ["0", "1"]
         assert found["beside"] is True
         assert found["iterations"] == 6
+
+
+@pytest.mark.one_keras(2)
+def test_no_update_is_lost_where_workers_do_not_wait_for_each_other(served):
+    found, steps = served[2], parameter_server.ASYNCHRONOUS
+    assert found["iterations"] == [steps, steps]
+    assert found["count"] == [steps, steps]  # each element, each update
+    assert found["rows"] == [0.0, steps, 0.0, steps]  # the second of each server
+    # The rate changes with the global count; a step may have read it just before it changed.
+    rates, changes = parameter_server.RATES, parameter_server.CHANGES_AT
+    expected = rates[0] * changes + rates[1] * (steps - changes)
+    assert expected <= found["sum"][0] <= found["sum"][1] <= expected + 0.05
+    assert found["rate"] == rates[1]
+    assert found["learned"][1] < 1e-4  # from 1
+
+
+@pytest.mark.one_keras(2)
+def test_what_needs_an_order_of_the_workers_is_refused(served):
+    accumulation, scale = served[3]["accumulation"], served[3]["loss scale"]
+    assert "`gradient_accumulation_steps=2` is not possible under Parameter" in accumulation
+    assert "a LossScaleOptimizer is not possible under Parameter" in scale

@@ -1,8 +1,9 @@
-"""One worker of two: trains with given gradients, and writes what each case ends with.
+"""Two workers train with given gradients, and write what each case ends with.
 
-TF_CONFIG=... python worker.py DIRECTORY CASE...
+python worker.py DIRECTORY
 
-The results of a case go to DIRECTORY/CASE_WORKER.npz, checkpoints to DIRECTORY/state.
+The results of a case go to DIRECTORY/CASE_WORKER.npz, checkpoints to DIRECTORY/state. They
+start twice: the first time, one of them dies at the end.
 """
 
 import json
@@ -17,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim as tko
-from tests.support import state
+from tests.support import forks, state
 
 STEPS = 10
 SCALE = 1024.0
@@ -113,12 +114,69 @@ def train(
     np.savez(directory / f"{name}_{worker}.npz", *arrays, numbers=json.dumps(numbers))
 
 
-def main():
-    directory, cases = pathlib.Path(sys.argv[1]), sys.argv[2:]
-    worker = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+SAMPLES, BATCH = 17, 8  # the last batch has one sample: one worker has none
+
+
+def line():
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=(SAMPLES, 3)).astype("f")
+    return x, x @ np.array([[1.0], [-2.0], [0.5]], "f")
+
+
+def fit_line(apply_step, make_optimizer):
+    """Two epochs of a linear regression; `apply_step` calls the step that it is given."""
+    weight = tf.Variable(np.zeros((3, 1), "f"), name="w")
+    optimizer = make_optimizer()
+    optimizer.build([weight])
+
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(x @ weight - y)) / BATCH
+        optimizer.apply_gradients([(tape.gradient(loss, weight), weight)])
+
+    apply_step(step)
+    return weight, optimizer
+
+
+def shards(strategy, directory, worker):
+    """Data that tf.data deals out to the workers."""
+    dataset = tf.data.Dataset.from_tensor_slices(line()).batch(BATCH)
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    dealt = strategy.experimental_distribute_dataset(dataset.with_options(options))
+    sizes = []
+
+    def epochs(step):
+        run = tf.function(lambda x, y: strategy.run(step, args=(x, y)), autograph=False)
+        for _ in range(2):
+            for x, y in dealt:
+                sizes.append(int(strategy.experimental_local_results(x)[0].shape[0]))
+                run(x, y)
+
+    with strategy.scope():
+        weight, optimizer = fit_line(epochs, lambda: tko.AdamW(0.1, global_clipnorm=1.0))
+    numbers = {"iterations": int(optimizer.iterations.numpy()), "sizes": sizes}
+    np.savez(directory / f"shards_{worker}.npz", weight.numpy(), numbers=json.dumps(numbers))
+
+
+def work(worker, directory, cases):
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     for name in cases:
-        train(strategy, directory, name, worker, **CASES[name])
+        if name == "shards":
+            shards(strategy, directory, worker)
+        else:
+            train(strategy, directory, name, worker, **CASES[name])
+
+
+def main():
+    directory = pathlib.Path(sys.argv[1])
+    first = ("shards", "plain", "scaled", "overflow", "dies")
+    one, other = forks.cluster(2, work, directory, first)
+    forks.finish([other], 9 << 8)
+    forks.kill([one])  # it waits for the other one
+    forks.finish(forks.cluster(2, work, directory, ["resumes"]))
 
 
 if __name__ == "__main__":

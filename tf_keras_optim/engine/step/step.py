@@ -27,7 +27,7 @@ from tf_keras_optim.engine.step.received import Received
 from tf_keras_optim.engine.step.scaling import Scaling
 from tf_keras_optim.engine.step.updating import Updating
 from tf_keras_optim.engine.tensorflow import distribution, tensorflow_private
-from tf_keras_optim.engine.update import rows
+from tf_keras_optim.engine.update import rows, turns
 from tf_keras_optim.engine.update.plans import StepPlan
 
 Reduced = Callable[[list[Any]], list[Any]]
@@ -135,6 +135,7 @@ class Step:
         checks = incoming.check(self.entries, gradients)
         self._context.traces.count += 1
         self.plan = self._planning.step_plan(self.given)
+        turns.check(self._context.title, self.plan, self._scaling.has_scale)
         self._context.store.awaited.check(self._context.title)
         checks += [
             check

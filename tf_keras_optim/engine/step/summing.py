@@ -26,6 +26,7 @@ class Summing:
 
     def __init__(self, context: Context):
         self._context = context
+        self._first: tuple[int, list[str]] = (-1, [])  # a replica, and what it had gradients of
 
     def summed(
         self,
@@ -46,12 +47,16 @@ class Summing:
           gradients: the sums.
           bad: 0-d bool tensor: a replica found gradients that somebody else summed not
             finite; `None` where every replica has the same ones.
+
+        Raises:
+          ValueError: replicas of this process have gradients of other variables.
         """
         options, replicas = self._context.options, distribution.number_of_replicas()
         if options.gradient_reducer is not None and given.aggregate:
             if calls_per_update(options) == 1:
                 gradients = self.reduced(gradients)
         elif given.aggregate and replicas > 1:
+            self._check_alike([entry.path for entry in entries])
             gradients = distribution.sum_over_replicas(gradients, options.aggregation_dtype)
             # What takes its gradient as its value gets their mean.
             pairs = zip(entries, gradients)
@@ -60,6 +65,30 @@ class Summing:
             used = [not_wider(g, entry.dtype) for entry, g in zip(entries, gradients)]
             return gradients, distribution.any_replica(not_finite(used))
         return gradients, None
+
+    def _check_alike(self, paths: list[str]) -> None:
+        """Refuses variables that have a gradient on some replicas only: sums would be mixed up.
+
+        The replicas of a process come here one after another, in the order of their numbers.
+
+        Raises:
+          ValueError: an earlier replica had gradients of other variables, or in another order.
+        """
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        number = tf.get_static_value(replica)
+        if number is None:
+            return
+        first, others = self._first
+        if first < 0 or number <= first:
+            self._first = (int(number), paths)
+        elif paths != others:
+            names = ", ".join(map(repr, sorted({*paths} ^ {*others}) or paths))
+            raise ValueError(
+                f"{self._context.title}: replicas {first} and {number} do not have gradients "
+                f"of the same variables in the same order. They differ in: {names}. Their sums "
+                "over the replicas would be mixed up. Give zeros, `tf.zeros_like(variable)`, "
+                "where a replica has no gradient."
+            )
 
     def reduced(self, gradients: list[Any]) -> list[Any]:
         """Returns what the user's reducer makes of gradients.

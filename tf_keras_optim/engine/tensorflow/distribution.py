@@ -87,8 +87,8 @@ def sum_over_replicas(gradients: list[Any], dtype: str | None = None) -> list[An
     if number_of_replicas() == 1:
         return gradients
     context = tf.distribute.get_replica_context()
-    placed = [_placed(_narrowed(gradient, dtype)) for gradient in gradients]
-    sums = context.all_reduce(tf.distribute.ReduceOp.SUM, placed)
+    own = [_own(_narrowed(gradient, dtype)) for gradient in gradients]
+    sums = context.all_reduce(tf.distribute.ReduceOp.SUM, own)
     return [tf.cast(total, gradient.dtype) for total, gradient in zip(sums, gradients)]
 
 
@@ -110,10 +110,14 @@ def number_of_replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def _placed(gradient: Any) -> Any:
-    """Gives a gradient the replica's device; a reduction needs to know it."""
-    if isinstance(gradient, tf.IndexedSlices) or gradient.device:
-        return gradient
+def _own(gradient: Any) -> Any:
+    """Returns a gradient as a tensor of this replica's, on its device; a sum needs to know it.
+
+    A tensor that all replicas share would be taken for their sum, and count once.
+    """
+    if isinstance(gradient, tf.IndexedSlices):
+        values = tf.identity(gradient.values)
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
     return tf.identity(gradient)
 
 

@@ -9,7 +9,8 @@ from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.seen import class_of
 from tf_keras_optim.engine.state import first_updates
 from tf_keras_optim.engine.state.store import VariableState
-from tf_keras_optim.engine.update import measures, plans, purity
+from tf_keras_optim.engine.tensorflow import distribution
+from tf_keras_optim.engine.update import kernel_choice, measures, plans, purity, turns
 from tf_keras_optim.engine.update.kernels import Kernels, Scalars
 from tf_keras_optim.engine.update.plans import Executor, UpdateInputs, UpdatePlan
 from tf_keras_optim.engine.update.rows import Rows
@@ -59,7 +60,13 @@ class Execution:
         executor: Executor = self._rows if plan.gradient == plans.ROWS else self.kernels
         if plan.kernel == plans.UPDATE_STEP:
             executor = self._update_steps
-        executor.run(entry, plan, inputs)
+        if plan.kernel in (kernel_choice.FUSED, kernel_choice.XLA):
+            executor.run(entry, plan, inputs)  # what updates locks it
+            return
+        tensors = [*inputs.options().values(), *inputs.scalars.values()]
+        tensors += tf.nest.flatten(inputs.gradient, expand_composites=True)
+        variable = distribution.local(entry.variable)
+        turns.alone(variable, tensors, lambda: executor.run(entry, plan, inputs))
 
     def prepare(
         self,
