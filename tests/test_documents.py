@@ -34,7 +34,7 @@ PAPERS = re.compile(
 GUIDES = """
 index getting-started training-loops schedules groups choosing evaluation-weights
 mixed-precision embeddings distribution saving export migrating memory own-optimizer
-troubleshooting differences benchmarks accuracy compatibility trainings watching
+troubleshooting differences benchmarks accuracy compatibility trainings watching tutorial
 architecture/update-rules architecture/kernels architecture/plans architecture/measures
 architecture/state architecture/saving architecture/distribution architecture/keras
 """
@@ -128,6 +128,20 @@ def test_the_text_of_pages_names_no_machine():
     for path in PAGES:
         found = re.search(r"/(work|root|home)/|localhost:[0-9]|http:[/]{2}", path.read_text())
         assert not found, f"{name(path)}: {found.group(0)}"
+
+
+@pytest.mark.one_keras
+def test_pictures_are_small_and_are_shown_with_a_text():
+    folder = ROOT / "docs" / "pictures"
+    shown = set()
+    for path in PAGES:
+        for alt, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", path.read_text()):
+            assert len(alt.split()) >= 5, f"{name(path)}: {target}"
+            shown.add((path.parent / target).resolve())
+    assert shown == set(folder.iterdir())
+    for path in shown:
+        assert path.stat().st_size < 60_000, name(path)
+        assert not re.search(r"/(work|root|home|tmp)/", path.read_text()), name(path)
 
 
 # The reference.
