@@ -101,7 +101,8 @@ def checked(command, tmp_path, text):
     said = {}
     for line in (found.stdout + found.stderr).splitlines():
         parts = line.strip().split(":")
-        if "script.py" in parts[0] and parts[1].isdigit() and " note" not in parts[2:3]:
+        of_line = len(parts) > 2 and "script.py" in parts[0] and parts[1].isdigit()
+        if of_line and " note" not in parts[2:3]:
             said.setdefault(int(parts[1]), []).append(line)
     return said
 
@@ -129,12 +130,13 @@ def expect_lines(said):
         assert any(part in text for part in WRONG[line].split("|")), (line, text)
 
 
+PYRIGHTS = [name for name in ("basedpyright", "pyright") if importlib.util.find_spec(name)]
+
+
 @pytest.mark.one_keras
-@pytest.mark.skipif(
-    importlib.util.find_spec("basedpyright") is None, reason="no pyright is installed"
-)
+@pytest.mark.skipif(not PYRIGHTS, reason="neither basedpyright nor pyright is installed")
 def test_pyright_says_so_too(tmp_path):
     (tmp_path / "right").mkdir()
-    command = ["basedpyright", "--level=error"]
+    command = [PYRIGHTS[0], "--level=error", f"--pythonpath={sys.executable}"]
     assert not checked(command, tmp_path / "right", RIGHT)
     assert set(checked(command, tmp_path, wrong_script())) == set(range(2, 2 + len(WRONG)))

@@ -7,7 +7,7 @@ from tf_keras_optim.keras_compat import keras_private
 
 
 def update_batch_statistics(model: Any, data: Iterable[Any], steps: int | None = None) -> int:
-    """Takes the means and variances of batch normalization anew, as means over batches.
+    """Recomputes the means and variances of batch normalization, as means over batches.
 
     The moving statistics of a model belong to the weights that it was trained with. Weights for
     evaluation (averages, Schedule-Free's x) need their own: call this while they are in place.

@@ -11,7 +11,7 @@ __all__ = ["EvaluationWeights", "OptimizerMonitor"]
 
 
 class EvaluationWeights(keras.callbacks.Callback):
-    """Shows everything around training the optimizer's weights for evaluation.
+    """Uses the optimizer's evaluation weights in everything around training.
 
     Validation, `evaluate` and `predict` see them; so does what happens at the end of an epoch:
     ModelCheckpoint, EarlyStopping, BackupAndRestore. Each epoch trains on from the trained

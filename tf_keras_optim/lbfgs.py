@@ -15,7 +15,7 @@ _TITLE = "`minimize_lbfgs`"
 
 @dataclasses.dataclass(frozen=True)
 class LbfgsResult:
-    """How a minimization by L-BFGS went.
+    """The result of a minimization by L-BFGS.
 
     Attributes:
       converged: whether one of the tolerances was met.

@@ -31,13 +31,13 @@ class LearningRateRange:
     test ends, however it ends (an interruption or an error too), weights, moving statistics,
     slots, counters, the loss scale, metrics and generators of random numbers (those in the
     model, the global ones of TensorFlow, NumPy and Python) have the values from before, bit for
-    bit. What had no variables yet is built then, with its first values. What the data remember
-    by themselves, as how far a generator was read, is not put back; neither is what TensorFlow
-    and Keras 2 draw without a generator.
+    bit. A model or optimizer without variables is built, and has its initial values afterwards.
+    Two things are not restored: the position of the data (how far a generator was read), and
+    random numbers that TensorFlow and Keras 2 draw without a generator.
 
     A schedule or callable is replaced by the growing rate meanwhile; rates of groups grow by
     the same factor. With gradient accumulation an update takes several batches, and their mean
-    loss counts; so it is with `steps_per_execution`. A step that a loss scale skips is taken
+    loss counts; so does `steps_per_execution`. A step that a loss scale skips is taken
     again with the next batch. The test ends early where the loss is not finite, where 64 steps
     in a row are skipped, or where its running mean over a tenth of the test is above
     `divergence` times its lowest value and above the first loss.

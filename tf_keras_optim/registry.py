@@ -174,8 +174,8 @@ def deserialize(config: dict[str, Any], custom_objects: Any = None) -> Optimizer
     Args:
       config: what `serialize` returned, or `{"class_name": ..., "config": {...}}`
         with the name of an optimizer of this package.
-      custom_objects: further classes and functions by name. What is neither among them
-        nor registered with Keras is not imported because a config names it.
+      custom_objects: further classes and functions by name. A name that is neither
+        among them nor registered with Keras is never imported.
 
     Raises:
       ValueError: the config names no optimizer that is known here.

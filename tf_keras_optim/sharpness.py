@@ -40,7 +40,7 @@ def _checked(owner: str, rho: Any, adaptive: Any, every: Any) -> tuple[float, bo
 
 
 class SharpnessAware:
-    """Has an optimizer step with the gradient at the worst weights nearby (SAM, ASAM).
+    """Sharpness-aware minimization: steps with the gradient at the worst weights nearby.
 
     ```
     e = rho * g / |g|                                  g: the gradient at the weights w
@@ -61,7 +61,7 @@ class SharpnessAware:
       optimizer: one of this package, in a LossScaleOptimizer or not.
       rho: how far the weights climb, at least 0; 0.05 for `adaptive=False`, 0.5 to 2 for True.
       adaptive: whether each weight climbs in proportion to its size. Keyword-only.
-      every: in how many steps there is one with a second pass, at least 1. Keyword-only.
+      every: one of so many steps has a second pass, at least 1. Keyword-only.
 
     Raises:
       TypeError: `optimizer` is none of this package.
@@ -178,7 +178,7 @@ def sharpness_aware(
 
     The metrics, the moving statistics of batch normalization and the loss that is shown are
     those of the first pass. Under Keras 3 the second one draws the same dropout masks; under
-    Keras 2 it draws new ones. The model's files know nothing of it: call this again for a model
+    Keras 2 it draws new ones. The model's files do not record it: call this again for a model
     that was loaded, copied or unpickled. Calling it again changes the arguments.
 
     Args:

@@ -52,7 +52,7 @@ def schedules() -> None:
         steps = range(0, _STEPS + 1, 10)
         axes.plot(steps, [float(schedule(step)) for step in steps], color="tab:orange")
         axes.set_title(title, fontsize=10)
-        axes.set_ylim(0.0, 1.05)
+        axes.set(ylim=(0.0, 1.05), xticks=(0, 500, 1000), yticks=(0.0, 0.5, 1.0))
         axes.grid(alpha=0.3)
     figure.supxlabel("update", fontsize=10)
     figure.supylabel("share of the highest rate", fontsize=10)
@@ -146,7 +146,31 @@ def _write(figure: Figure, name: str) -> None:
     path = FOLDER / f"{name}.svg"
     with matplotlib.rc_context(_STYLE):
         figure.savefig(path, metadata={"Date": None, "Creator": None})
+    path.write_text(_shortened(path.read_text()))
     print(f"Wrote {path.relative_to(ROOT)}, {path.stat().st_size} bytes")
+
+
+def _shortened(text: str) -> str:
+    """Returns an SVG of matplotlib with what a reader does not see left out.
+
+    Twenty names of a font become its kind, coordinates keep two digits, and a style that
+    stands at many elements becomes a class.
+    """
+    text = re.sub(r"font-family: [^;\"]*", _generic, text)
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
+    parts = "axes|figure|legend|line2d|matplotlib.axis|patch|text|[xy]tick"
+    text = re.sub(rf' id="({parts})_\d+"', "", text)
+    text = re.sub(r"\n *", "\n", text)
+    styles = dict.fromkeys(re.findall(r' style="([^"]*)"', text))
+    for number, style in enumerate(styles):
+        text = text.replace(f' style="{style}"', f' class="s{number}"')
+    rules = "".join(f".s{number}{{{style}}}" for number, style in enumerate(styles))
+    return text.replace("</style>", f"{rules}</style>", 1)
+
+
+def _generic(family: re.Match[str]) -> str:
+    """Returns the kind of a font in the place of twenty names."""
+    return f"font-family: {'monospace' if 'Mono' in family[0].split(',')[0] else 'sans-serif'}"
 
 
 PICTURES: dict[str, Callable[[], None]] = {

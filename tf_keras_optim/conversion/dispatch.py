@@ -26,12 +26,12 @@ def convert(
     The next updates are those that the source would have made. The source is not changed, and
     nothing is executed that a file holds.
 
-    What a source does not hold is not there afterwards: files say nothing of variables that
-    are excluded from weight decay (pass `optimizer=` with `exclude_from_weight_decay` called),
-    and those of tf_keras neither the loss scale nor a learning rate that was changed during
-    training. PyTorch's SGD and Muon do not count their steps: `iterations` starts at 0; SGD's
-    momentum is turned into ours at the rate of its parameter group. The decay of Addons' AdamW
-    does not follow the learning rate; ours does, and is equal to it as long as that stays.
+    State that the source does not contain is lost. Files do not record which variables are
+    excluded from weight decay (pass `optimizer=` with `exclude_from_weight_decay` called).
+    Files of tf_keras record neither the loss scale nor a learning rate that was changed during
+    training. PyTorch's SGD and Muon do not count steps, so `iterations` starts at 0. SGD's
+    momentum is converted with the rate of its parameter group. The decay of Addons' AdamW
+    does not follow the learning rate; ours does, and is equal as long as the rate is constant.
 
     Args:
       source: one of these. An optimizer of Keras 3 or tf_keras (new or legacy), whichever of
@@ -40,8 +40,8 @@ def convert(
         model's HDF5 file, or the prefix of a `tf.train.Checkpoint`. The `state_dict()` of an
         optimizer of PyTorch, with tensors or NumPy arrays.
       variables: the model variables in the source's order, e.g.
-        `model.trainable_variables`. Needed where there is state, save for Keras 3
-        optimizers, which know theirs. For PyTorch also a dict from its parameters (their
+        `model.trainable_variables`. Required if there is state, except for Keras 3
+        optimizers, which list theirs. For PyTorch also a dict from its parameters (their
         numbers, or their names where the state has these) to variables.
       optimizer: for `.weights.h5` files and checkpoints, which do not say what optimizer
         they are of: one of this package, of that class and with its options; it is not

@@ -9,7 +9,7 @@ from tf_keras_optim.optimizers.base import Optimizer
 
 
 class OptimizerMap(MutableMapping):
-    """Which optimizer updates which variable, as `keras.optimizers.OptimizerMap` has it.
+    """Maps variables to optimizers, like `keras.optimizers.OptimizerMap`.
 
     Args:
       default_optimizer: the optimizer of all other variables.

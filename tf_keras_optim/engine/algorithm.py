@@ -100,8 +100,8 @@ class Algorithm(VariableHooks):
         """The algorithm: one variable's new value and slots. Pure.
 
         Args:
-          gradient: the conditioned gradient, of the variable's shape, in float32
-            (float64 for float64 variables).
+          gradient: the gradient after summing over replicas, unscaling and clipping, of the
+            variable's shape, in float32 (float64 for float64 variables).
           value: the variable's value, same shape and dtype.
           slots: the declared slots by name, same shape and dtype.
           scalars: `learning_rate`, `step` (from 1), the hyperparameters, and what
@@ -135,7 +135,7 @@ class Algorithm(VariableHooks):
     ) -> Mapping[str, tf.Tensor]:
         """Computes new values of some slots, every `refresh_every` updates. Pure.
 
-        It is for what costs too much for each update, as decompositions of matrices. It is run
+        It is for work that is too expensive for each update, such as decompositions. It is run
         after the updates, for each variable that is kept, with a gradient in this step or
         without, outside of kernels: one operation after the other, on the variable's device.
         The updates are counted for each variable from where its slots began. Where one of the

@@ -100,8 +100,8 @@ class Hyperparameter:
         then finds its value at this step, a 0-d tensor, in its scalars.
       until_built: whether it may change only as long as there are no slots, as where it decides
         what these mean.
-      doc: what it is, for the documentation of the class. Range, schedules and "By name
-        only." are added to it; the first two not where it ends with a period.
+      doc: what it is, for the documentation of the class. Range, schedules and
+        "Keyword-only." are added to it; the first two only if it does not end with a period.
     """
 
     def __init__(

@@ -263,12 +263,12 @@ class Engine(Applying, Configuration, Evaluating, Watching):
     def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
         """Gives variables their weights for evaluation, as `fit` does at its end.
 
-        Those of an algorithm that has such weights go into all variables, as by
-        `use_evaluation_weights`; training goes on from what was trained. Where `use_ema` is
-        set, the averages take the place of the weights, and training goes on from them. Slow
-        weights (`lookahead_steps`) are put in place by `use_evaluation_weights` alone. An
-        average begins with the first update after it was made; before that, and where a
-        variable has none, the variable stays as it is.
+        An algorithm with evaluation weights of its own sets all variables to them, like
+        `use_evaluation_weights`; later training continues from the trained weights. With
+        `use_ema` the averages replace the weights, and later training continues from the
+        averages. Slow weights (`lookahead_steps`) are set by `use_evaluation_weights` only. An
+        average begins with the first update after it was made; a variable whose average has
+        not begun, or that has none, does not change.
         """
         if evaluation.is_on(self.tko.context):
             return

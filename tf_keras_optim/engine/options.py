@@ -58,21 +58,21 @@ class CommonOptions:
     cautious_weight_decay = Hyperparameter(
         False,
         keyword_only=True,
-        doc="let only those weights decay that the step moves towards 0. The decay acts after "
-        "the step then.",
+        doc="apply weight decay only to the elements that the step moves towards 0. The decay "
+        "is then applied after the step.",
     )
     cautious = Hyperparameter(
         False,
         keyword_only=True,
-        doc="leave out what of a step goes along the gradient and not against it; the other "
-        "elements of that variable move farther, by one over their share of all (at least a "
-        "thousandth). Not with lazy rows.",
+        doc="zero the elements of a step that have the sign of their gradient, and would raise "
+        "the loss. The remaining elements of the variable are divided by their fraction of all "
+        "elements (at least 0.001). Not with lazy rows.",
     )
     centralize_gradients = Hyperparameter(
         False,
         keyword_only=True,
-        doc="take its mean over all axes but the last from the clipped gradient of each "
-        "variable with two axes or more. Not with lazy rows.",
+        doc="subtract from the clipped gradient of each variable of rank 2 or more its mean "
+        "over all axes but the last. Not with lazy rows.",
     )
     clipnorm = Hyperparameter(
         None,
@@ -99,17 +99,18 @@ class CommonOptions:
         kind=int,
         minimum=1,
         keyword_only=True,
-        doc="after every so many updates, slow weights, which start as the weights, go a part "
-        "of the way to them, and the weights go on from there (Lookahead); or `None`. The slow "
-        "weights take 4 bytes a parameter (8 for float64) and are those for evaluation, where "
-        "there is no average. Not with lazy rows.",
+        doc="number of updates between two steps of slow weights (Lookahead), or `None`. The "
+        "slow weights start as the weights. Each of their steps moves them a part of the "
+        "way to the weights, and sets the weights to the result. They take 4 bytes a "
+        "parameter (8 for float64) and are the evaluation weights if there is no average. "
+        "Not with lazy rows.",
     )
     lookahead_share = Hyperparameter(
         0.5,
         above=0.0,
         maximum=1.0,
         keyword_only=True,
-        doc="what part of the way that is, above 0 and at most 1.",
+        doc="the part of the way that slow weights move, above 0 and at most 1.",
     )
     use_ema = Hyperparameter(
         False, doc="keep an average of the weights, an exponential moving one by default"
@@ -119,44 +120,45 @@ class CommonOptions:
         None,
         kind=int,
         minimum=1,
-        doc="every so many updates the weights that got a gradient take the average over; "
-        "`None` leaves that to `finalize_variable_values` (which `fit` calls).",
+        doc="number of updates after which weights that had a gradient are set to their "
+        "average, again and again; with `None` only `finalize_variable_values` (which `fit` "
+        "calls) does so.",
     )
     averaging = Hyperparameter(
         "ema",
         choices=("ema", "equal"),
         keyword_only=True,
-        doc='"ema": the exponential moving average; "equal": the mean, in which all count '
-        "alike (stochastic weight averaging).",
+        doc='"ema": the exponential moving average; "equal": the mean with equal weights '
+        "(stochastic weight averaging).",
     )
     averaging_start = Hyperparameter(
         0,
         minimum=0,
         keyword_only=True,
         doc="number of the update after which the weights enter the average for the first "
-        "time; before that the average is the weights. With 0 that is update "
+        "time; until then the average equals the weights. 0 means the update number "
         "`averaging_period`.",
     )
     averaging_period = Hyperparameter(
         1,
         minimum=1,
         keyword_only=True,
-        doc="after how many updates they enter it again, e.g. those of an epoch or of a cycle "
-        "of the learning rate.",
+        doc="number of updates after which the weights enter the average again, e.g. those of "
+        "an epoch or of a cycle of the learning rate.",
     )
     ema_warmup = Hyperparameter(
         False,
         keyword_only=True,
-        doc="let the decay of the exponential moving average be at most (1 + n) / (10 + n), "
-        "where n counts the weights that it holds: the first ones are forgotten sooner.",
+        doc="limit the decay of the exponential moving average to (1 + n) / (10 + n), where n "
+        "is the number of weights averaged so far: early weights are forgotten sooner.",
     )
     loss_scale_factor = Hyperparameter(
         None,
         kind=float,
         above=0.0,
         keyword_only=True,
-        doc="constant that `scale_loss` multiplies the loss with and that gradients are "
-        "divided by, or `None`.",
+        doc="constant by which `scale_loss` multiplies the loss, and by which gradients are "
+        "divided, or `None`.",
     )
     gradient_accumulation_steps = Hyperparameter(
         None,
@@ -165,15 +167,15 @@ class CommonOptions:
         keyword_only=True,
         doc="number of calls whose mean gradient makes one update, or `None`. Schedules, "
         "clipping, decay and averages act once per update. It may be changed after an "
-        "update, and in a state that is loaded the number of updates stays.",
+        "update; the number of updates stays, also in a loaded state.",
     )
     sparse = ByPattern(
         "exact",
         ("exact", "lazy"),
-        doc="what a sparse gradient (`tf.IndexedSlices`, as embeddings give) does. "
-        '"exact": the same as the dense gradient. "lazy": rows that it does not name '
-        "are not touched at all: they do not decay, and neither do their slots and "
-        "averages. Only for elementwise algorithms, and not together with accumulation or "
+        doc='how sparse gradients (`tf.IndexedSlices`, as of embeddings) are applied. "exact": '
+        'like the dense gradient. "lazy": only the rows in the gradient are updated; the '
+        "other rows do not decay, and neither do their slots and averages. Only for "
+        "elementwise algorithms, and not together with accumulation or "
         "`ema_overwrite_frequency`. A dict from regular expressions, searched in a "
         'variable\'s path, to modes: the first match counts, "exact" without one.',
     )
@@ -190,9 +192,9 @@ class CommonOptions:
         doc='"float32", "bfloat16" or "int8" for all slots; by default float32, and '
         'float64 for float64 variables. "int8" keeps moments in 8 bits, with a float32 '
         "scale for each block of 128 to 256 elements; slots of variables of rank below 2 "
-        "(biases, norms) or with fewer than 4096 elements stay as they are by default. "
-        "Only for algorithms that declare such slots, and not for lazy rows. What is kept "
-        "in bfloat16 or 8 bits is rounded stochastically (unbiased). A dict from regular "
+        "(biases, norms) or with fewer than 4096 elements keep their default dtype. "
+        "Only for algorithms that declare such slots, and not for lazy rows. Slots in "
+        "bfloat16 or 8 bits are rounded stochastically (unbiased). A dict from regular "
         "expressions, searched in a variable's path, to dtypes: the first match counts, "
         "the default without one.",
     )
@@ -207,16 +209,17 @@ class CommonOptions:
         minimum=0,
         maximum=2**31 - 1,
         keyword_only=True,
-        doc="integer that, with the variable's place among all variables and the number of "
-        "the update, decides every such rounding; the same on all replicas.",
+        doc="seed of stochastic rounding. It decides every rounding together with the "
+        "variable's place among all variables and the number of the update; it is the same "
+        "on all replicas.",
     )
     aggregation_dtype = Hyperparameter(
         None,
         kind=str,
         choices=("bfloat16", "float16"),
         keyword_only=True,
-        doc='"bfloat16" or "float16": wider gradients travel between replicas in that '
-        "dtype, which halves the traffic; by default in their own",
+        doc='dtype in which wider gradients are summed over replicas, "bfloat16" or "float16"; '
+        "it halves the traffic. By default gradients keep their own dtype",
     )
     gradient_reducer = Reducer(
         doc="function from a list of gradients (tensors or `tf.IndexedSlices`) to the list "
@@ -227,32 +230,33 @@ class CommonOptions:
     skip_nonfinite = Hyperparameter(
         False,
         keyword_only=True,
-        doc="leave a step out whose gradients, summed over replicas, hold NaN or inf: "
-        "nothing changes but the counter `skipped_steps`",
+        doc="skip a step whose gradients, summed over replicas, contain NaN or inf: only the "
+        "counter `skipped_steps` changes",
     )
     max_consecutive_skips = Hyperparameter(
         None,
         kind=int,
         minimum=1,
         keyword_only=True,
-        doc="raise after so many skipped steps in a row, naming the variables, or `None`. "
-        "XLA drops such checks: a step inside a function with `jit_compile=True` only "
-        "counts.",
+        doc="number of skipped steps in a row after which an error names the variables, or "
+        "`None`. XLA drops such checks: a step inside a function with `jit_compile=True` "
+        "only counts.",
     )
     groups = Groups(
-        doc="dict from regular expressions, searched in the path of a variable, to what is "
-        "different for the variables that match: a dict of hyperparameters of this algorithm "
-        "(and `weight_decay`, `learning_rate`, `learning_rate_multiplier`), another optimizer, "
-        "or `None` where they are not to move. Where several match, their dicts are merged, "
-        "and a later one counts. Clips, accumulation, averages and the loss scale are those "
-        "of all groups together. Setting `learning_rate` multiplies that of each group alike"
+        doc="dict from regular expressions, searched in the path of a variable, to settings of "
+        "the variables that match: a dict of hyperparameters of this algorithm (and "
+        "`weight_decay`, `learning_rate`, `learning_rate_multiplier`), another optimizer, or "
+        "`None` to freeze them. If several patterns match, their dicts are merged, and later "
+        "ones override earlier ones. Clips, accumulation, averages and the loss scale are "
+        "shared by all groups. Setting `learning_rate` multiplies the rates of all groups by "
+        "one factor"
     )
     jit_compile = Hyperparameter(
         "auto",
         choices=("auto", True, False),
         keyword_only=True,
-        doc='"auto" (XLA where the device supports it), True or False. What was used '
-        "stands in `jit_compile_used`.",
+        doc='"auto" (XLA where the device supports it), True or False. '
+        "`jit_compile_used` says what was used.",
     )
 
 

@@ -24,7 +24,7 @@ _OLDER = {"slots_for": "slots_of", "options_for": "traits_of"}
 
 @dataclasses.dataclass(frozen=True)
 class VariableInfo:
-    """What an algorithm may know of a model variable when it decides about it.
+    """Properties of a model variable, on which an algorithm may base its decisions.
 
     Attributes:
       path: its path, e.g. "dense/kernel".

@@ -66,9 +66,9 @@ class Keras3Optimizer(
         return described.schedule(keras, config, custom_objects)
 
     def save_own_variables(self, store: Any) -> None:
-        """Writes the state into a store of Keras': by position, and by name what Keras lacks.
+        """Writes the state into Keras' store: by position, by name where Keras has no place.
 
-        In an HDF5 file each array carries a note that names it and guards its bytes.
+        In an HDF5 file each array has an attribute with its name and its checksum.
         """
         super().save_own_variables(opened(store))
 

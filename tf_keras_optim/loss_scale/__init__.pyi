@@ -23,9 +23,9 @@ class LossScaleOptimizer(_Wrapper):
       min_scale: it never falls below this. Keyword-only.
       max_scale: it never rises above this. Keyword-only.
       hysteresis: skipped steps in a row that make it back off. Keyword-only.
-      max_consecutive_skips: raise after so many skipped steps in a row, naming the variables,
-        or `None`. XLA drops such checks: a step inside a function with `jit_compile=True` only
-        counts. Keyword-only.
+      max_consecutive_skips: number of skipped steps in a row after which an error names the
+        variables, or `None`. XLA drops such checks: a step inside a function with
+        `jit_compile=True` only counts. Keyword-only.
       dynamic: False keeps the scale as it is; steps are still skipped. Keyword-only.
     """
 

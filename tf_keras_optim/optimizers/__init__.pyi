@@ -824,7 +824,7 @@ class Lion(Optimizer):
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      beta_1: how much of the momentum the step sees, in [0, 1), or a schedule.
+      beta_1: share of the momentum in the direction of a step, in [0, 1), or a schedule.
       beta_2: decay of the momentum, in [0, 1), or a schedule.
       others: as for every optimizer; see `Optimizer`.
     """

@@ -29,8 +29,8 @@ class Adan(Optimizer):
     ```
 
     The betas are what is kept of a mean, as everywhere in this package; the paper's are one
-    minus them. Rates may be 5 to 10 times AdamW's. What the first update of a variable, or of
-    a lazy row, is goes by its own.
+    minus them. Rates may be 5 to 10 times AdamW's. Each variable,
+    and each lazy row, has its own first update.
 
     {{arguments}}
 

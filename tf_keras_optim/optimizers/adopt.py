@@ -25,8 +25,8 @@ class ADOPT(Optimizer):
     ```
 
     A gradient is divided by the root of the mean of those before it, so that it converges for
-    any `beta_2`. In the first update a decoupled weight decay does nothing either. What the
-    first gradient of a variable, or of a lazy row, is goes by its own updates.
+    any `beta_2`. In the first update decoupled weight decay does nothing either. Each variable,
+    and each lazy row, has its own first update.
 
     {{arguments}}
 

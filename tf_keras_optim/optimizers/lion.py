@@ -55,7 +55,7 @@ class Lion(Optimizer):
         minimum=0.0,
         below=1.0,
         schedulable=True,
-        doc="how much of the momentum the step sees",
+        doc="share of the momentum in the direction of a step",
     )
     beta_2 = Hyperparameter(
         0.99, minimum=0.0, below=1.0, schedulable=True, doc="decay of the momentum"

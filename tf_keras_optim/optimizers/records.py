@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from tf_keras_optim.engine import documentation
 from tf_keras_optim.engine.methods.views import SlotList
@@ -75,11 +75,13 @@ class Record:
 
 _NOT_IN_KERAS = InKeras()
 _RECORDS: dict[str, Record] = {}
+_Class = TypeVar("_Class", bound=type)
 
 
-def documented(cls: Any) -> Any:
+def documented(cls: _Class) -> _Class:
     """Writes the arguments into a docstring, where it says `{{arguments}}`."""
-    described = documentation.descriptions(cls._parameters)
+    declaring: Any = cls
+    described = documentation.descriptions(declaring._parameters)
     described["name"] = "name of the optimizer. Keyword-only."
     cls.__doc__ = documentation.filled(cls.__doc__, described)
     return cls

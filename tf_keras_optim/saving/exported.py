@@ -141,7 +141,7 @@ class ExportedModel:
           y: labels; `None` with a dataset.
           sample_weight: weights `[samples]`, if the signature has them.
           batch_size: samples in a batch; the last one may be smaller.
-          epochs: how often the data are passed.
+          epochs: number of passes over the data.
           shuffle: whether arrays are shuffled anew for each epoch.
           seed: seed of the shuffling.
           validation_data: `(x, y)` or `(x, y, sample_weight)` to evaluate on after each epoch.

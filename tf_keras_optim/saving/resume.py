@@ -48,7 +48,7 @@ def load_state(
     keep_hyperparameters: bool = False,
     names: Mapping[str, str] | Callable[[str], str] | None = None,
 ) -> LoadReport:
-    """Takes an optimizer's state over from a file.
+    """Loads an optimizer's state from a file.
 
     Everything is read and checked before anything is changed.
 
@@ -58,9 +58,9 @@ def load_state(
         prefix of a checkpoint that an exported model wrote.
       optimizer: an optimizer of this package.
       variables: model variables that get the values which were saved with the state.
-      strict: as for `load_state_dict`; it goes for `variables` too.
+      strict: as for `load_state_dict`; applies to `variables` too.
       keep_hyperparameters: as for `load_state_dict`.
-      names: as for `load_state_dict`; it goes for `variables` too.
+      names: as for `load_state_dict`; applies to `variables` too.
 
     Returns:
       report: what was loaded, and what was not.

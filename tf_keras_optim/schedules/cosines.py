@@ -76,8 +76,8 @@ class CosineDecayRestarts(Schedule):
     rate in piece i   = initial_learning_rate * ((1 - alpha) * m_mul^i * cosine + alpha)
     ```
 
-    A restart is not missed by rounding: a logarithm can give the end of one piece for the
-    start of the next.
+    The start of a piece is exact: computed by a logarithm alone, it could be rounded to the
+    end of the piece before.
 
     {{arguments}}
 

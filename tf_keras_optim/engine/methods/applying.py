@@ -45,8 +45,8 @@ class Applying(Delegates):
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Updates variables by their gradients, given as two lists.
 
-        `apply_gradients`, and so `minimize` and `fit`, calls it, as in Keras 3: what a
-        subclass makes of it acts in all of them.
+        `apply_gradients` calls it, and through that `minimize` and `fit`, as in Keras 3: an
+        override takes effect in all of them.
 
         Args:
           grads: gradients.

@@ -26,12 +26,12 @@ class Building(Views, State, Tracking):
     def build(self, variables: Iterable[Any]) -> None:
         """Makes the slots of variables that have none yet.
 
-        May be called again with more variables (after unfreezing layers): what
-        exists stays as it is, what is new starts fresh.
+        It may be called again with more variables (after unfreezing layers): existing
+        slots keep their values, and new ones start fresh.
 
         Args:
-          variables: the trainable variables, in model order. One of no floating-point
-            dtype (a layer's counter) is passed over: no gradient can belong to it.
+          variables: the trainable variables, in model order. Variables without a
+            floating-point dtype (a layer's counter) are skipped: they have no gradient.
 
         Raises:
           TypeError: `variables` is no list of variables.

@@ -69,8 +69,8 @@ class Configuration(Delegates):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments by name; `from_config` makes an equal optimizer.
 
-        Options that Keras' optimizers do not have are left out where they are as by default:
-        a class whose `__init__` names Keras' arguments alone can be made from it.
+        Options that Keras' optimizers do not have are left out if they have their default, so
+        that a class whose `__init__` takes only Keras' arguments can be made from it.
         """
         config: dict[str, Any] = {"name": self.name}
         source = self.tko.store.rate_source

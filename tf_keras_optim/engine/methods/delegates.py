@@ -16,9 +16,9 @@ class Delegates(Contract):
     def learning_rate_multiplier(self) -> Any:
         """Factor on the schedule that the learning rate follows: a variable, 1 at first.
 
-        Setting `learning_rate` to a number while there is a schedule sets this factor,
-        so that the number holds now and the schedule's shape holds from there on; so
-        callbacks such as `ReduceLROnPlateau` work on top of a schedule. It is saved
+        Setting `learning_rate` to a number while there is a schedule sets this factor: the
+        rate is that number now, and later rates follow the shape of the schedule. Callbacks
+        such as `ReduceLROnPlateau` therefore work on top of a schedule. The factor is saved
         with the state.
 
         Raises:

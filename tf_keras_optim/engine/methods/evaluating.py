@@ -16,7 +16,7 @@ class Evaluating(Composed):
     def has_evaluation_weights(self) -> bool:
         """Whether the variables have weights for evaluation now, outside functions.
 
-        Of a checkpoint that an optimizer without slots was restored from it is not known yet.
+        It is not known yet if an optimizer without slots was restored from a checkpoint.
         """
         waiting = self.tko.state.waits_with_evaluation()
         return evaluation.is_on(self.tko.context) if waiting is None else waiting
@@ -77,7 +77,7 @@ class Evaluating(Composed):
             model.evaluate(data)
         ```
 
-        It leaves them as it found them: inside another such context they stay.
+        On exit the variables have the weights that they had on entry; contexts may be nested.
         """
         was_on = self.has_evaluation_weights
         self.use_evaluation_weights()

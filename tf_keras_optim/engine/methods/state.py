@@ -32,10 +32,10 @@ class State(Composed):
 
     @tf.autograph.experimental.do_not_convert
     def reset_state(self) -> None:
-        """Puts the state back to where a new optimizer's would be; also in a graph.
+        """Resets the state to that of a new optimizer; works in a graph too.
 
-        Counters, slots, averages (which start from the weights as they are now) and the loss
-        scale; the learning rate, or the factor on its schedule, stays.
+        It resets counters, slots, averages (which start from the current weights) and the loss
+        scale. The learning rate, or the factor on its schedule, does not change.
         """
         self.tko.state.reset()
 
@@ -67,9 +67,9 @@ class State(Composed):
         keep_hyperparameters: bool = False,
         names: Mapping[str, str] | Callable[[str], str] | None = None,
     ) -> LoadReport:
-        """Takes over a state that `state_dict` returned, matching variables by name.
+        """Loads a state that `state_dict` returned, matching variables by name.
 
-        An optimizer that is not built yet takes over counters and loss scale, keeps the
+        An optimizer that is not built yet loads counters and loss scale at once. It keeps the
         rest until `build`, and checks it then.
 
         Args:

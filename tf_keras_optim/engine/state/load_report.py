@@ -12,7 +12,7 @@ _MOST_LINES = 20
 
 @dataclasses.dataclass
 class LoadReport:
-    """What became of each part of a saved state.
+    """Report of what was loaded from a saved state, and what was not.
 
     Every entry is a line of text that names the variable, the slot, shape and dtype.
 

@@ -25,7 +25,7 @@ class Slot:
         groups follow one another. This is the order of `optimizer.variables`.
       shape: its shape, where that is not the variable's.
       eight_bit: "signed" or, where no element is ever negative, "unsigned", if the slot
-        bears to be kept in 8 bits (a running mean does); it then starts from 0.
+        may be kept in 8 bits (a running mean may); it then starts from 0.
       start: what it starts from: a number, as `initial_value`; "value": the value that the
         variable has when it is updated for the first time, before decay, with all digits
         that are kept of it; "identity": an identity matrix, or one for each of the leading
@@ -33,8 +33,8 @@ class Slot:
       meaning: what it means beside a variable where that is not what `slot_meanings` of the
         class says of the name, as an algorithm may keep different things for different
         variables.
-      keeps_digits: whether it is kept in the dtype of the arithmetic whatever `slot_dtype`
-        says, as a weight is whose digits count.
+      keeps_digits: whether it has the dtype of the arithmetic whatever `slot_dtype` says, as
+        copies of weights have.
       every: only each so many elements of the variable count, from the first one on, in the
         order of a flattened array; the slot has one axis then.
     """
