@@ -16,6 +16,7 @@ from tf_keras_optim.engine.parts import Parts
 from tf_keras_optim.engine.state.builder import Builder
 from tf_keras_optim.engine.state.own_variables import OwnVariables
 from tf_keras_optim.engine.state.saved_state import SavedState
+from tf_keras_optim.engine.state.sharding import Sharding
 from tf_keras_optim.engine.state.store import Store
 from tf_keras_optim.engine.state.variables import StateVariables
 from tf_keras_optim.engine.step.counter import Counter
@@ -69,12 +70,13 @@ class Composed(Algorithm, CommonOptions, Declared, tracking.AutoTrackable):
         side.check_update_step()
         self.name = name or side.automatic_name()
         store, strategy = Store(), tf.distribute.get_strategy()
-        variables = StateVariables(self, store, strategy, side.wrap)
+        sharding = Sharding(strategy)
+        variables = StateVariables(self, store, strategy, side.wrap, sharding)
         seen = self._own_names.seen(self, values, given) if self._own_names else self
         grouping, counter = Grouping(self, seen, strategy), Counter(store)
         traces = Traces()
         watch = Watch(variables, traces)
-        shared = (side, store, variables, counter, traces, grouping, watch)
+        shared = (side, store, variables, counter, traces, grouping, watch, sharding)
         context = Context(seen, seen, seen, *shared)
         declared = parameters_of(type(self))["learning_rate"]
         rate = Rate(context, declared, lambda option: getattr(seen, option))

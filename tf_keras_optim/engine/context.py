@@ -10,6 +10,7 @@ from tf_keras_optim.engine.algorithm import Algorithm
 from tf_keras_optim.engine.grouping import Grouping
 from tf_keras_optim.engine.options import CommonOptions
 from tf_keras_optim.engine.seen import class_of
+from tf_keras_optim.engine.state.sharding import Sharding
 from tf_keras_optim.engine.state.store import Store, VariableState
 from tf_keras_optim.engine.state.variables import StateVariables
 from tf_keras_optim.engine.step.counter import Counter
@@ -81,6 +82,7 @@ class Context:
       traces: the steps that it has traced.
       grouping: which algorithm updates which variable.
       watch: whether steps measure what they do, and what the last one found.
+      sharding: which replica keeps what belongs to a variable, where that is divided.
     """
 
     algorithm: Algorithm
@@ -93,6 +95,7 @@ class Context:
     traces: Traces
     grouping: Grouping
     watch: Watch
+    sharding: Sharding
 
     def of(self, entry: VariableState) -> "Context":
         """Returns the context of the group that a variable belongs to."""

@@ -76,6 +76,7 @@ class Engine(Applying, Configuration, Evaluating, Watching):
                 setattr(self, key, value)
         self._check_options()
         option_checks.check_averaging(seen)
+        self.tko.context.sharding.begin(seen.shard_slots)
         self.tko.store.counted_by = calls_per_update(seen)
         self.tko.stepper.planning.renew()
         self._is_set_up = True
@@ -116,6 +117,11 @@ class Engine(Applying, Configuration, Evaluating, Watching):
         """Refuses options that do not go together, or not with the algorithm."""
         context = self.tko.context
         option_checks.check(context.options, context.algorithm, self.tko.scaling)
+        option_checks.check_sharding(
+            context.options, context.algorithm, self.tko.stepper.measures
+        )
+        wanted = context.options.shard_slots
+        context.sharding.check(wanted, self.tko.title, is_made=self._is_set_up)
         if EIGHT_BIT in all_of(context.options.slot_dtype):
             self.tko.builder.check_eight_bit()
 

@@ -220,3 +220,34 @@ def check_reducer(options: CommonOptions, skips: bool) -> None:
             "with both `gradient_accumulation_steps` and skipped steps: a call that one worker "
             "skips before the reduction is counted by the others. Leave one of them out."
         )
+
+
+def check_sharding(options: CommonOptions, algorithm: Algorithm, in_steps: bool) -> None:
+    """Refuses state that is divided among replicas where a step cannot be taken once for all.
+
+    Args:
+      options: the options of an optimizer.
+      algorithm: its algorithm.
+      in_steps: whether its updates are made by the engine's steps.
+
+    Raises:
+      ValueError: it cannot.
+    """
+    if not options.shard_slots:
+        return
+    reason = None
+    if not (is_pure(algorithm) and in_steps):
+        reason = (
+            "needs an algorithm written as `update`, in the engine's own steps; this class "
+            "overrides a part of them, or has an `update_step`, which each replica runs. "
+            "Leave it out, or write the algorithm as `update`"
+        )
+    elif options.gradient_reducer is not None:
+        reason = (
+            "cannot be combined with `gradient_reducer`, which is for replicas in processes of "
+            "their own. Leave one of the two out"
+        )
+    if reason:
+        raise ValueError(
+            f"{class_of(options).__name__}: argument `shard_slots`=True {reason}."
+        )

@@ -251,6 +251,14 @@ class CommonOptions:
         "shared by all groups. Setting `learning_rate` multiplies the rates of all groups by "
         "one factor"
     )
+    shard_slots = Hyperparameter(
+        False,
+        keyword_only=True,
+        doc="under MirroredStrategy, keep slots, averages, accumulated gradients and master "
+        "copies of each variable on one of the devices only (ZeRO-1): the replica there "
+        "updates the variable, and the others get its new value. The numbers are the same; n "
+        "replicas need an n-th of that memory each. Without effect for one replica",
+    )
     jit_compile = Hyperparameter(
         "auto",
         choices=("auto", True, False),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_keras_optim.engine.numerics import loops
-from tf_keras_optim.engine.tensorflow import distribution
+from tf_keras_optim.engine.tensorflow import distribution, placement
 
 _EXPONENTS = {tf.float32: 100, tf.float64: 800}  # of the unit of a tensor out of range
 _LARGE, _SMALL = 1.2, -0.8  # powers of the unit: sums of squares beyond are not trusted
@@ -119,7 +119,8 @@ def root_mean_square(tensor: tf.Tensor) -> tf.Tensor:
 def _half_square(tensor: tf.Tensor) -> tf.Tensor:
     """Returns half the sum of squares, without a temporary of the tensor's size."""
     if not distribution.in_xla():
-        return tf.nn.l2_loss(tensor)
+        with placement.where(tensor):
+            return tf.nn.l2_loss(tensor)
     return 0.5 * loops.total(tf.square(tf.cast(tensor, tf.float64)))
 
 

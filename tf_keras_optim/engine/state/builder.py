@@ -79,6 +79,7 @@ class Builder:
                 else:
                     fresh[id(native)] = self._new_entry(variable, native, path)
         store.prepare(list(fresh.values()), natives)
+        context.sharding.assign(fresh.values())
         for entry in fresh.values():
             self.slot_making.dtypes(entry, self.slot_making.declared(entry))
         store.new_build()

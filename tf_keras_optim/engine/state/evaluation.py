@@ -120,12 +120,14 @@ def switch(context: Context, on: bool) -> None:
         return
     _note(context, on)
     action, strategy = functools.partial(_switch, context, on), context.variables.strategy
-    shared = distribution.is_shared(context.store.evaluating)
+    sharding = context.sharding
+    shared = distribution.is_shared(context.store.evaluating) or sharding.is_on
     is_outside = distribution.is_outside(strategy)
     if is_outside and strategy.num_replicas_in_sync > 1 and not shared:
         strategy.run(action)
     elif is_outside or not shared or distribution.is_first_replica():
-        action()
+        with sharding.owned():
+            action()
 
 
 def _note(context: Context, on: bool) -> None:
@@ -178,6 +180,7 @@ def _switch(context: Context, on: bool) -> None:
             if _source(context, entry) is not None:
                 with placement.beside(distribution.local(entry.variable)):
                     one(context, entry)
+        context.sharding.spread(context.store.tracked)
         number.assign(tf.constant(int(on), tf.int64))
 
     loops.choose(tf.not_equal(number.read_value(), int(on)), act)

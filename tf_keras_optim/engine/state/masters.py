@@ -31,7 +31,7 @@ def are_wanted(context: Context, entry: VariableState) -> bool:
 
 
 def check(context: Context, algorithm: Algorithm, entry: VariableState) -> None:
-    """Refuses a narrow variable without a master copy where the algorithm needs its digits.
+    """Refuses a narrow variable without the master copy that it needs, or with one elsewhere.
 
     Args:
       context: what the parts of the whole optimizer share.
@@ -39,8 +39,11 @@ def check(context: Context, algorithm: Algorithm, entry: VariableState) -> None:
       entry: the variable.
 
     Raises:
-      ValueError: it is one.
+      ValueError: the algorithm needs digits that nothing keeps, or another optimizer keeps
+        them where this one could not update them.
     """
+    if are_wanted(context, entry):
+        _check_other(context, entry)
     if entry.variable.dtype.size >= entry.dtype.size or are_wanted(context, entry):
         return
     if algorithm.needs_master_weights:
@@ -51,6 +54,22 @@ def check(context: Context, algorithm: Algorithm, entry: VariableState) -> None:
             f"{entry.path!r}, which is {entry.variable.dtype.name}, needs a float32 copy. "
             f"Received: `{name}`={getattr(options, name)!r}. Leave it out, or make the "
             "variable float32."
+        )
+
+
+def _check_other(context: Context, entry: VariableState) -> None:
+    """Refuses a variable whose master copy another optimizer keeps on other devices.
+
+    Raises:
+      ValueError: it is one.
+    """
+    known = _of_other(entry.variable)
+    if known is not None and not context.sharding.suits(entry.variable, known):
+        raise ValueError(
+            f"{context.title}: variable {entry.path!r}, which is {entry.variable.dtype.name}, "
+            "has a master copy of another optimizer, which is not where this one would keep "
+            f"it: `shard_slots`={context.options.shard_slots} here. Give all optimizers of one "
+            "variable the same `shard_slots` and the same list of variables."
         )
 
 
@@ -88,10 +107,7 @@ def _shared(variable: tf.Variable) -> tf.Variable | None:
     It has the digits of the steps so far. Where someone has set the variable since, the copy
     starts anew from the variable's value.
     """
-    found = _known.get(id(variable))
-    if found is None or found[0]() is not variable:
-        return None
-    master = found[1]()
+    master = _of_other(variable)
     if master is not None and starts.has_value(variable):
         with tf.init_scope():
             if tf.executing_eagerly():
@@ -100,3 +116,11 @@ def _shared(variable: tf.Variable) -> tf.Variable | None:
                 if not tf.reduce_all(precision.rounds_to(whole, value)):
                     distribution.set_everywhere(master, tf.cast(value, master.dtype))
     return master
+
+
+def _of_other(variable: tf.Variable) -> tf.Variable | None:
+    """Returns the master copy that there is of a variable, as it is; `None` if none."""
+    found = _known.get(id(variable))
+    if found is None or found[0]() is not variable:
+        return None
+    return found[1]()

@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.engine.state.sharding import Sharding
 from tf_keras_optim.engine.state.store import Store
 from tf_keras_optim.engine.tensorflow import distribution
 from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as private
@@ -20,6 +21,7 @@ class StateVariables:
       store: what keeps the variables by name.
       strategy: the distribution strategy that they are made in.
       wrap: returns a variable, under a name, as the running Keras wants to see it.
+      sharding: makes them where each is to be on one device only.
 
     Attributes:
       strategy: the distribution strategy that they are made in.
@@ -34,11 +36,13 @@ class StateVariables:
         store: Store,
         strategy: tf.distribute.Strategy,
         wrap: Callable[[tf.Variable, str], Any],
+        sharding: Sharding,
     ):
         self._owner = owner
         self._store = store
         self.strategy = strategy
         self._wrap = wrap
+        self._sharding = sharding
         self.public: dict[int, Any] = {}
         self.has_new_slots = False
         self.find_own: Callable[[], None] = lambda: None
@@ -60,6 +64,10 @@ class StateVariables:
           aggregated: whether replicas write the same value, of which one counts.
           kind: a name that many variables share.
         """
+        if self._sharding.is_on:
+            variable = self._sharding.made(name, start, beside, kind)
+            self._store.starts[id(variable)] = start
+            return variable
         modes = tf.VariableAggregation
         with contextlib.ExitStack() as scopes:
             scopes.enter_context(distribution.entered(self.strategy))

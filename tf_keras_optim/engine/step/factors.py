@@ -10,7 +10,7 @@ from tf_keras_optim.engine.numerics.norms import Norms
 from tf_keras_optim.engine.numerics.norms import norms as norms_of
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.step.loss_scaler import FiniteCheck
-from tf_keras_optim.engine.tensorflow import distribution
+from tf_keras_optim.engine.tensorflow import distribution, placement
 from tf_keras_optim.engine.update import plans
 from tf_keras_optim.engine.update.plans import StepPlan
 
@@ -76,4 +76,6 @@ def given(entry: VariableState, gradient: Any) -> tf.Tensor:
         return gradient.values  # each row once; the others are zero
     if gradient is not None:
         return gradient
-    return distribution.local(entry.accumulator).read_value()
+    accumulator = distribution.local(entry.accumulator)
+    with placement.where(accumulator):
+        return accumulator.read_value()

@@ -26,7 +26,7 @@ from tf_keras_optim.engine.step.rate import Rate
 from tf_keras_optim.engine.step.received import Received
 from tf_keras_optim.engine.step.scaling import Scaling
 from tf_keras_optim.engine.step.updating import Updating
-from tf_keras_optim.engine.tensorflow import distribution, tensorflow_private
+from tf_keras_optim.engine.tensorflow import distribution, placement, tensorflow_private
 from tf_keras_optim.engine.update import rows, turns
 from tf_keras_optim.engine.update.plans import StepPlan
 
@@ -132,6 +132,7 @@ class Step:
     ) -> None:
         for entry, gradient in zip(self.entries, gradients):
             self._planning.of_group(entry.group).check_sparse(entry, gradient)
+        gradients = self._context.sharding.placed(self.entries, gradients)
         checks = incoming.check(self.entries, gradients)
         self._context.traces.count += 1
         self.plan = self._planning.step_plan(self.given)
@@ -231,6 +232,13 @@ class Step:
 
 def _accumulate(entry: VariableState, gradient: tf.Tensor, check: FiniteCheck | None) -> None:
     accumulator = distribution.local(entry.accumulator)
+    with placement.where(accumulator):
+        _add(entry, accumulator, gradient, check)
+
+
+def _add(
+    entry: VariableState, accumulator: tf.Variable, gradient: tf.Tensor, check: FiniteCheck | None
+) -> None:
     gradient = tf.cast(gradient, accumulator.dtype)
     if check is not None and check.inverse is not None and not entry.overwrite:
         gradient *= tf.cast(check.inverse, gradient.dtype)

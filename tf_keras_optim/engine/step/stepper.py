@@ -129,7 +129,10 @@ class Stepper:
         tensors = [rows.tensors(gradient) for gradient in gradients if gradient is not None]
         skips = self._scaling.scaler is not None
         summed, bad = self._summing.summed(step.entries, tensors, given, skips)
-        if self._summing.updates_here():
+        sharding = self._context.sharding
+        if sharding.is_on:
+            sharding.once(step.run, step.entries, summed, bad)
+        elif self._summing.updates_here():
             step.run(summed, bad)
 
     def apply_examined(
@@ -150,6 +153,13 @@ class Stepper:
           variables: their variables.
           given: what is known about the gradients.
         """
+        if self._context.sharding.is_on:
+            raise ValueError(
+                f"{self._context.title}: `shard_slots`=True is not possible where a class "
+                "overrides `apply` or `apply_gradients` inside a LossScaleOptimizer: each "
+                "replica calls it under a condition, in which replicas cannot meet. Leave one "
+                "of them out."
+            )
         self._prepare_for(gradients, variables)
         gradients = self._of_second_pass(gradients, variables, given)
         if distribution.across_replicas():

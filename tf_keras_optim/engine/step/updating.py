@@ -17,7 +17,7 @@ from tf_keras_optim.engine.step.measuring import Measuring
 from tf_keras_optim.engine.step.planning import Planning
 from tf_keras_optim.engine.step.rate import Rate
 from tf_keras_optim.engine.step.step_scalars import StepScalars
-from tf_keras_optim.engine.tensorflow import distribution
+from tf_keras_optim.engine.tensorflow import distribution, placement
 from tf_keras_optim.engine.update import plans
 from tf_keras_optim.engine.update.execution import Job
 from tf_keras_optim.engine.update.kernels import average_only
@@ -84,6 +84,7 @@ class Updating:
         for entry, _ in learned:
             if getattr(entry.public, "constraint", None) is not None:
                 if_so(gathered.get(id(entry)), functools.partial(_constrain, entry))
+        self._spread(step, pairs)
         if measuring is not None:
             measuring.end(updates, scalars.rate_of)
 
@@ -147,6 +148,23 @@ class Updating:
                 functools.partial(average_only, entry, inputs) if plan.averages else None,
             )
 
+    def _spread(self, step: StepPlan, pairs: Pairs) -> None:
+        """Gives other replicas the values that an owner has updated, where variables have one.
+
+        Averages that overwrite may have moved variables without a gradient, too.
+        """
+        if not self._context.sharding.is_on:
+            return
+        overwrites = step.overwrites_every is not None
+        entries = self._context.store.tracked if overwrites else [entry for entry, _ in pairs]
+        rows = {
+            id(entry): gradient.indices
+            for entry, gradient in pairs
+            if isinstance(gradient, tf.IndexedSlices)
+            and getattr(entry.public, "constraint", None) is None
+        }
+        self._context.sharding.spread(entries, rows)
+
     # Averages.
 
     def _averaging(self, step: StepPlan, updates: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -206,8 +224,9 @@ def _overwrite(entry: VariableState, gradient: tf.Tensor | None) -> None:
 
 def _constrain(entry: VariableState) -> None:
     variable = distribution.local(entry.variable)
-    value = entry.public.constraint(variable.read_value())
-    variable.assign(tf.cast(value, variable.dtype))
+    with placement.where(variable):
+        value = entry.public.constraint(variable.read_value())
+        variable.assign(tf.cast(value, variable.dtype))
 
 
 def if_so(

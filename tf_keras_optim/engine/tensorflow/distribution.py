@@ -1,7 +1,8 @@
 """Where a step runs: alone, in a replica, or across replicas; under XLA, or watched."""
 
 import contextlib
-from collections.abc import Iterator
+import contextvars
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -12,19 +13,45 @@ from tf_keras_optim.engine.tensorflow.tensorflow_private import in_xla as in_xla
 from tf_keras_optim.engine.tensorflow.tensorflow_private import is_shared as is_shared
 from tf_keras_optim.engine.tensorflow.tensorflow_private import is_watched as is_watched
 
+_standing: contextvars.ContextVar[Mapping[int, tf.Variable]] = contextvars.ContextVar(
+    "tf_keras_optim_standing", default={}
+)
+
+
+@contextlib.contextmanager
+def standing_for(components: Mapping[int, tf.Variable]) -> Iterator[None]:
+    """Lets distributed variables stand for certain components of theirs in a block.
+
+    Args:
+      components: by the ids of the variables.
+    """
+    token = _standing.set(components)
+    try:
+        yield
+    finally:
+        _standing.reset(token)
+
+
+def stands() -> bool:
+    """Says whether distributed variables stand for certain components of theirs now."""
+    return bool(_standing.get())
+
 
 def local(variable: tf.Variable) -> tf.Variable:
     """Returns the part of a distributed variable that this replica updates.
 
     In a replica this is the component on the replica's own device, elsewhere the
-    primary one; where all replicas have one variable (central storage), it is that.
-    Plain variables come back unchanged. Assigning to a component needs no call across
-    replicas.
+    primary one, or that which the variable stands for (`standing_for`); where all replicas
+    have one variable (central storage), it is that. Plain variables come back unchanged.
+    Assigning to a component needs no call across replicas.
     """
     if is_shared(variable):
         return variable.get()
     if not isinstance(variable, tf.distribute.DistributedValues):
         return variable
+    component = _standing.get().get(id(variable))
+    if component is not None:
+        return component
     if tf.distribute.in_cross_replica_context():
         return tensorflow_private.primary(variable)
     return tensorflow_private.own(variable)
@@ -70,6 +97,11 @@ def is_outside(strategy: tf.distribute.Strategy) -> bool:
 def is_per_replica(gradient: Any) -> bool:
     """Says whether a gradient has a value of its own for each replica."""
     return isinstance(gradient, tf.distribute.DistributedValues)
+
+
+def of_replica(value: Any, number: int) -> Any:
+    """Returns what a value is in a replica, given by its number."""
+    return value.values[number] if is_per_replica(value) else value
 
 
 def sum_over_replicas(gradients: list[Any], dtype: str | None = None) -> list[Any]:

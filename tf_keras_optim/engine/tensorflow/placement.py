@@ -35,6 +35,16 @@ def beside(variable: tf.Variable) -> Any:
     return contextlib.nullcontext() if distribution.in_xla() else _with_handle(variable)
 
 
+def where(held: tf.Tensor | tf.Variable) -> Any:
+    """Returns a context in which operations are placed where a tensor or variable is.
+
+    Only in a step that is taken once for all replicas; else a replica's device is the place.
+    """
+    if not (distribution.stands() and held.device):
+        return contextlib.nullcontext()
+    return tf.device(held.device)
+
+
 @contextlib.contextmanager
 def _with_handle(variable: tf.Variable) -> Iterator[None]:
     # TensorFlow keeps the identity of a handle where the variable is, and a compiled function,

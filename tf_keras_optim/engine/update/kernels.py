@@ -331,10 +331,11 @@ def average_only(entry: VariableState, inputs: UpdateInputs) -> None:
     if entry.average is None:
         return
     variable, average = distribution.local(entry.variable), distribution.local(entry.average)
-    value, new = _average(average.read_value(), variable.read_value(), inputs)
-    average.assign(new)
-    if inputs.ema_overwrite is not None:
-        variable.assign(value)
+    with placement.where(variable):
+        value, new = _average(average.read_value(), variable.read_value(), inputs)
+        average.assign(new)
+        if inputs.ema_overwrite is not None:
+            variable.assign(value)
 
 
 def checked(

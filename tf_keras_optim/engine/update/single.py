@@ -36,9 +36,15 @@ def update(
       rate_at: returns the learning rate of a variable after a number of updates.
 
     Raises:
-      TypeError: the algorithm uses numbers over all variables, or refreshes slots.
+      TypeError: the algorithm uses numbers over all variables, or refreshes slots; or slots
+        are divided among replicas.
       ValueError: the variable is not known, or the gradient has another shape.
     """
+    if context.sharding.is_on:
+        raise TypeError(
+            f"{context.title}: `update_step` updates a variable in each replica, and with "
+            "`shard_slots`=True one replica alone has its slots. Call `apply_gradients`."
+        )
     _refuse_parts_of_steps(context, planning)
     entry = admission.entry_of(variable)
     planning = planning.of_group(entry.group)
