@@ -79,9 +79,10 @@ class Builder:
                 else:
                     fresh[id(native)] = self._new_entry(variable, native, path)
         store.prepare(list(fresh.values()), natives)
-        context.sharding.assign(fresh.values())
+        sizes = {entry: self.slot_making.size_of(entry) for entry in fresh.values()}
+        context.sharding.assign(sizes)
         for entry in fresh.values():
-            self.slot_making.dtypes(entry, self.slot_making.declared(entry))
+            masters.check_other(context, entry)
         store.new_build()
         store.frozen |= frozen
         for key in fresh:

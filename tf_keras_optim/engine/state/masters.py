@@ -31,7 +31,7 @@ def are_wanted(context: Context, entry: VariableState) -> bool:
 
 
 def check(context: Context, algorithm: Algorithm, entry: VariableState) -> None:
-    """Refuses a narrow variable without the master copy that it needs, or with one elsewhere.
+    """Refuses a narrow variable without a master copy where the algorithm needs its digits.
 
     Args:
       context: what the parts of the whole optimizer share.
@@ -39,11 +39,8 @@ def check(context: Context, algorithm: Algorithm, entry: VariableState) -> None:
       entry: the variable.
 
     Raises:
-      ValueError: the algorithm needs digits that nothing keeps, or another optimizer keeps
-        them where this one could not update them.
+      ValueError: it is one.
     """
-    if are_wanted(context, entry):
-        _check_other(context, entry)
     if entry.variable.dtype.size >= entry.dtype.size or are_wanted(context, entry):
         return
     if algorithm.needs_master_weights:
@@ -57,13 +54,13 @@ def check(context: Context, algorithm: Algorithm, entry: VariableState) -> None:
         )
 
 
-def _check_other(context: Context, entry: VariableState) -> None:
+def check_other(context: Context, entry: VariableState) -> None:
     """Refuses a variable whose master copy another optimizer keeps on other devices.
 
     Raises:
       ValueError: it is one.
     """
-    known = _of_other(entry.variable)
+    known = _of_other(entry.variable) if are_wanted(context, entry) else None
     if known is not None and not context.sharding.suits(entry.variable, known):
         raise ValueError(
             f"{context.title}: variable {entry.path!r}, which is {entry.variable.dtype.name}, "

@@ -11,11 +11,13 @@ around its copies too, which are no collectives.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from tf_keras_optim.engine.state.slots import Slot
 from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.tensorflow import distribution
 from tf_keras_optim.engine.tensorflow.tensorflow_private import rename
@@ -40,7 +42,7 @@ class Sharding:
         self._class: Any = None  # of plain variables
         self._owners: dict[int, int] = {}  # by the ids of model variables, numbers of replicas
         self._owned: dict[int, tf.Variable] = {}  # and their components there
-        self._loads: list[int] = []  # bytes by replica
+        self._loads: list[tuple[int, int]] = []  # by replica: bytes of state, and of variables
 
     def check(self, wanted: bool, title: str, is_made: bool) -> None:
         """Refuses a strategy under which state cannot be divided, and a change of mind.
@@ -72,7 +74,7 @@ class Sharding:
         """Divides what is made from now on, if that is wanted and there is more than one."""
         self.is_on = self._divides(wanted)
         if self.is_on:
-            self._loads = [0] * self._strategy.num_replicas_in_sync
+            self._loads = [(0, 0)] * self._strategy.num_replicas_in_sync
             with distribution.entered(self._strategy):
                 made = tf.Variable(0, trainable=False, name="one_of_several")
             self._class = type(made.values[0])
@@ -82,20 +84,22 @@ class Sharding:
 
     # Owners.
 
-    def assign(self, entries: Iterable[VariableState]) -> None:
-        """Gives variables that have none an owner: the largest one first, to who has least."""
+    def assign(self, sizes: Mapping[VariableState, int]) -> None:
+        """Gives variables that have none an owner: the largest one first, to who has least.
+
+        Args:
+          sizes: by variable, the bytes that are to be kept for it.
+        """
         if not self.is_on:
             return
-        new = [entry for entry in entries if id(entry.variable) not in self._owners]
-        for entry in sorted(new, key=_size, reverse=True):
+        own = {entry: _bytes(entry.variable.shape, entry.variable.dtype) for entry in sizes}
+        new = [entry for entry in sizes if id(entry.variable) not in self._owners]
+        for entry in sorted(new, key=lambda e: (sizes[e], own[e]), reverse=True):
             owner = self._loads.index(min(self._loads))
-            self._loads[owner] += _size(entry)
+            state, variables = self._loads[owner]
+            self._loads[owner] = (state + sizes[entry], variables + own[entry])
             self._owners[id(entry.variable)] = owner
             self._owned[id(entry.variable)] = entry.variable.values[owner]
-
-    def owner(self, variable: tf.Variable) -> int | None:
-        """Returns the number of the replica that owns a variable; `None` if none does."""
-        return self._owners.get(id(variable))
 
     def made(
         self,
@@ -222,6 +226,21 @@ class Sharding:
                         component.scatter_update(tf.IndexedSlices(value, indices))
 
 
-def _size(entry: VariableState) -> int:
-    """Returns how many bytes a slot of a variable has, as most are kept."""
-    return int(entry.variable.shape.num_elements()) * entry.dtype.size
+def kept_bytes(
+    entry: VariableState, slots: Sequence[Slot], dtypes: Mapping[str, tf.DType], others: int
+) -> int:
+    """Returns how many bytes are kept for a variable.
+
+    Args:
+      entry: the variable.
+      slots: its slots.
+      dtypes: their dtypes, by name.
+      others: how many arrays of its shape are kept beside: averages and the like.
+    """
+    shape = tuple(entry.variable.shape)
+    found = [_bytes(slot.shape_for(shape), dtypes[slot.name]) for slot in slots]
+    return sum(found) + others * _bytes(shape, entry.dtype)
+
+
+def _bytes(shape: Iterable[int], dtype: tf.DType) -> int:
+    return math.prod(shape) * dtype.size

@@ -11,6 +11,7 @@ from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.numerics import quantization
 from tf_keras_optim.engine.options import calls_per_update, is_lazy
 from tf_keras_optim.engine.state import lookahead, masters, starts, unused
+from tf_keras_optim.engine.state.sharding import kept_bytes
 from tf_keras_optim.engine.state.slot_dtypes import slot_dtypes
 from tf_keras_optim.engine.state.slots import (
     STARTED,
@@ -62,6 +63,17 @@ class SlotMaking:
         wanted = patterns.by_pattern(options.slot_dtype, entry.path)
         lazy = is_lazy(options, entry.path)
         return slot_dtypes(entry, declared, wanted, lazy, self._context.title)
+
+    def size_of(self, entry: VariableState) -> int:
+        """Returns the bytes that are to be kept for a variable; refuses what `declared` does.
+
+        Raises:
+          ValueError: as for `declared` and `dtypes`.
+        """
+        options, declared = self._context.options, self.declared(entry)
+        others = [options.use_ema, calls_per_update(options) > 1]
+        others.append(masters.are_wanted(self._context, entry))
+        return kept_bytes(entry, declared, self.dtypes(entry, declared), sum(others))
 
     def make(self, entry: VariableState) -> None:
         """Makes what is to be kept for a variable, and puts away what is not."""
@@ -158,6 +170,7 @@ class SlotMaking:
         """Makes the master copy of a narrow variable; notes what is rounded stochastically."""
         narrow = entry.variable.dtype.size < entry.dtype.size
         if masters.are_wanted(self._context, entry) and entry.master is None:
+            masters.check_other(self._context, entry)
             entry.master = masters.make(self._make_for, entry)
         slots_round = any(slot.dtype.size < 4 for slot in entry.slots.values())
         entry.rounds = slots_round or (narrow and self._context.options.stochastic_rounding)
