@@ -178,6 +178,7 @@ NON_DEFAULT = {
     "sparse": {"table": "exact"},
     "aggregation_dtype": "bfloat16",
     "skip_nonfinite": True,
+    "shard_slots": True,
     "master_weights": False,
     "slot_dtype": "bfloat16",
     "stochastic_rounding": True,

@@ -248,6 +248,4 @@ def check_sharding(options: CommonOptions, algorithm: Algorithm, in_steps: bool)
             "their own. Leave one of the two out"
         )
     if reason:
-        raise ValueError(
-            f"{class_of(options).__name__}: argument `shard_slots`=True {reason}."
-        )
+        raise ValueError(f"{class_of(options).__name__}: argument `shard_slots`=True {reason}.")

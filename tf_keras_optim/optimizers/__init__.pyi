@@ -66,6 +66,7 @@ class ADOPT(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -132,6 +133,7 @@ class AdEMAMix(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -191,6 +193,7 @@ class AdaBelief(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -244,6 +247,7 @@ class Adadelta(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -313,6 +317,7 @@ class Adafactor(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -369,6 +374,7 @@ class Adagrad(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -434,6 +440,7 @@ class Adam(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -493,6 +500,7 @@ class Adamax(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -556,6 +564,7 @@ class Adan(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -621,6 +630,7 @@ class CAME(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -687,6 +697,7 @@ class Ftrl(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -750,6 +761,7 @@ class LARS(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -814,6 +826,7 @@ class Lamb(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -867,6 +880,7 @@ class Lion(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -933,6 +947,7 @@ class MARS(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -993,6 +1008,7 @@ class Nadam(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -1057,6 +1073,7 @@ class RAdam(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -1119,6 +1136,7 @@ class RMSprop(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -1172,6 +1190,7 @@ class SGD(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -1231,6 +1250,7 @@ class Yogi(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -1299,6 +1319,7 @@ class AdamW(Adam):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -1438,6 +1459,7 @@ class Muon(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -1506,6 +1528,7 @@ class PSGLD(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -1592,6 +1615,7 @@ class Prodigy(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -1657,6 +1681,7 @@ class SGHMC(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -1719,6 +1744,7 @@ class SGLD(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -1790,6 +1816,7 @@ class ScheduleFreeAdamW(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -1851,6 +1878,7 @@ class ScheduleFreeSGD(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -1949,6 +1977,7 @@ class Shampoo(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...
@@ -2044,6 +2073,7 @@ class Soap(Optimizer):
         skip_nonfinite: bool = False,
         max_consecutive_skips: _Integer | None = None,
         groups: Mapping[str, Any] | None = None,
+        shard_slots: bool = False,
         jit_compile: Literal["auto", True, False] = "auto",
         name: str | None = None,
     ) -> None: ...

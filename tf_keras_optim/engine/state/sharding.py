@@ -149,15 +149,17 @@ class Sharding:
           variable: the model variable, which has an owner here if any has.
           other: what another optimizer keeps for it.
         """
+        has_parts = distribution.is_per_replica(other)
         if not self.is_on:
-            return distribution.is_per_replica(other) or not distribution.is_per_replica(variable)
-        device = self._owned[id(variable)].device
-        return not distribution.is_per_replica(other) and other.device == device
+            return has_parts == distribution.is_per_replica(variable)
+        return not has_parts and other.device == self._owned[id(variable)].device
 
     # Steps.
 
     def owned(self) -> contextlib.AbstractContextManager[None]:
-        """Lets model variables stand for their owners' components in a block."""
+        """Lets model variables stand for their owners' components in a block, if there are."""
+        if not self.is_on:
+            return contextlib.nullcontext()
         return distribution.standing_for(self._owned)
 
     def once(

@@ -233,16 +233,10 @@ class Step:
 def _accumulate(entry: VariableState, gradient: tf.Tensor, check: FiniteCheck | None) -> None:
     accumulator = distribution.local(entry.accumulator)
     with placement.where(accumulator):
-        _add(entry, accumulator, gradient, check)
-
-
-def _add(
-    entry: VariableState, accumulator: tf.Variable, gradient: tf.Tensor, check: FiniteCheck | None
-) -> None:
-    gradient = tf.cast(gradient, accumulator.dtype)
-    if check is not None and check.inverse is not None and not entry.overwrite:
-        gradient *= tf.cast(check.inverse, gradient.dtype)
-    if entry.overwrite:
-        accumulator.assign(tf.maximum(accumulator.read_value(), gradient))
-    else:
-        accumulator.assign_add(gradient)
+        gradient = tf.cast(gradient, accumulator.dtype)
+        if check is not None and check.inverse is not None and not entry.overwrite:
+            gradient *= tf.cast(check.inverse, gradient.dtype)
+        if entry.overwrite:
+            accumulator.assign(tf.maximum(accumulator.read_value(), gradient))
+        else:
+            accumulator.assign_add(gradient)

@@ -13,8 +13,8 @@ from tf_keras_optim.engine.tensorflow.tensorflow_private import in_xla as in_xla
 from tf_keras_optim.engine.tensorflow.tensorflow_private import is_shared as is_shared
 from tf_keras_optim.engine.tensorflow.tensorflow_private import is_watched as is_watched
 
-_standing: contextvars.ContextVar[Mapping[int, tf.Variable]] = contextvars.ContextVar(
-    "tf_keras_optim_standing", default={}
+_standing: contextvars.ContextVar[Mapping[int, tf.Variable] | None] = contextvars.ContextVar(
+    "tf_keras_optim_standing", default=None
 )
 
 
@@ -34,7 +34,7 @@ def standing_for(components: Mapping[int, tf.Variable]) -> Iterator[None]:
 
 def stands() -> bool:
     """Says whether distributed variables stand for certain components of theirs now."""
-    return bool(_standing.get())
+    return _standing.get() is not None
 
 
 def local(variable: tf.Variable) -> tf.Variable:
@@ -49,9 +49,9 @@ def local(variable: tf.Variable) -> tf.Variable:
         return variable.get()
     if not isinstance(variable, tf.distribute.DistributedValues):
         return variable
-    component = _standing.get().get(id(variable))
-    if component is not None:
-        return component
+    components = _standing.get()
+    if components is not None and id(variable) in components:
+        return components[id(variable)]
     if tf.distribute.in_cross_replica_context():
         return tensorflow_private.primary(variable)
     return tensorflow_private.own(variable)
