@@ -3,6 +3,7 @@
 import functools
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,6 +13,8 @@ from tools.bench.results import OURS, Comparison
 from tools.bench.settings import Settings
 from tools.bench.tf_sides import RUNNING, fresh, keras_sides, make_optimizer
 from tools.bench.timing import STEP, take_turns, timed
+
+_DIVIDED = f"{OURS}, shard_slots"
 
 
 @functools.cache
@@ -26,7 +29,10 @@ def strategy_of(replicas: int) -> tf.distribute.Strategy:
 
 
 def replicas(settings: Settings, peers: Peers) -> Iterator[Comparison]:
-    """Times a step of two replicas in a `tf.function`, beside the running Keras'."""
+    """Times a step of two replicas in a `tf.function`, beside the running Keras'.
+
+    Ours once more with state that is divided; matrices of Muon's kind for Muon.
+    """
     models = {
         f"tiny ({settings.tensors} tensors)": shapes.tiny(settings.tensors),
         f"{settings.megabytes} MB": shapes.matrices(settings.megabytes),
@@ -34,28 +40,35 @@ def replicas(settings: Settings, peers: Peers) -> Iterator[Comparison]:
     for name in settings.optimizers:
         present, absent = keras_sides(name)
         sides = [OURS, *(side for side in present if side == RUNNING)]
-        for title, sizes in models.items():
+        kernels = {"BERT's kernels, 2 layers of 512": shapes.bert(2, 512)}
+        for title, sizes in (models | (kernels if name == "muon" else {})).items():
             turns = {side: timed(replicated_step(side, name, sizes)) for side in sides}
+            divided = replicated_step(OURS, name, sizes, shard_slots=True)
+            turns[_DIVIDED] = timed(divided)
             first, parts = take_turns(turns, settings.steps)
             yield Comparison(
                 suite="replicas",
                 case=f"2 replicas, {title}, {name}, function",
                 figures=parts[STEP],
+                context=[_DIVIDED],
                 absent={side: why for side, why in absent.items() if side == RUNNING},
                 first=first,
                 note=f"In turn: {'; '.join(turns)}",
             )
-            del turns
+            del turns, divided
             gc.collect()
 
 
-def replicated_step(side: str, name: str, sizes: Sequence[shapes.Shape]) -> Callable[[], None]:
+def replicated_step(
+    side: str, name: str, sizes: Sequence[shapes.Shape], **options: Any
+) -> Callable[[], None]:
     """Returns a function that sums gradients over two replicas and applies them.
 
     Args:
       side: `OURS` or the running Keras.
       name: name of the optimizer in lower case.
       sizes: shapes of the variables.
+      **options: further arguments of the optimizer.
     """
     strategy = strategy_of(2)
     # Distributed values: Keras does not sum a tensor that replicas share.
@@ -67,7 +80,7 @@ def replicated_step(side: str, name: str, sizes: Sequence[shapes.Shape]) -> Call
     ]
     with strategy.scope():
         variables = fresh(shapes.weights(sizes))
-        optimizer = make_optimizer(side, name)
+        optimizer = make_optimizer(side, name, **options)
         optimizer.build(variables)
 
     def apply(given: Sequence[tf.Tensor]) -> None:
