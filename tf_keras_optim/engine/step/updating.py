@@ -84,7 +84,7 @@ class Updating:
         for entry, _ in learned:
             if getattr(entry.public, "constraint", None) is not None:
                 if_so(gathered.get(id(entry)), functools.partial(_constrain, entry))
-        self._spread(step, pairs)
+        self._spread(pairs)
         if measuring is not None:
             measuring.end(updates, scalars.rate_of)
 
@@ -148,22 +148,20 @@ class Updating:
                 functools.partial(average_only, entry, inputs) if plan.averages else None,
             )
 
-    def _spread(self, step: StepPlan, pairs: Pairs) -> None:
-        """Gives other replicas the values that an owner has updated, where variables have one.
+    def _spread(self, pairs: Pairs) -> None:
+        """Gives other replicas the values that owners have updated, where there are owners.
 
-        Averages that overwrite may have moved variables without a gradient, too.
+        Variables without a gradient have not moved.
         """
         if not self._context.sharding.is_on:
             return
-        overwrites = step.overwrites_every is not None
-        entries = self._context.store.tracked if overwrites else [entry for entry, _ in pairs]
         rows = {
             id(entry): gradient.indices
             for entry, gradient in pairs
             if isinstance(gradient, tf.IndexedSlices)
             and getattr(entry.public, "constraint", None) is None
         }
-        self._context.sharding.spread(entries, rows)
+        self._context.sharding.spread([entry for entry, _ in pairs], rows)
 
     # Averages.
 
