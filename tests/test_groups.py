@@ -537,7 +537,7 @@ def test_parts_of_keras_become_groups_and_groups_parts():
     step(back, variables)
     for variable, value in zip(variables, expects):
         np.testing.assert_allclose(variable.numpy(), value, rtol=2e-5, atol=1e-6)
-    with pytest.raises(ValueError, match="goes by a function"):
+    with pytest.raises(ValueError, match="a function assigns its variables"):
         tko.convert(keras.optimizers.MultiOptimizer(lambda v: keras.optimizers.SGD()))
 
 

@@ -160,8 +160,8 @@ class _Flat:
                 raise ValueError(f"{_TITLE}: variable {name!r} was given twice.")
             if getattr(variable, "constraint", None) is not None:
                 raise ValueError(
-                    f"{_TITLE}: variable {name!r} has a constraint, which L-BFGS knows nothing "
-                    "of. Leave it out, or write the constraint into the loss."
+                    f"{_TITLE}: variable {name!r} has a constraint, which L-BFGS cannot "
+                    "respect. Leave it out, or write the constraint into the loss."
                 )
             self.natives.append(native)
         if not self.natives:

@@ -39,8 +39,8 @@ def from_keras(source: Any, options: Mapping[str, Any], title: str, convert: Con
     default = getattr(mapped, "default_optimizer", None)
     if default is None:
         raise ValueError(
-            f"{title}: it goes by a function, which has no counterpart. Give Keras an "
-            "`OptimizerMap`, or write `groups=` for one of our optimizers."
+            f"{title}: a function assigns its variables, and that has no counterpart. Give "
+            "Keras an `OptimizerMap`, or write `groups=` for one of our optimizers."
         )
     # What belongs to the whole step is given to the whole.
     parts = {id(o): convert(o, loss_scale_factor=None) for o in (default, *mapped.values())}

@@ -114,9 +114,10 @@ class Grouping:
         """
         if rate == 0.0 and self.has_own_rates():
             raise ValueError(
-                f"{type(self._owner).__name__}: a group has a learning rate of its own, which "
-                "is multiplied by what the optimizer's learning rate is changed by, and that "
-                f"one begins at 0. Give the group `{MULTIPLIER}`, or begin with another rate."
+                f"{type(self._owner).__name__}: a group has its own learning rate, and the "
+                "optimizer's begins at 0. Setting the latter multiplies the former by the same "
+                "factor, and from 0 there is no factor. Give the group "
+                f"`{MULTIPLIER}` instead, or begin with another rate."
             )
 
     def has_own_rates(self) -> bool:

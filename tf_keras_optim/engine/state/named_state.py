@@ -324,7 +324,7 @@ def _matched_paths(
         if doubled:
             raise ValueError(
                 f"{context.title}: argument `names` gives several saved variables the "
-                f"names {sorted(doubled)}. Each needs one of its own."
+                f"same names: {sorted(doubled)}. Map each of them to another path."
             )
         return matching.Match(dict(zip(saved, known)))
     weights = state.get("weights") or {}

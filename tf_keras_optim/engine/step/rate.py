@@ -304,8 +304,8 @@ class Rate:
         if self._whole:
             raise ValueError(
                 f"{self._context.title} updates a group of variables of {self._whole}, so its "
-                "learning rate is not set by itself. Set the one of that optimizer, which "
-                "multiplies those of all groups, or assign its `groups` anew."
+                "learning rate cannot be set alone. Set the learning rate of that optimizer, "
+                "which multiplies the rates of all groups, or assign its `groups` again."
             )
 
     def of_group(self, group: Group, rate: tf.Tensor, updates: tf.Tensor) -> tf.Tensor:
