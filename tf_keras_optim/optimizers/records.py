@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from tf_keras_optim.engine import documentation
+from tf_keras_optim.engine.declarations import parameters_of
 from tf_keras_optim.engine.methods.views import SlotList
 from tf_keras_optim.keras_compat.running import keras
 
@@ -80,8 +81,7 @@ _Class = TypeVar("_Class", bound=type)
 
 def documented(cls: _Class) -> _Class:
     """Writes the arguments into a docstring, where it says `{{arguments}}`."""
-    declaring: Any = cls
-    described = documentation.descriptions(declaring._parameters)
+    described = documentation.descriptions(parameters_of(cls))
     described["name"] = "name of the optimizer. Keyword-only."
     cls.__doc__ = documentation.filled(cls.__doc__, described)
     return cls
