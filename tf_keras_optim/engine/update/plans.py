@@ -226,7 +226,8 @@ def plan_update(
     device = distribution.local(entry.variable).device
     device_type = tf.DeviceSpec.from_string(device).device_type if device else "CPU"
     jit_compile = rule.jit_compile if compiles else False
-    if jit_compile == "auto" and not xla.can_compile(entry.variable.dtype, device_type):
+    if jit_compile is not False and not xla.can_compile(entry.variable.dtype, device_type):
+        _refuse_compilation(entry, jit_compile)
         jit_compile = False
     kernel = kernel_choice.choose(
         jit_compile,
@@ -235,6 +236,16 @@ def plan_update(
         fused=rule.can_fuse and plan == UpdatePlan(),
     )
     return dataclasses.replace(plan, kernel=kernel)
+
+
+def _refuse_compilation(entry: VariableState, jit_compile: str | bool) -> None:
+    if jit_compile is True and not distribution.in_xla():
+        raise ValueError(
+            f"Variable {entry.path!r} is {entry.variable.dtype.name}, which XLA cannot compile "
+            "on this processor, and `jit_compile`=True asks for it. Use `jit_compile`='auto', "
+            "which compiles the updates of the other variables, or keep the weights in float32 "
+            "(as the policy 'mixed_float16' does)."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
