@@ -298,6 +298,51 @@ def test_targets_of_a_build_file_have_names_of_their_own(path):
     assert names and len(names) == len(set(names))
 
 
+def targets(path):
+    """By the label of each target of a BUILD file: who sees it, and what it needs."""
+    package, found, default = str(path.parent.relative_to(ROOT)), {}, []
+    for call in (node.value for node in ast.parse(path.read_text()).body):
+        if not isinstance(call, ast.Call):
+            continue
+        values = {
+            k.arg: ast.literal_eval(k.value)
+            for k in call.keywords
+            if isinstance(k.value, (ast.List, ast.Constant))
+        }
+        if call.func.id == "package":
+            default = values["default_visibility"]
+        else:
+            needed = [
+                d if d.startswith("//") else f"//{package}{d}" for d in values.get("deps", [])
+            ]
+            found[f"//{package}:{values['name']}"] = values.get("visibility", default), needed
+    return found
+
+
+def is_visible(visibility, package):
+    for rule in visibility:
+        where, _, what = rule.removeprefix("//").partition(":")
+        below = what == "__subpackages__" and f"{package}/".startswith(f"{where}/")
+        if rule == "//visibility:public" or below or (what == "__pkg__" and package == where):
+            return True
+    return False
+
+
+@pytest.mark.one_keras
+def test_targets_see_what_they_need():
+    known = {}
+    for path in build_files.build_files():
+        known |= targets(path)
+    unseen = []
+    for label, (_, needed) in known.items():
+        package = label.removeprefix("//").partition(":")[0]
+        for other in needed:
+            home = other.removeprefix("//").partition(":")[0]
+            if package != home and not is_visible(known[other][0], package):
+                unseen.append((label, other))
+    assert len(known) > 300 and not unseen
+
+
 @pytest.mark.one_keras
 def test_the_tool_for_build_files_notices_an_import(tmp_path, capsys):
     ignored = shutil.ignore_patterns("__pycache__")
