@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
-from tests.own_classes import cases, compare, regimes
+from tests.own_classes import cases, compare, listed, regimes
 from tf_keras_optim.keras_compat import keras_private_order as order
 
-CASES = cases.cases()
+CASES = listed.cases()
 BASE = tf.keras.optimizers.Optimizer
 # Each class in one regime without a compilation, and the others with one or two classes.
 LIGHT = ("function", "sparse", *regimes.OPTIONS)

@@ -6,7 +6,8 @@
 Each class is made twice by one function, on the optimizers of the running Keras and on those of
 this package, and must end at the same weights, or be refused by name when it is made.
 
-cases.py      what a class is, and the list of all
+cases.py      what a class is
+listed.py     the list of all
 decays.py     weight decay in the class
 hooks.py      overridden methods between `apply` and `update_step`
 names.py      members that are called as something of ours

@@ -8,7 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-from tests.own_classes import cases, compare, regimes
+from tests.own_classes import cases, compare, listed, regimes
 
 
 def main():
@@ -20,7 +20,7 @@ def main():
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2
     )
-    found = cases.cases()
+    found = listed.cases()
     wrong = 0
     for name in options.name or found:
         for regime in options.regime or regimes.REGIMES:
