@@ -17,10 +17,8 @@ import os
 import pathlib
 import random
 import signal
-import sys
 import tempfile
 import time
-import traceback
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -29,6 +27,7 @@ import tensorflow as tf
 
 import tf_keras_optim as tko
 import tf_keras_optim.saving.atomic as atomic
+from tests.support import forks
 
 EXCHANGE = atomic._renameat2
 CALLS = [(builtins, "open"), (io, "open"), (fcntl, "flock"), (atomic, "_exchanged")]
@@ -113,23 +112,6 @@ def faults_of(total):
     ]
     random.Random(4).shuffle(found)
     return found
-
-
-def forked(function, *arguments):
-    """Starts a process that runs a function; returns its number."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        function(*arguments)
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
 
 
 class Saver:
@@ -241,7 +223,7 @@ def kills(name, count, directory):
     generator, left = random.Random(9), 0
     for turn in range(count + 1):
         reading, writing = os.pipe()
-        child = forked(_save_until_killed, name, directory, turn, turn % 2 == 0, writing)
+        child = forks.start(_save_until_killed, name, directory, turn, turn % 2 == 0, writing)
         os.close(writing)
         started = os.read(reading, 1)
         os.close(reading)

@@ -14,7 +14,6 @@ import random
 import signal
 import sys
 import time
-import traceback
 import zlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -23,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support import forks
 
 STEPS = 1200  # of the uninterrupted run; the others do not get so far
 
@@ -86,40 +86,17 @@ def resumed(directory, expected, from_file, ready, more):
             os.write(ready, b"x")
 
 
-def forked(function, *arguments):
-    """Starts a process that runs a function; returns its number."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        function(*arguments)
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
-
-
-def finish(child):
-    _, status = os.waitpid(child, 0)
-    if status:
-        sys.exit(f"a process ended with status {status}")
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--kills", type=int, default=20)
     options = parser.parse_args()
-    finish(forked(uninterrupted, options.directory))
+    forks.finish([forks.start(uninterrupted, options.directory)])
     expected = json.loads((options.directory / "expected.json").read_text())
     generator, leftovers = random.Random(8), 0
     for kill in range(options.kills):
         reading, writing = os.pipe()
-        child = forked(resumed, options.directory, expected, kill % 2 == 0, writing, None)
+        child = forks.start(resumed, options.directory, expected, kill % 2 == 0, writing, None)
         if kill % 5 == 4:  # while it starts and loads, perhaps
             time.sleep(generator.uniform(0.0, 0.8))
         else:
@@ -133,7 +110,8 @@ def main():
         os.close(writing)
         leftovers += len(list(options.directory.glob(".*")))
         print("killed at random", flush=True)
-    finish(forked(resumed, options.directory, expected, True, os.pipe()[1], 5))
+    last = forks.start(resumed, options.directory, expected, True, os.pipe()[1], 5)
+    forks.finish([last])
     if list(options.directory.glob(".*")):
         sys.exit("what a killed process left behind was not removed")
     print(f"{leftovers} of {options.kills} were killed while writing the state file")

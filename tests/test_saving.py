@@ -17,6 +17,7 @@ import tensorflow as tf
 import tf_keras_optim as tko
 import tf_keras_optim.saving.atomic as atomic
 import tf_keras_optim.saving.workplaces as workplaces
+from tests.support import forks
 
 MARK = "saved_model.pb"
 
@@ -97,7 +98,7 @@ def test_wherever_a_process_is_killed_the_next_save_leaves_nothing_else(kind, tm
     left = 0
     for number in range(1, calls.count + 1):
         after = number % 3 == 0  # before another call is mostly after this one
-        child = faults.forked(killed, number, after, 2)
+        child = forks.start(killed, number, after, 2)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL, (number, after)
         left += len(entries(path)) > 1
         assert read(path) in (1, 2), (number, after)
@@ -132,7 +133,7 @@ def test_every_saver_removes_what_another_left(tmp_path):
     ]
     for save in savers:
         for _ in range(3):
-            child = faults.forked(tko.save_model, Writer(faults.kill), tmp_path / "x.keras")
+            child = forks.start(tko.save_model, Writer(faults.kill), tmp_path / "x.keras")
             assert os.waitpid(child, 0)[1] == signal.SIGKILL
         assert len(list(tmp_path.glob(".*"))) >= 1
         save()
@@ -150,7 +151,7 @@ def test_a_living_process_keeps_what_it_writes(tmp_path):
         os.read(go_on, 1)
 
     path = tmp_path / "x.weights.h5"
-    child = faults.forked(tko.save_weights, Writer(slow), path)
+    child = forks.start(tko.save_weights, Writer(slow), path)
     os.read(begun, 1)
     (place,) = tmp_path.iterdir()
     for value in (1, 2):
@@ -187,7 +188,7 @@ def test_what_another_machine_writes_is_kept_for_a_day(tmp_path):
 @pytest.mark.one_keras
 def test_where_there_are_no_locks_a_day_decides(tmp_path, monkeypatch):
     monkeypatch.setattr(workplaces, "_lock", lambda *_, **__: None)
-    child = faults.forked(tko.save_model, Writer(faults.kill), tmp_path / "x.keras")
+    child = forks.start(tko.save_model, Writer(faults.kill), tmp_path / "x.keras")
     os.waitpid(child, 0)
     save_file(tmp_path / "saved", 1)
     (place,) = tmp_path.glob(".*")
