@@ -195,7 +195,7 @@ def test_variables_of_other_automatic_names_are_taken_in_order():
     assert third.load_state_dict(
         state, names=lambda path: dict(zip(state["variables"], names))[path]
     ).fits
-    with pytest.raises(ValueError, match=r"several saved variables the names \['x'\]"):
+    with pytest.raises(ValueError, match=r"the same names: \['x'\]\. Map each"):
         third.load_state_dict(state, names=lambda path: "x")
 
 
