@@ -23,16 +23,29 @@ tf.config.set_logical_device_configuration(
 )
 
 
+is_built_with_xla = tf.test.is_built_with_xla
+
+
+def running_keras():
+    return 2 if tf.keras.__name__.startswith("tf_keras") else 3
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", dealing.DESCRIPTION)
+    config.addinivalue_line("markers", dealing.XLA_DESCRIPTION)
 
 
 @pytest.hookimpl(tryfirst=True)  # before options leave tests out
 def pytest_collection_modifyitems(config, items):
     if dealing.is_asked_for():
-        is_keras_2 = tf.keras.__name__.startswith("tf_keras")
-        items[:], others = dealing.deal(items, 2 if is_keras_2 else 3)
+        items[:], others = dealing.deal(items, running_keras())
         config.hook.pytest_deselected(items=others)
+
+
+@pytest.hookimpl(tryfirst=True)  # before fixtures are made
+def pytest_runtest_setup(item):
+    has_xla = dealing.has_xla(item, running_keras())
+    tf.test.is_built_with_xla = is_built_with_xla if has_xla else lambda: False
 
 
 @pytest.fixture(scope="session")

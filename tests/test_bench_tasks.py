@@ -50,6 +50,7 @@ def test_the_transformer_does_not_see_what_comes():
     assert np.abs(before[0, 40:] - after[0, 40:]).max() > 1e-3
 
 
+@pytest.mark.one_keras
 @pytest.mark.parametrize("shows", [False, True])
 def test_a_run_is_the_training_by_hand(shows):
     make = lambda: tko.ScheduleFreeAdamW(0.05, jit_compile=False)  # noqa: E731
@@ -95,7 +96,7 @@ def test_the_equation_has_the_solution_that_is_told():
 
 @pytest.mark.one_keras
 def test_a_second_pass_and_lbfgs_are_measured_of_the_runs_that_are_told(monkeypatch):
-    monkeypatch.setattr(task_extras, "_SEEDS", (1, 2))
+    monkeypatch.setattr(task_extras, "_SEEDS", (2,))
     monkeypatch.setattr(task_extras, "_SECOND_PASSES", (("none", {"rho": 0.0}),))
     make = lambda steps: tko.SGD(0.5, jit_compile=False)  # noqa: E731
     wrong, losses = task_extras.second_passes(TASK, make, "SGD")
@@ -106,12 +107,12 @@ def test_a_second_pass_and_lbfgs_are_measured_of_the_runs_that_are_told(monkeypa
     by_hand.train(0, 80)
     share = np.mean(np.argmax(by_hand.model(LINE), -1) != DATA.y)
     longer = "SGD, twice the steps"
-    assert wrong.figures[longer].values[1] == pytest.approx(100 * share)
-    assert losses.figures[longer].values[1] == pytest.approx(by_hand.error())
+    assert wrong.figures[longer].values[0] == pytest.approx(100 * share)
+    assert losses.figures[longer].values[0] == pytest.approx(by_hand.error())
     whole = dataclasses.replace(TASK, batch=None)
     errors, computed = task_extras.finished(whole, make, "SGD", 5)
     assert list(errors.figures) == ["SGD 1, L-BFGS", "SGD 4, L-BFGS"]
-    begun = task_runs.Training(whole, make(4), 4, 1)
+    begun = task_runs.Training(whole, make(4), 4, 2)
     begun.train(0, 4)
     assert errors.figures["SGD 4, L-BFGS"].values[0] < 0.7 * begun.error()
     assert min(computed.figures["SGD 4, L-BFGS"].values) > 4
@@ -155,6 +156,7 @@ def test_every_method_is_made_with_every_setting(decay):
             assert tasks.made(method, setting, task, 8).weight_decay == decay
 
 
+@pytest.mark.one_keras
 def test_what_is_told_follows_from_the_runs(monkeypatch, tmp_path):
     """With runs whose losses are known: the rate 0.005 is best, a clip hurts, Muon wins."""
 

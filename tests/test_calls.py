@@ -42,17 +42,17 @@ def stepped(optimizer, gradients, variables, way):
 
 
 @pytest.mark.one_keras
-@pytest.mark.parametrize("way", ["eager", "function"])
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("way", "compiled"), [("eager", False), ("function", True)])
 def test_variables_move_as_alone(way, compiled):
     variables, gradients = made(KINDS)
     stepped(tko.Adam(0.1, jit_compile=compiled, **OPTIONS), gradients, variables, way)
     others, _ = made(KINDS)
-    for place in range(4):  # one of each kind in each step
+    places = (0, 3)  # the first and the last of each kind
+    for place in places:
         chosen, given = others[4 * place : 4 * place + 4], gradients[4 * place : 4 * place + 4]
         stepped(tko.Adam(0.1, jit_compile=compiled, **OPTIONS), given, chosen, way)
-    for variable, other in zip(variables, others):
-        np.testing.assert_array_equal(variable.numpy(), other.numpy())
+        for variable, other in zip(variables[4 * place : 4 * place + 4], chosen):
+            np.testing.assert_array_equal(variable.numpy(), other.numpy())
 
 
 @pytest.mark.one_keras

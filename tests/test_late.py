@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras_optim as tko
 from tests.support.steps import in_regime
 
+pytestmark = pytest.mark.xla_in_one_keras
 keras = tf.keras
 CORRECTED = [tko.Adam, tko.AdamW, tko.Adamax, tko.Nadam, tko.Lamb, tko.Adafactor]
 GRADIENTS = [g[0] for g in harness.gradient_sequence(12, [(6, 5)])]
@@ -22,7 +23,11 @@ def scheduled(**more):
     constant = {
         name: tko.schedules.Warmup(v, 1, v) for name, v in (("beta_1", 0.9), ("beta_2", 0.99))
     }
-    return tko.Adam(0.01, **constant, **more)
+    return tko.Adam(0.01, **constant, jit_compile=False, **more)
+
+
+def nadam(**more):
+    return tko.Nadam(0.01, jit_compile=False, **more)
 
 
 def variable(name):
@@ -70,7 +75,7 @@ def test_a_late_variable_moves_as_with_a_new_optimizer(cls, regime):
 
 
 @pytest.mark.one_keras
-@pytest.mark.parametrize("make", [scheduled, lambda: tko.Nadam(0.01)])
+@pytest.mark.parametrize("make", [scheduled, nadam])
 def test_what_is_carried_from_step_to_step_is_carried_without_a_gradient_too(make):
     first, second = grown(optimizer := make())
     apply(optimizer, LATER[:1], first, second)
@@ -96,14 +101,13 @@ def test_what_is_carried_from_step_to_step_is_carried_without_a_gradient_too(mak
 @pytest.mark.one_keras
 @pytest.mark.parametrize("regime", ["eager", "graph"])
 def test_every_unfreezing_counts_by_itself(regime):
-    first, second = grown(optimizer := tko.Nadam(0.01))
+    first, second = grown(optimizer := nadam())
     apply(optimizer, LATER[:3], first, second, regime=regime)
     third = variable("later")
     optimizer.build([first, second, third])
     apply(optimizer, LATER[3:], first, second, third, regime=regime)
-    make = lambda: tko.Nadam(0.01)  # noqa: E731
-    np.testing.assert_allclose(second.numpy(), alone(make), rtol=0, atol=1e-6)
-    np.testing.assert_allclose(third.numpy(), alone(make, LATER[3:]), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(second.numpy(), alone(nadam), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(third.numpy(), alone(nadam, LATER[3:]), rtol=0, atol=1e-6)
 
 
 OPTIONS = {
@@ -118,7 +122,7 @@ OPTIONS = {
 @pytest.mark.parametrize("name", OPTIONS)
 def test_with_options(name):
     def make():
-        return tko.Nadam(0.01, weight_decay=0.1, **OPTIONS[name])
+        return nadam(weight_decay=0.1, **OPTIONS[name])
 
     first, second = grown(optimizer := make())
     if name == "float64":
@@ -180,9 +184,7 @@ def test_two_replicas(strategies):
     for gradient in LATER:
         step(tf.constant(gradient), True)
     for component in second.values:
-        np.testing.assert_allclose(
-            component.numpy(), alone(lambda: tko.Nadam(0.01)), rtol=0, atol=1e-6
-        )
+        np.testing.assert_allclose(component.numpy(), alone(nadam), rtol=0, atol=1e-6)
 
 
 # Saved and loaded.
@@ -234,7 +236,7 @@ WAYS = [
 
 @pytest.mark.one_keras
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("make", [lambda: tko.Nadam(0.01), scheduled])
+@pytest.mark.parametrize("make", [nadam, scheduled])
 def test_where_slots_began_is_saved(make, way, tmp_path):
     first, second = grown(optimizer := make())
     apply(optimizer, LATER[:2], first, second)
@@ -305,15 +307,15 @@ def test_without_late_variables_the_state_is_keras_own():
 
 
 def wrapped():
-    return tko.LossScaleOptimizer(tko.Nadam(0.01), initial_scale=1.0)
+    return tko.LossScaleOptimizer(nadam(), initial_scale=1.0)
 
 
 @pytest.mark.parametrize(
     "way, trained, make",
     [
-        *(("state", trained, lambda: tko.Nadam(0.01)) for trained in (0, 2)),
-        ("checkpoint", 2, lambda: tko.Nadam(0.01)),
-        ("before build", 0, lambda: tko.Nadam(0.01)),
+        *(("state", trained, nadam) for trained in (0, 2)),
+        ("checkpoint", 2, nadam),
+        ("before build", 0, nadam),
         # Under Keras 3 TensorFlow restores the counter of a wrapped optimizer before its slots.
         *(("checkpoint", trained, wrapped) for trained in (0, 2)),
     ],
@@ -334,9 +336,7 @@ def test_what_a_saved_state_lacks_keeps_its_age(way, trained, make, tmp_path):
         tf.train.Checkpoint(optimizer=other, v=[first]).read(path)
         other.build([first, second])
     apply(other, LATER[trained:], first, second)
-    np.testing.assert_allclose(
-        second.numpy(), alone(lambda: tko.Nadam(0.01)), rtol=0, atol=1e-6
-    )
+    np.testing.assert_allclose(second.numpy(), alone(nadam), rtol=0, atol=1e-6)
     apply(saved, LATER[trained:], old)
     np.testing.assert_allclose(first.numpy(), old.numpy(), rtol=0, atol=1e-6)
 
@@ -367,7 +367,7 @@ def test_a_reset_begins_all_anew():
         v.assign(variable("start"))
     apply(optimizer, LATER, first, second)
     for v in (first, second):
-        np.testing.assert_allclose(v.numpy(), alone(lambda: tko.Nadam(0.01)), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(v.numpy(), alone(nadam), rtol=0, atol=1e-6)
 
 
 @pytest.mark.one_keras

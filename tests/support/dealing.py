@@ -9,6 +9,11 @@ runs, and each Keras has every second one of a matrix, with every value of each 
 there are two. So are large matrices over `fit` and files, of which each Keras needs some cases.
 Where fixtures cost much, one of the two has all: `one_keras(2)` or `one_keras(3)`.
 
+What runs in both needs XLA's kernels in one of them: most of the time of a test that makes an
+optimizer is their compilation. In files marked `xla_in_one_keras`, the tests that run in both
+have kernels of XLA under Keras 3, and under Keras 2 what `jit_compile="auto"` takes in a
+TensorFlow that was built without XLA. What asks for XLA (`jit_compile=True`) has it in both.
+
 Only `tools/run_tests` asks for it, as it runs both. Else everything runs.
 """
 
@@ -21,11 +26,25 @@ import pytest
 ASKED_BY = "TKO_DEAL_OUT"  # an environment variable
 MARK = "one_keras"
 DESCRIPTION = f"{MARK}(keras): its cases are dealt out; each runs under one Keras only"
+XLA_MARK = "xla_in_one_keras"
+XLA_DESCRIPTION = f'{XLA_MARK}: under Keras 2 jit_compile="auto" goes without XLA'
 
 
 def is_asked_for() -> bool:
     """Whether another process runs what is left out here."""
     return os.environ.get(ASKED_BY) == "1"
+
+
+def has_xla(item: pytest.Item, keras: int) -> bool:
+    """Whether `jit_compile="auto"` may take XLA in a test.
+
+    Args:
+      item: the test.
+      keras: 2 or 3.
+    """
+    is_in_both = item.get_closest_marker(MARK) is None
+    may_do_without = is_in_both and item.get_closest_marker(XLA_MARK) is not None
+    return keras == 3 or not (may_do_without and is_asked_for())
 
 
 def turn_of(place: int) -> int:
