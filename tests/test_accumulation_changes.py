@@ -107,7 +107,7 @@ def test_a_function_that_was_traced_goes_on_until_it_is_made_anew():
     step = made()
     for _ in range(4):
         step()
-    with pytest.warns(UserWarning, match="made anew"):
+    with pytest.warns(UserWarning, match="until it is traced again"):
         optimizer.gradient_accumulation_steps = 3
     for _ in range(2):
         step()
@@ -129,7 +129,7 @@ def test_a_change_is_kept_where_something_is_saved_before_the_next_step(write, t
     step = made()
     for _ in range(3):
         step()
-    with pytest.warns(UserWarning, match="made anew"):
+    with pytest.warns(UserWarning, match="until it is traced again"):
         optimizer.gradient_accumulation_steps = 2
     if write == "checkpoint":
         tf.train.Checkpoint(optimizer=optimizer).write(str(tmp_path / "checkpoint"))

@@ -449,7 +449,7 @@ def test_mistakes_are_named(make, message):
 
 def test_a_factor_of_the_inner_optimizer_is_out_of_use():
     weight = tf.Variable([1.0, 2.0])
-    with pytest.warns(UserWarning, match="`loss_scale_factor`=100.0, which is out of use"):
+    with pytest.warns(UserWarning, match="`loss_scale_factor`=100.0, which has no effect now"):
         optimizer = LossScaleOptimizer(tko.SGD(0.5, loss_scale_factor=100.0), initial_scale=4.0)
     assert float(optimizer.scale_loss(tf.constant(1.0))) == 4.0
     (gradient,) = optimizer.get_unscaled_gradients([tf.constant([4.0, 8.0])])

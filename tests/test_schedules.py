@@ -244,7 +244,7 @@ def test_keras_optimizers_follow_our_schedules(schedule):
         (lambda: schedules.Warmup(lambda: 0.1, 5), "`schedule` takes schedules"),
         (lambda: schedules.WarmupStableDecay(0.1, 1, 1, 1, decay="log"), "one of 'linear'"),
         (lambda: schedules.Schedule()(1), "does not override `value`"),
-        (lambda: setattr(schedules.Rex(0.1, 5), "decay_steps", 7), "Make a new schedule"),
+        (lambda: setattr(schedules.Rex(0.1, 5), "decay_steps", 7), "Create a new schedule"),
     ],
 )
 def test_errors_name_what_is_wrong(make, message):

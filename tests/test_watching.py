@@ -280,7 +280,7 @@ def test_a_function_that_was_traced_before_gives_no_number():
     tensors = [tf.constant(g) for g in batches(1)[0]]
     early = stepper(optimizer, variables, "function")
     early(tensors)
-    with pytest.warns(UserWarning, match="goes on without measuring"):
+    with pytest.warns(UserWarning, match="does not measure until"):
         optimizer.statistics()
     early(tensors)
     assert math.isnan(optimizer.statistics()["gradient_norm"])

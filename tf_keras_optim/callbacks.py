@@ -13,18 +13,19 @@ __all__ = ["EvaluationWeights", "OptimizerMonitor"]
 class EvaluationWeights(keras.callbacks.Callback):
     """Uses the optimizer's evaluation weights in everything around training.
 
-    Validation, `evaluate` and `predict` see them; so does what happens at the end of an epoch:
-    ModelCheckpoint, EarlyStopping, BackupAndRestore. Each epoch trains on from the trained
-    weights, to the bit. `fit` ends with the weights for evaluation; the next one goes on from
-    the trained ones.
+    Validation, `evaluate` and `predict` use the evaluation weights. So do callbacks at the end
+    of an epoch, such as ModelCheckpoint, EarlyStopping and BackupAndRestore. Each epoch
+    continues from the trained weights, bit for bit. `fit` ends with the evaluation weights; the
+    next `fit` continues from the trained weights.
 
-    Put it first in the list of callbacks: where there is no validation, those before it see the
-    trained weights at the end of an epoch. Files that are written then say which weights they
-    hold. Not together with Keras' SwapEMAWeights, which exchanges the same weights.
+    Put this callback first in the list: without validation, the callbacks before it see the
+    trained weights at the end of an epoch. Files that are written meanwhile record which
+    weights they hold. The callback cannot be used together with Keras' SwapEMAWeights, which
+    exchanges the same weights.
 
     Raises:
-      TypeError: (when training begins) the model's optimizer is none of this package.
-      ValueError: it has no weights for evaluation.
+      TypeError: when training begins, and the model's optimizer is not of this package.
+      ValueError: when training begins, and the optimizer has no evaluation weights.
 
     Example:
       >>> model = tf.keras.Sequential([tf.keras.Input((2,)), tf.keras.layers.Dense(1)])
@@ -42,7 +43,7 @@ class EvaluationWeights(keras.callbacks.Callback):
         self._was_on = False
 
     def set_model(self, model: Any) -> None:
-        """Takes the model in; Keras calls it."""
+        """Receives the model; Keras calls it."""
         super().set_model(model)
         self._of = model
 
@@ -58,26 +59,26 @@ class EvaluationWeights(keras.callbacks.Callback):
         self._optimizer().use_training_weights()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Puts the weights for evaluation in place."""
+        """Puts the evaluation weights in place."""
         self._optimizer().use_evaluation_weights()
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Puts the weights for evaluation in place."""
+        """Puts the evaluation weights in place."""
         self._optimizer().use_evaluation_weights()
         self._trains = False
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Puts the weights for evaluation in place."""
+        """Puts the evaluation weights in place."""
         self._was_on = self._trains or self._built().has_evaluation_weights
         self._optimizer().use_evaluation_weights()
 
     def on_test_end(self, logs: Any = None) -> None:
-        """Puts the trained weights back, but not inside `fit`, where an epoch ends next."""
+        """Puts the trained weights back, except within `fit`, where the epoch ends next."""
         if not self._was_on:
             self._optimizer().use_training_weights()
 
     def on_predict_begin(self, logs: Any = None) -> None:
-        """Puts the weights for evaluation in place."""
+        """Puts the evaluation weights in place."""
         self.on_test_begin()
 
     def on_predict_end(self, logs: Any = None) -> None:
@@ -85,7 +86,7 @@ class EvaluationWeights(keras.callbacks.Callback):
         self.on_test_end()
 
     def _built(self) -> Optimizer:
-        """Returns the optimizer, with the slots for what was loaded before there were any."""
+        """Returns the optimizer, built if a state was loaded before it had slots."""
         optimizer = self._optimizer()
         if self._of.built and not optimizer.built:
             self._of.optimizer.build(self._of.trainable_variables)

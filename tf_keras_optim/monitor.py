@@ -1,4 +1,4 @@
-"""A callback that shows what the optimizer does."""
+"""A callback that records what the optimizer does."""
 
 import math
 import os
@@ -19,31 +19,33 @@ PREFIX = "optimizer/"  # before the names in Keras' logs and in TensorBoard
 
 
 class OptimizerMonitor(keras.callbacks.Callback):
-    """Puts the optimizer's `statistics` into Keras' logs, into TensorBoard and on a page.
+    """Writes the optimizer's `statistics` into Keras' logs and TensorBoard, and plots them.
 
-    Every `every` batches, and at the end of each epoch, it reads the numbers of the last
-    update. They go into the logs as "optimizer/learning_rate", "optimizer/gradient_norm" and so
-    on: callbacks that stand behind it in the list see them, the progress bar and the history
-    too. `Optimizer.statistics` says what each number means.
+    Every `every` batches, and at the end of each epoch, the callback reads the numbers of the
+    last update. They enter the logs as "optimizer/learning_rate", "optimizer/gradient_norm" and
+    so on. The progress bar, the history, and the callbacks after this one in the list see them
+    there. `Optimizer.statistics` says what each number means.
 
-    It turns measuring on when training begins, and has Keras trace its training function anew
-    if that measures nothing yet. The trained weights are the same with it and without.
+    Measuring is turned on when training begins. If Keras' training function was traced before
+    that, it is traced once more. The trained weights are the same with and without the
+    callback.
 
     Args:
-      log_dir: directory that TensorBoard reads, or `None`; the step there is the update.
-      every: number of batches after which the numbers are read, 1 or more. What is shown for a
-        batch is what was read last.
-      per_variable: whether to record those of each variable, too; they go to TensorBoard and
-        into `records`, not into the logs.
+      log_dir: TensorBoard's log directory, or `None`. The step in TensorBoard is the number of
+        the update.
+      every: number of batches between two readings, at least 1. The logs of a batch show the
+        last reading.
+      per_variable: whether to record the numbers of each variable too. They go to TensorBoard
+        and into `records`, not into the logs.
 
     Attributes:
-      records: dicts of numbers by name as `statistics` gives them, with "batch" (how many this
-        monitor has seen) and, where the logs have one, "loss". They go on through further calls
-        of `fit`.
+      records: one dict for each reading, with the numbers that `statistics` returns, "batch"
+        (the number of batches that this monitor has seen) and, if the logs have it, "loss".
+        Further calls of `fit` add to the list.
 
     Raises:
-      TypeError: (when training begins) the model's optimizer is none of this package.
-      ValueError: `every` is no integer of at least 1.
+      TypeError: when training begins, and the model's optimizer is not of this package.
+      ValueError: `every` is not an integer of at least 1.
       ImportError: `log_dir` is given, and TensorBoard is not installed.
 
     Example:
@@ -86,7 +88,7 @@ class OptimizerMonitor(keras.callbacks.Callback):
         self._shown: dict[str, float] = {}
 
     def set_model(self, model: Any) -> None:
-        """Takes the model in; Keras calls it."""
+        """Receives the model; Keras calls it."""
         super().set_model(model)
         self._of = model
 
@@ -108,7 +110,7 @@ class OptimizerMonitor(keras.callbacks.Callback):
         self._first = self._batches
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Reads the numbers if it is time, and shows those that were read last."""
+        """Reads the numbers if they are due, and shows the last reading."""
         self._batches = self._first + batch + 1  # several at once under `steps_per_execution`
         if self._batches >= self._due:
             found = self._read(logs)
@@ -124,12 +126,12 @@ class OptimizerMonitor(keras.callbacks.Callback):
             logs.update(found)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Writes what TensorBoard is to read."""
+        """Flushes what was written for TensorBoard."""
         if self._writer is not None:
             self._writer.flush()
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
-        """Draws what was recorded, one page of pictures over the updates.
+        """Plots what was recorded, on one page, over the updates.
 
         Args:
           path: a file to write (.png, .svg, .pdf), or `None`.

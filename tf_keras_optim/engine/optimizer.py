@@ -114,7 +114,7 @@ class Engine(Applying, Configuration, Evaluating, Watching):
     # Running the algorithm.
 
     def _check_options(self) -> None:
-        """Refuses options that do not go together, or not with the algorithm."""
+        """Refuses options that exclude one another, or that the algorithm cannot have."""
         context = self.tko.context
         option_checks.check(context.options, context.algorithm, self.tko.scaling)
         option_checks.check_sharding(
@@ -134,9 +134,9 @@ class Engine(Applying, Configuration, Evaluating, Watching):
     def jit_compile_used(self) -> bool | None:
         """Whether all updates so far were compiled by XLA; `None` before the first.
 
-        A training operation of TensorFlow, which "auto" may choose, is not. A step inside a
-        function that is itself compiled (`jit_compile=True`) is part of that compilation
-        whatever this says.
+        TensorFlow's training operations, which "auto" may choose, are not compiled by XLA. A
+        step inside a function that is itself compiled (`jit_compile=True`) is part of that
+        compilation, whatever this property says.
         """
         used = self.tko.stepper.planning.used
         return all(used) if used else None
@@ -153,7 +153,7 @@ class Engine(Applying, Configuration, Evaluating, Watching):
                 self.tko.whole.tko_check_change()
 
     def tko_changed(self, name: str) -> None:
-        """Drops the traces that hold the old value and makes slots that it calls for."""
+        """Drops traces with the old value, and makes the slots that the new one needs."""
         if not self._is_set_up:
             return
         parts, seen = self.tko, self.tko.context.options
@@ -162,8 +162,8 @@ class Engine(Applying, Configuration, Evaluating, Watching):
         if parts.traces.in_graph:
             warnings.warn(
                 f"{self.tko.title}: {name!r} was changed after the step had been traced into "
-                "a function, which keeps the old value until it is made anew, e.g. by "
-                "`model.compile`. Eager calls use the new value.",
+                "a function. That function keeps the old value until it is traced again, "
+                "e.g. after `model.compile`. Eager calls use the new value.",
                 stacklevel=5,
             )
         parts.scaling.skip_nonfinite(seen.skip_nonfinite, seen.max_consecutive_skips)
@@ -179,7 +179,7 @@ class Engine(Applying, Configuration, Evaluating, Watching):
 
     @tf.autograph.experimental.do_not_convert
     def scale_loss(self, loss: Any) -> Any:
-        """Multiplies a loss with `loss_scale_factor`, if there is one.
+        """Multiplies a loss by `loss_scale_factor`, if there is one.
 
         Args:
           loss: tensor, or a callable that returns one.
@@ -228,19 +228,20 @@ class Engine(Applying, Configuration, Evaluating, Watching):
         variables: Iterable[Any] | None = None,
         dry_run: bool = False,
     ) -> list[VariableReport]:
-        """Prints what is kept for each variable, and what updates it, as a table.
+        """Prints a table of the state of each variable and of what updates the variable.
 
         Args:
-          print_fn: what the text is given to.
-          variables: with `dry_run`, the variables that it would be built with.
-          dry_run: say what would be kept for `variables`, and leave the optimizer as it is.
-            Slots are made for a copy, and given back at once.
+          print_fn: function that receives the text.
+          variables: with `dry_run`, the variables that the optimizer would be built with.
+          dry_run: report what would be kept for `variables` without changing the optimizer.
+            Slots are made for a copy and released at once.
 
         Returns:
-          reports: the same as objects, one for each variable.
+          reports: the same information as objects, one for each variable.
 
         Raises:
-          ValueError: the optimizer is not built, or there are variables without `dry_run`.
+          ValueError: the optimizer is not built, or only one of `variables` and `dry_run` is
+            given.
         """
         if dry_run != (variables is not None):
             raise ValueError(
@@ -267,10 +268,10 @@ class Engine(Applying, Configuration, Evaluating, Watching):
 
     @tf.autograph.experimental.do_not_convert
     def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
-        """Gives variables their weights for evaluation, as `fit` does at its end.
+        """Sets variables to their evaluation weights, as `fit` does at its end.
 
-        An algorithm with evaluation weights of its own sets all variables to them, like
-        `use_evaluation_weights`; later training continues from the trained weights. With
+        If the algorithm has evaluation weights of its own, all variables are set to them, as by
+        `use_evaluation_weights`, and later training continues from the trained weights. With
         `use_ema` the averages replace the weights, and later training continues from the
         averages. Slow weights (`lookahead_steps`) are set by `use_evaluation_weights` only. An
         average begins with the first update after it was made; a variable whose average has

@@ -31,7 +31,7 @@ class CommonOptions:
     """Declarations of the arguments that all optimizers share."""
 
     name: Any
-    """What the optimizer is called."""
+    """Name of the optimizer."""
 
     @property
     def decays_in_update(self) -> bool:
@@ -64,9 +64,9 @@ class CommonOptions:
     cautious = Hyperparameter(
         False,
         keyword_only=True,
-        doc="zero the elements of a step that have the sign of their gradient, and would raise "
-        "the loss. The remaining elements of the variable are divided by their fraction of all "
-        "elements (at least 0.001). Not with lazy rows.",
+        doc="set the elements of a step to 0 that have the sign of their gradient and would "
+        "raise the loss. The remaining elements of the variable are divided by their fraction "
+        "of all elements (at least 0.001). Not with lazy rows.",
     )
     centralize_gradients = Hyperparameter(
         False,
@@ -120,9 +120,9 @@ class CommonOptions:
         None,
         kind=int,
         minimum=1,
-        doc="number of updates after which weights that had a gradient are set to their "
-        "average, again and again; with `None` only `finalize_variable_values` (which `fit` "
-        "calls) does so.",
+        doc="number of updates after which weights that had a gradient are repeatedly set to "
+        "their average. With `None` only `finalize_variable_values`, which `fit` calls, does "
+        "so.",
     )
     averaging = Hyperparameter(
         "ema",
@@ -167,7 +167,7 @@ class CommonOptions:
         keyword_only=True,
         doc="number of calls whose mean gradient makes one update, or `None`. Schedules, "
         "clipping, decay and averages act once per update. It may be changed after an "
-        "update; the number of updates stays, also in a loaded state.",
+        "update. The number of updates then stays, also in a loaded state.",
     )
     sparse = ByPattern(
         "exact",
@@ -223,7 +223,7 @@ class CommonOptions:
     )
     gradient_reducer = Reducer(
         doc="function from a list of gradients (tensors or `tf.IndexedSlices`) to the list "
-        "of their sums over all workers, for libraries that do that outside "
+        "of their sums over all workers, for libraries that do so outside "
         "`tf.distribute`. It is called once per update, before clipping, in place of the "
         "sum over replicas."
     )
@@ -256,8 +256,8 @@ class CommonOptions:
         keyword_only=True,
         doc="under MirroredStrategy, keep slots, averages, accumulated gradients and master "
         "copies of each variable on one of the devices only (ZeRO-1): the replica there "
-        "updates the variable, and the others get its new value. The numbers are the same; n "
-        "replicas need an n-th of that memory each. Without effect for one replica",
+        "updates the variable, and the others receive its new value. The numbers are the same; "
+        "each of n replicas needs an n-th of that memory. It has no effect for one replica",
     )
     jit_compile = Hyperparameter(
         "auto",

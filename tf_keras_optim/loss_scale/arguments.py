@@ -1,4 +1,4 @@
-"""What LossScaleOptimizer takes, and its documentation."""
+"""The arguments of LossScaleOptimizer, and its documentation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,27 +10,26 @@ from tf_keras_optim.engine.options import CommonOptions
 
 _TEXT = """Scales the loss, so that small float16 gradients do not become zero.
 
-The scale grows after many good steps and backs off when a gradient overflows; that
-step is left out. The gradients are summed over the replicas first, so all of them
-agree; they are tested after unscaling. A skipped step changes nothing but the scale
-and the counters: not the weights, slots, averages or accumulators, and `iterations`
-does not count it.
+The scale grows after many good steps. When a gradient overflows, the step is skipped
+and the scale backs off. Gradients are summed over the replicas and unscaled before they
+are tested, so all replicas agree. A skipped step changes only the scale and the counters:
+weights, slots, averages and accumulators stay, and `iterations` does not count the step.
 
-It is an instance of the running Keras' own LossScaleOptimizer, so `compile` under the
-policy "mixed_float16" takes it as it is; after `tko.install()` that is also what it
-wraps our optimizers in by itself.
+The class is a subclass of the running Keras' own LossScaleOptimizer, so `compile` under
+the policy "mixed_float16" accepts it as it is. After `tko.install()`, `compile` also wraps
+optimizers of this package in this class by itself.
 
 {contract}
 
-What is set here and is not listed below (`weight_decay`, `learning_rate_multiplier`, ...)
-is set on the inner optimizer.
+Assigning an attribute that is not listed below (`weight_decay`,
+`learning_rate_multiplier`, ...) sets it on the inner optimizer.
 
 {{arguments}}
 
-State: the scale and three counters, with the state of the inner optimizer.
+State: the scale and three counters, beside the state of the inner optimizer.
 
 Raises:
-  TypeError: `inner_optimizer` is none of this package, or is wrapped already.
+  TypeError: `inner_optimizer` is not an optimizer of this package, or is wrapped already.
   ValueError: an argument is out of range, or the inner optimizer has
     `skip_nonfinite`.
 
@@ -49,32 +48,35 @@ Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018.
 class Arguments(Declared):
     """The declarations, in the order of the arguments after `inner_optimizer`."""
 
-    initial_scale = Hyperparameter(2.0**15, above=0.0, doc="the scale at the start")
+    initial_scale = Hyperparameter(2.0**15, above=0.0, doc="the scale before the first step")
     dynamic_growth_steps = Hyperparameter(
-        2000, minimum=1, doc="good steps in a row after which the scale grows."
+        2000, minimum=1, doc="number of good steps in a row after which the scale grows."
     )
     growth_factor = Hyperparameter(
-        2.0, minimum=1.0, keyword_only=True, doc="what it is multiplied by then"
+        2.0, minimum=1.0, keyword_only=True, doc="factor by which the scale grows"
     )
     backoff_factor = Hyperparameter(
         0.5,
         above=0.0,
         below=1.0,
         keyword_only=True,
-        doc="what it is multiplied by after a skipped step",
+        doc="factor by which the scale is multiplied after a skipped step",
     )
     min_scale = Hyperparameter(
-        1.0, above=0.0, keyword_only=True, doc="it never falls below this."
+        1.0, above=0.0, keyword_only=True, doc="lower bound of the scale."
     )
     max_scale = Hyperparameter(
-        2.0**24, above=0.0, keyword_only=True, doc="it never rises above this."
+        2.0**24, above=0.0, keyword_only=True, doc="upper bound of the scale."
     )
     hysteresis = Hyperparameter(
-        1, minimum=1, keyword_only=True, doc="skipped steps in a row that make it back off."
+        1,
+        minimum=1,
+        keyword_only=True,
+        doc="number of skipped steps in a row after which the scale backs off.",
     )
     max_consecutive_skips = CommonOptions.max_consecutive_skips
     dynamic = Hyperparameter(
-        True, keyword_only=True, doc="False keeps the scale as it is; steps are still skipped"
+        True, keyword_only=True, doc="False keeps the scale constant; steps are still skipped"
     )
 
 
@@ -99,8 +101,8 @@ def checked(args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
       TypeError: an argument is unknown.
-      ValueError: a value is of another kind, out of range, or does not go with others; or
-        an argument is one of the inner optimizer's.
+      ValueError: a value is of another kind, out of range, or excluded by another one; or
+        an argument belongs to the inner optimizer.
     """
     # Keras 2 writes None for its defaults.
     kwargs = {k: v for k, v in kwargs.items() if v is not None or k not in _NONE_IS_DEFAULT}
@@ -119,7 +121,7 @@ def checked(args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_bounds(values: dict[str, Any]) -> None:
-    """Refuses a start that is not within its bounds.
+    """Refuses an initial scale that is not within its bounds.
 
     Raises:
       ValueError: it is not.

@@ -1,4 +1,4 @@
-"""What LossScaleOptimizer is under both Keras generations."""
+"""The part of LossScaleOptimizer that both Keras generations share."""
 
 import inspect
 import warnings
@@ -28,7 +28,7 @@ class LossScaling(naming.Described, Arguments):
         """Gives the inner optimizer its loss scale.
 
         Raises:
-          TypeError: it is none of this package.
+          TypeError: it is not an optimizer of this package.
           ValueError: it has `skip_nonfinite`.
         """
         if not isinstance(inner, Optimizer):
@@ -47,7 +47,7 @@ class LossScaling(naming.Described, Arguments):
         if options.loss_scale_factor:
             warnings.warn(
                 f"LossScaleOptimizer: {inner.tko.title} has `loss_scale_factor`="
-                f"{options.loss_scale_factor!r}, which is out of use now, as in Keras: this "
+                f"{options.loss_scale_factor!r}, which has no effect now, as in Keras: this "
                 "wrapper scales the loss. Create the inner optimizer without it.",
                 stacklevel=3,
             )
@@ -69,8 +69,8 @@ class LossScaling(naming.Described, Arguments):
     def __setattr__(self, name: str, value: Any) -> None:
         if self._set_up and name == "initial_scale":
             raise AttributeError(
-                f"{OWNER}: `initial_scale` is where the scale started. Set the scale by "
-                "`optimizer.dynamic_scale.assign(...)`."
+                f"{OWNER}: `initial_scale` cannot be set after creation: the scale has started "
+                "there. Set the current scale by `optimizer.dynamic_scale.assign(...)`."
             )
         if self._set_up and self._is_inner(name):
             setattr(self._inner, name, value)
@@ -107,17 +107,17 @@ class LossScaling(naming.Described, Arguments):
 
     @property
     def loss_scale(self) -> tf.Tensor:
-        """The scale now, a 0-d float32 tensor."""
+        """The current scale, a 0-d float32 tensor."""
         return distribution.local(self._scaler.scale).read_value()
 
     @property
     def dynamic_scale(self) -> Any:
-        """The variable with the scale."""
+        """The variable that holds the scale."""
         return self._public_of(self._scaler.scale)
 
     @property
     def step_counter(self) -> Any:
-        """Good steps since the scale last changed, or a step was skipped: a variable."""
+        """Number of good steps since the scale changed or a step was skipped: a variable."""
         return self._public_of(self._scaler.good)
 
     @property
@@ -127,11 +127,11 @@ class LossScaling(naming.Described, Arguments):
 
     @property
     def skipped_steps(self) -> Any:
-        """Number of steps that were left out: a variable."""
+        """Number of skipped steps: a variable."""
         return self._public_of(self._scaler.skipped)
 
     def scale_loss(self, loss: Any) -> Any:
-        """Multiplies a loss with the scale, in float32 at least.
+        """Multiplies a loss by the scale, in float32 or wider.
 
         Args:
           loss: tensor or number, or a callable that returns one.
@@ -145,7 +145,7 @@ class LossScaling(naming.Described, Arguments):
         return self.scale_loss(loss)
 
     def get_unscaled_gradients(self, grads: Iterable[Any]) -> list[Any]:
-        """Divides gradients by the scale, in float32 at least.
+        """Divides gradients by the scale, in float32 or wider.
 
         Args:
           grads: tensors, slices, or `None`.
@@ -212,7 +212,7 @@ class LossScaling(naming.Described, Arguments):
 
     @property
     def variables(self) -> Any:
-        """The state of the inner optimizer, the scale and the counters last."""
+        """The state of the inner optimizer, then the scale and the counters."""
         return self.inner_optimizer.variables
 
     @property
@@ -229,7 +229,7 @@ class LossScaling(naming.Described, Arguments):
         self.inner_optimizer.build(var_list)
 
     def finalize_variable_values(self, var_list: Iterable[Any]) -> None:
-        """Gives variables the value of their average, where `use_ema` is set."""
+        """Sets variables to their averages, where `use_ema` is set."""
         self.inner_optimizer.finalize_variable_values(var_list)
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:

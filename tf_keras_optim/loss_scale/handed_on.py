@@ -1,4 +1,4 @@
-"""What a LossScaleOptimizer hands on to the optimizer inside, name by name."""
+"""The names that a LossScaleOptimizer forwards to the optimizer inside."""
 
 from typing import Any
 

@@ -14,8 +14,8 @@ from tf_keras_optim.loss_scale.arguments import checked, documented
 from tf_keras_optim.loss_scale.handed_on import hand_on
 from tf_keras_optim.optimizers.base import Optimizer
 
-_CONTRACT = """As in Keras 2, `apply_gradients` takes gradients that went through
-`get_unscaled_gradients`; `minimize` does all of it."""
+_CONTRACT = """As in Keras 2, `apply_gradients` takes gradients that `get_unscaled_gradients`
+returned; `minimize` scales the loss, unscales the gradients and applies them."""
 
 
 _Base: Any = keras_private.loss_scale_class()
@@ -66,7 +66,7 @@ class LossScaleOptimizer(common.LossScaling, _Base):
           grads_and_vars: pairs of an unscaled gradient and its variable.
           name: ignored; there for the older signature.
           skip_gradients_aggregation: the gradients are summed over replicas already.
-          experimental_aggregate_gradients: the reverse of it, as older code says it.
+          experimental_aggregate_gradients: the opposite, under its older name.
 
         Returns:
           The variable `iterations`.

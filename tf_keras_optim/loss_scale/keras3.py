@@ -23,8 +23,8 @@ from tf_keras_optim.loss_scale.handed_on import hand_on
 from tf_keras_optim.loss_scale.origins import Origins
 from tf_keras_optim.optimizers.base import Optimizer
 
-_CONTRACT = """As in Keras 3, `apply_gradients` takes the gradients of the scaled loss. Those
-that went through `get_unscaled_gradients`, as in Keras 2, are taken as they are."""
+_CONTRACT = """As in Keras 3, `apply_gradients` takes the gradients of the scaled loss.
+Gradients that `get_unscaled_gradients` returned, as in Keras 2, are not divided again."""
 _UNUSED = ["unused"]
 
 
@@ -56,7 +56,7 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         return self._inner
 
     def scale_loss(self, loss: Any) -> Any:
-        """Multiplies a loss with the scale, in float32 at least.
+        """Multiplies a loss by the scale, in float32 or wider.
 
         Args:
           loss: tensor or number, or a callable that returns one.
@@ -65,9 +65,9 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
         return super().scale_loss(loss)
 
     def get_unscaled_gradients(self, grads: Iterable[Any]) -> list[Any]:
-        """Divides gradients by the scale, in float32 at least.
+        """Divides gradients by the scale, in float32 or wider.
 
-        `apply_gradients` knows what it returned, and takes it as it is; see there.
+        `apply_gradients` recognizes the returned gradients and does not divide them again.
 
         Args:
           grads: tensors, slices, or `None`.
@@ -91,18 +91,18 @@ class LossScaleOptimizer(common.LossScaling, keras.optimizers.LossScaleOptimizer
           grads_and_vars: pairs of a gradient of the scaled loss and its variable.
           name: ignored; there for the older Keras signature.
           skip_gradients_aggregation: the gradients are summed over replicas already.
-          scaled: whether the gradients carry the scale. By default what
-            `get_unscaled_gradients` returned does not, nor what a graph computes from it.
-            Where these are other tensors (clipped ones, in eager code), they do not carry
-            it if in this thread or graph `get_unscaled_gradients` was called after the last
-            `scale_loss`; else they do. A function that is traced keeps what it found.
+          scaled: whether the gradients still carry the scale. By default, gradients that
+            `get_unscaled_gradients` returned do not, and neither does what a graph computes
+            from them. Other tensors (such as clipped ones, in eager code) do not carry it if
+            `get_unscaled_gradients` was called after the last `scale_loss` in this thread or
+            graph; otherwise they do. A traced function keeps the decision of its trace.
 
         Returns:
           The variable `iterations`.
 
         Raises:
-          ValueError: `scaled` is needed: `get_unscaled_gradients` was called elsewhere, and
-            these are not what it returned; or it returned some of them only.
+          ValueError: `scaled` must be given: `get_unscaled_gradients` was called elsewhere and
+            did not return these gradients, or it returned only some of them.
         """
         pairs = list(grads_and_vars)
         gradients, variables = [pair[0] for pair in pairs], [pair[1] for pair in pairs]

@@ -9,8 +9,8 @@ class Optimizer(Face):
     """Abstract base class: subclass it to write an optimizer of your own.
 
     The short way is one pure function. Declare hyperparameters and slots, and
-    override `update`; clipping, decay, averaging, accumulation, loss scaling,
-    distribution, compilation and serialization come with the class:
+    override `update`. The base class provides clipping, decay, averaging,
+    accumulation, loss scaling, distribution, compilation and serialization:
 
     ```python
     class Lion(tko.Optimizer):
@@ -26,13 +26,14 @@ class Optimizer(Face):
             return value - scalars.learning_rate * direction, {"momentum": momentum}
     ```
 
-    The Keras 3 way works unchanged too: override `build`, `update_step` and
+    The Keras 3 way also works, unchanged: override `build`, `update_step` and
     `get_config`, as the documentation of `keras.optimizers.Optimizer` shows.
 
     {{arguments}}
 
     Raises:
-      TypeError: an unknown argument (the nearest known one is named), or a class
-        without an algorithm.
-      ValueError: a value of another kind or out of range, or two clip arguments.
+      TypeError: an argument is unknown (the nearest known one is named), or the class
+        has no algorithm.
+      ValueError: a value is of another kind or out of range, or two clip arguments are
+        given.
     """

@@ -1,4 +1,4 @@
-"""A SavedModel that goes on training where there is TensorFlow and nothing else."""
+"""SavedModels that continue training with TensorFlow alone."""
 
 import contextlib
 import os
@@ -34,51 +34,54 @@ def export_training(
     input_signature: Any = None,
     jit_compile: bool | None = None,
 ) -> None:
-    """Writes a SavedModel with training steps in it atomically.
+    """Writes a SavedModel that contains the training step; the write is atomic.
 
-    `tf.saved_model.load` reads it in a process that has neither this package nor Keras, and
-    `loaded.signatures` (or the attributes of the same names) go on training:
+    `tf.saved_model.load` reads it in a process that has neither this package nor Keras. The
+    functions in `loaded.signatures`, which are also attributes of `loaded`, continue training:
 
-    - `train`: a batch in, `loss` (before the update) and metrics out; updates all state;
-    - `evaluate`: the same inputs and outputs, without an update;
-    - `infer`: the model's inputs in, its outputs out. Both put weights for evaluation in
-      place, where there are some by then, and `train` the trained ones;
-    - `save`, `restore`: weights and state to and from a checkpoint at the prefix `path`. A
-      new prefix for each makes every save whole or absent. `tko.load_state` reads it too;
-    - `get_learning_rate`; `set_learning_rate`, unless the rate is a callable of your own: a
-      number, or under a schedule the factor that makes it this number now;
-    - `reset_optimizer` (the learning rate stays), `reset_metrics` (else they run on).
+    - `train` takes a batch, returns `loss` (before the update) and metrics, and updates all
+      state. It puts the trained weights in place;
+    - `evaluate` has the same inputs and outputs, without an update;
+    - `infer` takes the model's inputs and returns its outputs. `evaluate` and `infer` put the
+      evaluation weights in place, if there are such;
+    - `save` and `restore` write weights and state to a checkpoint at the prefix `path`, and
+      read them. A new prefix for each save makes it atomic. `tko.load_state` reads it too;
+    - `get_learning_rate` returns the rate. `set_learning_rate` sets it to a number; with a
+      schedule it sets the factor by which the rate is this number now. It is left out if the
+      rate is a callable of your own;
+    - `reset_optimizer` keeps the learning rate. `reset_metrics` starts the metrics again, which
+      otherwise go on from call to call.
 
-    Inputs are called `x`, `y` and, if the signature has it, `sample_weight`. Where `x` or `y`
-    is a dict, its keys take their place; where it is a list, the names of the model's inputs
-    or outputs do. What is nested has the keys and places on the way joined by "_"
-    ("image_0"), after "sample_weight" in weights; "_" stands for all but ASCII letters and
-    digits. A ragged tensor is given as NAME_values and NAME_row_splits, a sparse one as
-    NAME_indices, NAME_values and NAME_dense_shape. Under Keras 2 random layers have their
-    state in the model after `tf.keras.backend.experimental.enable_tf_random_generator()`.
+    Inputs are named `x`, `y` and, if the signature has it, `sample_weight`. If `x` or `y` is a
+    dict, its keys are the names; if it is a list, the names of the model's inputs or outputs
+    are. The name of a nested input joins the keys and positions on its path by "_" ("image_0"),
+    after "sample_weight" for weights. Characters other than ASCII letters and digits become
+    "_". A ragged tensor is passed as NAME_values and NAME_row_splits, a sparse one as
+    NAME_indices, NAME_values and NAME_dense_shape. In Keras 2 the state of random layers is
+    part of the model after `tf.keras.backend.experimental.enable_tf_random_generator()`.
 
     A call of `train` that raises (a label out of range, an assertion) has changed no trained
-    weight and nothing of the optimizer; moving averages of BatchNormalization, random
-    generators and metrics may have moved. What XLA compiles as a whole raises nothing: a
-    label out of range gives a loss of NaN, and `skip_nonfinite` skips the step.
+    weight and no state of the optimizer. Moving averages of BatchNormalization, random
+    generators and metrics may have changed. A step that XLA compiles as a whole raises nothing:
+    a label out of range gives a loss of NaN, and `skip_nonfinite` skips the step.
 
     Args:
-      model: a compiled model with an optimizer of this package, built, with one replica.
-      path: the directory to write; an exported model or empty directory there is replaced.
-      loss: function of labels and outputs that returns a tensor of losses, to be used in
-        place of the compiled loss and metrics. Its mean, and the model's own
-        regularization, are minimized.
+      model: a built and compiled model with an optimizer of this package and one replica.
+      path: the directory to write. An exported model or empty directory there is replaced.
+      loss: function of labels and outputs that returns a tensor of losses. It replaces the
+        compiled loss and metrics. The sum of its mean and the model's own regularization is
+        minimized.
       input_signature: `(x, y)` or `(x, y, sample_weight)`, or a dict with these keys, of
         `tf.TensorSpec`, `tf.RaggedTensorSpec` or `tf.SparseTensorSpec`, nested like the data,
-        e.g. `dataset.element_spec`. By default inputs as the model's, and labels as its losses
-        expect them, for batches of any size.
-      jit_compile: compile the three steps with XLA, or not (False: no kernel of the optimizer
-        either). By default what the model was compiled with.
+        e.g. `dataset.element_spec`. By default it follows from the model's inputs and from the
+        labels that its losses expect, for batches of any size.
+      jit_compile: whether XLA compiles the three steps. With False it compiles no kernel of
+        the optimizer either. By default as the model was compiled.
 
     Raises:
       TypeError: the model has no optimizer of this package.
-      ValueError: it is not built or compiled, has several replicas, the signature cannot
-        be told, or `path` is something else.
+      ValueError: the model is not built or compiled, or has several replicas; the signature
+        cannot be inferred; or `path` is something else.
     """
     _check(model)
     atomic.check_directory(path, _MARK)
@@ -126,7 +129,7 @@ def _check(model: Any) -> None:
 
 @contextlib.contextmanager
 def _tracing(optimizer: Any, compiled: bool) -> Iterator[None]:
-    """Traces without kernels if asked to, and leaves no trace of it in the optimizer."""
+    """Traces without compiled kernels if `compiled` is False; restores the optimizer's flag."""
     traces = _inner(optimizer).tko.traces
     before = traces.in_graph
     uncompiled = contextlib.nullcontext() if compiled else kernels.uncompiled()
@@ -142,7 +145,7 @@ def _inner(optimizer: Any) -> Any:
 
 
 class _Module(tf.Module):
-    """What is saved: traced functions, and the variables that they use, by name."""
+    """The object that is saved: traced functions, and the variables that they use, by name."""
 
     def __init__(self) -> None:
         super().__init__(name="training")
@@ -212,7 +215,7 @@ def _module(model: Any, specs: signature.Specs, loss: Any, jit_compile: bool | N
 
 @contextlib.contextmanager
 def _explained(model: Any, specs: signature.Specs) -> Iterator[None]:
-    """Says which inputs a model was traced with if that fails, and what can be done."""
+    """Adds the inputs that a model was traced with, and a remedy, to an error of tracing."""
     try:
         yield
     except missing.PrivateApiError:
@@ -283,7 +286,7 @@ def _add_small_functions(module: _Module, model: Any) -> None:
 
 
 def _others(module: _Module, metrics: list[tf.Variable]) -> dict[str, tf.Variable]:
-    """Returns what the functions use besides: the state of random generators, say."""
+    """Returns the other variables of the functions, such as the state of random generators."""
     named = [*module.weights.values(), *module.state.values(), *metrics]
     known = {id(variable) for variable in named}
     found: dict[str, tf.Variable] = {}

@@ -1,7 +1,7 @@
 """Learning-rate schedules; they work with Keras' own optimizers too.
 
 Each is a function of the number of updates so far, computed in float64, so that steps beyond
-2**24 are told apart. The six that Keras has take the same arguments and give the same values.
+2**24 remain distinct. The six that Keras has take the same arguments and give the same values.
 Hyperparameters whose documentation says so (betas, momentum, weight decay) take a schedule as
 well.
 """

@@ -1,4 +1,4 @@
-"""The base of all schedules, and the kinds of arguments they take."""
+"""The base class of all schedules, and the kinds of their arguments."""
 
 import inspect
 import itertools
@@ -103,7 +103,7 @@ class Schedule(Declared, KerasSchedule):
     ```
 
     The signature, the checks and the configuration follow from the declarations. A
-    schedule never changes; make another one instead.
+    schedule never changes; create another one instead.
 
     `step` is a float32 tensor, in which integers are exact up to 2**24. A class with
     `step_dtype = tf.float64` gets it exact up to 2**53, one with `step_dtype = None` as an
@@ -132,13 +132,13 @@ class Schedule(Declared, KerasSchedule):
     def __setattr__(self, name: str, value: Any) -> None:
         if self._fixed:
             raise AttributeError(
-                f"{type(self).__name__}.{name} cannot be set: steps that are traced already "
-                "would not see it. Make a new schedule."
+                f"{type(self).__name__}.{name} cannot be set: steps that have been traced "
+                "would keep the earlier value. Create a new schedule."
             )
         super().__setattr__(name, value)
 
     def check(self) -> None:
-        """Refuses arguments that do not go together; for subclasses to override."""
+        """Refuses invalid combinations of arguments; subclasses may override it."""
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         """Computes the value. To be overridden; pure.
@@ -164,7 +164,7 @@ class Schedule(Declared, KerasSchedule):
         return tf.cast(self.precise(step), _result_dtype())
 
     def precise(self, step: Any) -> tf.Tensor:
-        """Returns the value at a step with the digits with which it is computed.
+        """Returns the value at a step in the precision in which it is computed.
 
         Args:
           step: as for a call.
@@ -184,7 +184,7 @@ class Schedule(Declared, KerasSchedule):
         """Draws the values over the first steps with matplotlib.
 
         Args:
-          steps: how many, at least 1.
+          steps: number of steps, at least 1.
           ax: matplotlib axes; new ones by default.
 
         Returns:

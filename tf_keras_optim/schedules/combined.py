@@ -8,7 +8,7 @@ from tf_keras_optim.schedules.base import Inner, Numbers, Schedule, registered, 
 
 @registered
 class Warmup(Schedule):
-    """Rises in a straight line to where a schedule starts, then follows it from its step 0.
+    """Rises linearly to the first value of a schedule, then follows it from its step 0.
 
     {{arguments}}
 
@@ -22,8 +22,8 @@ class Warmup(Schedule):
     """
 
     step_dtype = None
-    schedule = Inner(doc="what comes after the warmup: a schedule, or a number")
-    steps = Hyperparameter(REQUIRED, kind=int, minimum=1, doc="steps of the warmup")
+    schedule = Inner(doc="the schedule, or number, after the warmup")
+    steps = Hyperparameter(REQUIRED, kind=int, minimum=1, doc="number of steps of the warmup")
     initial_learning_rate = Hyperparameter(0.0, doc="the rate at step 0")
     name = Hyperparameter("Warmup", optional=True, doc="kept in the configuration")
 
@@ -38,12 +38,12 @@ class Warmup(Schedule):
 
 @registered
 class Join(Schedule):
-    """One schedule after another; each counts its steps from where it begins.
+    """Runs one schedule after another; each counts steps from its own start.
 
     {{arguments}}
 
     Raises:
-      ValueError: the lengths do not go together, or the boundaries do not rise.
+      ValueError: the lengths do not match, or the boundaries do not increase.
 
     Example:
       >>> schedule = Join([0.5, Warmup(0.25, steps=2)], boundaries=[10])
@@ -54,16 +54,16 @@ class Join(Schedule):
     step_dtype = None
     schedules = Inner(
         several=True,
-        doc="the schedules, or numbers for constant pieces; one more than `boundaries`",
+        doc="schedules, or numbers for constant pieces; one more than `boundaries`",
     )
     boundaries = Numbers(
         increasing=True,
-        doc="rising step numbers; `schedules[i + 1]` begins at step `boundaries[i]`",
+        doc="increasing step numbers; `schedules[i + 1]` begins at step `boundaries[i]`",
     )
     name = Hyperparameter("Join", optional=True, doc="kept in the configuration")
 
     def check(self) -> None:
-        """Refuses lists whose lengths do not go together."""
+        """Refuses lists whose lengths do not match."""
         if len(self.schedules) != len(self.boundaries) + 1:
             raise ValueError(
                 "Join: argument `schedules` must have one entry more than `boundaries`. "

@@ -17,11 +17,11 @@ def half_cosine(fraction: tf.Tensor) -> tf.Tensor:
 
 @registered
 class CosineDecay(Schedule):
-    """A half cosine down to a fraction of its start, with a linear warmup if asked for.
+    """Falls along a half cosine to a fraction of its start, after an optional linear warmup.
 
     ```
     top = initial_learning_rate, or warmup_target where it is given
-    step < warmup_steps:  in a straight line from initial_learning_rate to the top
+    step < warmup_steps:  linear from initial_learning_rate to the top
     afterwards:           top * (alpha + (1 - alpha) * (1 + cos(pi * fraction)) / 2)
                           fraction = min(step - warmup_steps, decay_steps) / decay_steps
     ```
@@ -40,15 +40,17 @@ class CosineDecay(Schedule):
     step_dtype = tf.float64
     initial_learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the rate at step 0")
     decay_steps = Hyperparameter(
-        REQUIRED, kind=float, above=0.0, doc="steps of the decay, the warmup not counted."
+        REQUIRED, kind=float, above=0.0, doc="number of steps of the decay, without the warmup."
     )
-    alpha = Hyperparameter(0.0, doc="the last rate, as a fraction of the top")
+    alpha = Hyperparameter(0.0, doc="the last rate, as a fraction of the largest one")
     name = Hyperparameter("CosineDecay", optional=True, doc="kept in the configuration")
     warmup_target = Hyperparameter(
-        None, kind=float, doc="the top of the warmup, or `None` for no warmup"
+        None, kind=float, doc="the rate at the end of the warmup, or `None` for no warmup"
     )
     warmup_steps = Hyperparameter(
-        0.0, minimum=0.0, doc="its steps, at least 0. Without a target it is not used."
+        0.0,
+        minimum=0.0,
+        doc="number of steps of the warmup, at least 0. Not used without `warmup_target`.",
     )
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
@@ -69,15 +71,15 @@ class CosineDecay(Schedule):
 
 @registered
 class CosineDecayRestarts(Schedule):
-    """Half cosines one after another, each longer and lower than the one before.
+    """Falls along half cosines, one after another; each may be longer and lower than the last.
 
     ```
     length of piece i = first_decay_steps * t_mul^i
     rate in piece i   = initial_learning_rate * ((1 - alpha) * m_mul^i * cosine + alpha)
     ```
 
-    The start of a piece is exact: computed by a logarithm alone, it could be rounded to the
-    end of the piece before.
+    The start of a piece is exact: a logarithm alone could round it to the end of the piece
+    before.
 
     {{arguments}}
 
@@ -93,10 +95,14 @@ class CosineDecayRestarts(Schedule):
     step_dtype = tf.float64
     initial_learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the rate at step 0")
     first_decay_steps = Hyperparameter(
-        REQUIRED, kind=float, above=0.0, doc="steps of the first piece."
+        REQUIRED, kind=float, above=0.0, doc="number of steps of the first piece."
     )
-    t_mul = Hyperparameter(2.0, minimum=1.0, doc="factor on the length from piece to piece")
-    m_mul = Hyperparameter(1.0, minimum=0.0, doc="factor on the height from piece to piece")
+    t_mul = Hyperparameter(
+        2.0, minimum=1.0, doc="factor from the length of one piece to that of the next"
+    )
+    m_mul = Hyperparameter(
+        1.0, minimum=0.0, doc="factor from the height of one piece to that of the next"
+    )
     alpha = Hyperparameter(0.0, doc="the lowest rate, as a fraction of the initial one")
     name = Hyperparameter("SGDRDecay", optional=True, doc="kept in the configuration")
 

@@ -29,9 +29,9 @@ class ExponentialDecay(Schedule):
         REQUIRED,
         kind=float,
         above=0.0,
-        doc="steps over which the rate is multiplied by `decay_rate` once.",
+        doc="number of steps in which the rate is multiplied by `decay_rate` once.",
     )
-    decay_rate = Hyperparameter(REQUIRED, kind=float, minimum=0.0, doc="that factor")
+    decay_rate = Hyperparameter(REQUIRED, kind=float, minimum=0.0, doc="the factor")
     staircase = Hyperparameter(False, doc="round `step / decay_steps` down")
     name = Hyperparameter("ExponentialDecay", optional=True, doc="kept in the configuration")
 
@@ -59,9 +59,11 @@ class InverseTimeDecay(Schedule):
         REQUIRED,
         kind=float,
         above=0.0,
-        doc="steps over which the denominator grows by `decay_rate`.",
+        doc="number of steps in which the denominator grows by `decay_rate`.",
     )
-    decay_rate = Hyperparameter(REQUIRED, kind=float, minimum=0.0, doc="that growth")
+    decay_rate = Hyperparameter(
+        REQUIRED, kind=float, minimum=0.0, doc="growth of the denominator"
+    )
     staircase = Hyperparameter(False, doc="round `step / decay_steps` down")
     name = Hyperparameter("InverseTimeDecay", optional=True, doc="kept in the configuration")
 
@@ -73,7 +75,7 @@ class InverseTimeDecay(Schedule):
 
 @registered
 class PolynomialDecay(Schedule):
-    """Falls to `end_learning_rate` along a power of the fraction that is left.
+    """Falls to `end_learning_rate` along a power of the remaining fraction of the steps.
 
     ```
     left = 1 - min(step, decay_steps) / decay_steps
@@ -91,16 +93,16 @@ class PolynomialDecay(Schedule):
     step_dtype = tf.float64
     initial_learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the rate at step 0")
     decay_steps = Hyperparameter(
-        REQUIRED, kind=float, above=0.0, doc="steps until the end is reached."
+        REQUIRED, kind=float, above=0.0, doc="number of steps until the end is reached."
     )
-    end_learning_rate = Hyperparameter(0.0001, doc="the rate from then on")
+    end_learning_rate = Hyperparameter(0.0001, doc="the rate after that")
     power = Hyperparameter(
         1.0, minimum=0.0, doc="the exponent, at least 0; 1 is a straight line."
     )
     cycle = Hyperparameter(
         False,
-        doc="instead of staying at the end, start over each time with the next multiple of "
-        "`decay_steps` as the length",
+        doc="start over at the end, each time with the next multiple of `decay_steps` as the "
+        "length, instead of staying there",
     )
     name = Hyperparameter("PolynomialDecay", optional=True, doc="kept in the configuration")
 
@@ -117,12 +119,12 @@ class PolynomialDecay(Schedule):
 
 @registered
 class PiecewiseConstantDecay(Schedule):
-    """Constant pieces: `values[0]` up to and including step `boundaries[0]`, and so on.
+    """Is constant in pieces: `values[0]` up to and including step `boundaries[0]`, and so on.
 
     {{arguments}}
 
     Raises:
-      ValueError: the lengths do not go together, or the boundaries do not rise.
+      ValueError: the lengths do not match, or the boundaries do not increase.
 
     Example:
       >>> schedule = PiecewiseConstantDecay([100, 200], [0.5, 0.25, 0.125])
@@ -131,12 +133,14 @@ class PiecewiseConstantDecay(Schedule):
     """
 
     step_dtype = tf.float64
-    boundaries = Numbers(increasing=True, doc="rising step numbers, one fewer than `values`")
+    boundaries = Numbers(
+        increasing=True, doc="increasing step numbers, one fewer than `values`"
+    )
     values = Numbers(doc="the rate of each piece")
     name = Hyperparameter("PiecewiseConstant", optional=True, doc="kept in the configuration")
 
     def check(self) -> None:
-        """Refuses lists whose lengths do not go together."""
+        """Refuses lists whose lengths do not match."""
         if len(self.boundaries) != len(self.values) - 1:
             raise ValueError(
                 "PiecewiseConstantDecay: argument `values` must have one entry more than "

@@ -1,4 +1,4 @@
-"""Whole-run shapes: up and down once, up and down again, or budgeted."""
+"""Schedules for whole runs: one cycle, many cycles, or a known number of steps."""
 
 import tensorflow as tf
 
@@ -14,12 +14,12 @@ def _between(start: float, end: float, weight: tf.Tensor) -> tf.Tensor:
 
 @registered
 class OneCycle(Schedule):
-    """Along half cosines up to a maximum and down to almost nothing, once.
+    """Rises along a half cosine to a maximum and falls along another to almost 0, once.
 
     ```
     start = max_learning_rate / initial_divisor,  end = start / final_divisor
     0 to warmup_fraction * total_steps:  start to max_learning_rate
-    then up to total_steps:              max_learning_rate to end; later it stays
+    then up to total_steps:              max_learning_rate to end, where it stays
     ```
 
     {{arguments}}
@@ -34,13 +34,19 @@ class OneCycle(Schedule):
     """
 
     step_dtype = tf.float64
-    max_learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the top")
-    total_steps = Hyperparameter(REQUIRED, kind=int, minimum=2, doc="steps of the whole cycle")
-    warmup_fraction = Hyperparameter(
-        0.3, above=0.0, below=1.0, doc="part of them that goes up, strictly between 0 and 1."
+    max_learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the largest rate")
+    total_steps = Hyperparameter(
+        REQUIRED, kind=int, minimum=2, doc="number of steps of the cycle"
     )
-    initial_divisor = Hyperparameter(25.0, above=0.0, doc="the top over the rate at step 0.")
-    final_divisor = Hyperparameter(1e4, above=0.0, doc="the rate at step 0 over the last one.")
+    warmup_fraction = Hyperparameter(
+        0.3, above=0.0, below=1.0, doc="fraction of them in which the rate rises, in (0, 1)."
+    )
+    initial_divisor = Hyperparameter(
+        25.0, above=0.0, doc="`max_learning_rate` divided by the rate at step 0."
+    )
+    final_divisor = Hyperparameter(
+        1e4, above=0.0, doc="the rate at step 0 divided by the last rate."
+    )
     name = Hyperparameter("OneCycle", optional=True, doc="kept in the configuration")
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
@@ -59,10 +65,10 @@ class OneCycle(Schedule):
 
 @registered
 class WarmupStableDecay(Schedule):
-    """Up in a straight line, level for most of the run, down at its end.
+    """Rises linearly, stays constant for most of the run, and falls at its end.
 
-    The level part can be prolonged at will: only the decay depends on where the run
-    ends.
+    The constant part can be extended at any time: only the decay depends on where the
+    run ends.
 
     {{arguments}}
 
@@ -77,11 +83,15 @@ class WarmupStableDecay(Schedule):
     """
 
     step_dtype = tf.float64
-    learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the level")
-    warmup_steps = Hyperparameter(REQUIRED, kind=int, minimum=0, doc="steps up to it")
-    stable_steps = Hyperparameter(REQUIRED, kind=int, minimum=0, doc="steps on it")
+    learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the constant rate")
+    warmup_steps = Hyperparameter(
+        REQUIRED, kind=int, minimum=0, doc="number of steps until it is reached"
+    )
+    stable_steps = Hyperparameter(
+        REQUIRED, kind=int, minimum=0, doc="number of steps at the constant rate"
+    )
     decay_steps = Hyperparameter(
-        REQUIRED, kind=int, minimum=1, doc="steps from it to `end_learning_rate`"
+        REQUIRED, kind=int, minimum=1, doc="number of steps to `end_learning_rate`"
     )
     initial_learning_rate = Hyperparameter(
         0.0, doc="the rate at step 0, where there is a warmup"
@@ -90,7 +100,7 @@ class WarmupStableDecay(Schedule):
     decay = Hyperparameter(
         "linear",
         choices=("linear", "cosine", "sqrt"),
-        doc='its form: "linear", "cosine" or "sqrt" (one minus the square root of '
+        doc='form of the decay: "linear", "cosine" or "sqrt" (one minus the square root of '
         "the fraction done)",
     )
     name = Hyperparameter("WarmupStableDecay", optional=True, doc="kept in the configuration")
@@ -111,7 +121,7 @@ class WarmupStableDecay(Schedule):
 
 @registered
 class InverseSqrt(Schedule):
-    """Up in a straight line, then down with the inverse square root of the step.
+    """Rises linearly, then falls with the inverse square root of the step.
 
     ```
     step < warmup_steps:  from initial_learning_rate to learning_rate
@@ -130,9 +140,11 @@ class InverseSqrt(Schedule):
 
     step_dtype = tf.float64
     learning_rate = Hyperparameter(
-        REQUIRED, kind=float, doc="the top, reached at step `warmup_steps`"
+        REQUIRED, kind=float, doc="the largest rate, reached at step `warmup_steps`"
     )
-    warmup_steps = Hyperparameter(REQUIRED, kind=int, minimum=1, doc="at least 1.")
+    warmup_steps = Hyperparameter(
+        REQUIRED, kind=int, minimum=1, doc="number of steps of the warmup, at least 1."
+    )
     initial_learning_rate = Hyperparameter(0.0, doc="the rate at step 0")
     name = Hyperparameter("InverseSqrt", optional=True, doc="kept in the configuration")
 
@@ -146,7 +158,7 @@ class InverseSqrt(Schedule):
 
 @registered
 class Cyclical(Schedule):
-    """Up and down between two rates in straight lines, again and again.
+    """Rises and falls linearly between two rates, repeatedly.
 
     {{arguments}}
 
@@ -165,7 +177,9 @@ class Cyclical(Schedule):
     maximal_learning_rate = Hyperparameter(
         REQUIRED, kind=float, doc="the upper rate, at step `step_size`"
     )
-    step_size = Hyperparameter(REQUIRED, kind=int, minimum=1, doc="steps of half a cycle")
+    step_size = Hyperparameter(
+        REQUIRED, kind=int, minimum=1, doc="number of steps of half a cycle"
+    )
     mode = Hyperparameter(
         "triangular",
         choices=("triangular", "triangular2", "exponential"),
@@ -192,7 +206,7 @@ class Cyclical(Schedule):
 
 @registered
 class Rex(Schedule):
-    """Reflected exponential: slow at first, fast towards the end of a known budget.
+    """Reflected exponential: falls slowly at first, and fast towards a known last step.
 
     ```
     left = 1 - min(step, decay_steps) / decay_steps
@@ -212,7 +226,9 @@ class Rex(Schedule):
 
     step_dtype = tf.float64
     initial_learning_rate = Hyperparameter(REQUIRED, kind=float, doc="the rate at step 0")
-    decay_steps = Hyperparameter(REQUIRED, kind=int, minimum=1, doc="steps until the rate is 0")
+    decay_steps = Hyperparameter(
+        REQUIRED, kind=int, minimum=1, doc="number of steps until the rate is 0"
+    )
     name = Hyperparameter("Rex", optional=True, doc="kept in the configuration")
 
     def value(self, step: tf.Tensor) -> tf.Tensor:

@@ -1,1 +1,1 @@
-"""The methods of an optimizer that Keras and users call; they hand on to its parts."""
+"""The methods of an optimizer that Keras and users call; they delegate to its parts."""

@@ -11,7 +11,7 @@ from tf_keras_optim.engine.step.stepper import OF_PACKAGE
 
 
 class Applying(Delegates):
-    """The part of an optimizer that gradients are given to."""
+    """The part of an optimizer that takes gradients."""
 
     @tf.autograph.experimental.do_not_convert
     def apply_gradients(

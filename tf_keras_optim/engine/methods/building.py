@@ -11,7 +11,7 @@ from tf_keras_optim.engine.methods.views import Views
 
 
 class Building(Views, State, Tracking):
-    """The methods of an optimizer that have its slots made."""
+    """The methods of an optimizer that make its slots."""
 
     @property
     def built(self) -> bool:
@@ -34,7 +34,7 @@ class Building(Views, State, Tracking):
             floating-point dtype (a layer's counter) are skipped: they have no gradient.
 
         Raises:
-          TypeError: `variables` is no list of variables.
+          TypeError: `variables` is not a list of variables.
           ValueError: a variable has no static shape, or belongs to another distribution
             strategy; or a pattern in an argument matches no variable.
         """

@@ -37,8 +37,8 @@ class Configuration(Delegates):
             string.
 
         Raises:
-          ValueError: the optimizer is built already, or a regular expression is none. `build`
-            raises where a name or variable is none of the optimizer's.
+          ValueError: the optimizer is built already, or a string is not a regular expression.
+            `build` raises where a pattern or variable matches no variable of the optimizer.
         """
         names = [var_names] if isinstance(var_names, str) else list(var_names or ())
         problem = problem_of(names)
@@ -69,8 +69,8 @@ class Configuration(Delegates):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments by name; `from_config` makes an equal optimizer.
 
-        Options that Keras' optimizers do not have are left out if they have their default, so
-        that a class whose `__init__` takes only Keras' arguments can be made from it.
+        Options that Keras' optimizers lack are left out where they have their default. A class
+        whose `__init__` takes only Keras' arguments can therefore be made from the result.
         """
         config: dict[str, Any] = {"name": self.name}
         source = self.tko.store.rate_source

@@ -10,16 +10,16 @@ from tf_keras_optim.engine.tensorflow import distribution
 
 
 class Delegates(Contract):
-    """Properties of an optimizer that hand on to its parts."""
+    """Properties of an optimizer that delegate to its parts."""
 
     @property
     def learning_rate_multiplier(self) -> Any:
         """Factor on the schedule that the learning rate follows: a variable, 1 at first.
 
         Setting `learning_rate` to a number while there is a schedule sets this factor: the
-        rate is that number now, and later rates follow the shape of the schedule. Callbacks
-        such as `ReduceLROnPlateau` therefore work on top of a schedule. The factor is saved
-        with the state.
+        current rate becomes that number, and later rates follow the shape of the schedule.
+        Callbacks such as `ReduceLROnPlateau` therefore work on top of a schedule. The factor is
+        saved with the state.
 
         Raises:
           AttributeError: the learning rate follows no schedule.
@@ -87,7 +87,7 @@ class Delegates(Contract):
 
     @property
     def skipped_steps(self) -> Any:
-        """Number of steps that were left out: a variable.
+        """Number of skipped steps: a variable.
 
         Raises:
           AttributeError: steps are not skipped (`skip_nonfinite` is off).

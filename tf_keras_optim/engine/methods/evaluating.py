@@ -1,4 +1,4 @@
-"""What users call to see the weights that an optimizer gives for evaluation."""
+"""What users call to put the evaluation weights of an optimizer in place."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,30 +10,31 @@ from tf_keras_optim.engine.state import evaluation
 
 
 class Evaluating(Composed):
-    """The part of an optimizer that puts weights for evaluation into the model, and back."""
+    """The part of an optimizer that exchanges trained weights and evaluation weights."""
 
     @property
     def has_evaluation_weights(self) -> bool:
-        """Whether the variables have weights for evaluation now, outside functions.
+        """Whether the variables hold the evaluation weights now; for use outside functions.
 
-        It is not known yet if an optimizer without slots was restored from a checkpoint.
+        For an optimizer that was restored from a checkpoint it is known once it has its slots.
         """
         waiting = self.tko.state.waits_with_evaluation()
         return evaluation.is_on(self.tko.context) if waiting is None else waiting
 
     @tf.autograph.experimental.do_not_convert
     def use_evaluation_weights(self) -> None:
-        """Puts the weights that are to be evaluated into the variables.
+        """Puts the evaluation weights into the variables.
 
         These are the averages (`use_ema`), the slow weights (`lookahead_steps`), or what the
-        algorithm says. The trained weights are kept exactly meanwhile, which takes the memory
-        of the weights once more, but not where there are master copies. Called again, it
-        changes nothing. A step that is taken meanwhile puts the trained weights back first;
-        its gradient came from others. Files say which weights they hold, but for whole models
-        in HDF5 (`.h5`), which hold arrays alone: training goes on from the weights there.
+        algorithm computes. The trained weights are kept exactly meanwhile. That takes the
+        memory of the weights once more, except where there are master copies. A second call
+        changes nothing. A step that is taken meanwhile puts the trained weights back first,
+        although its gradient belongs to the evaluation weights. Files record which weights
+        they hold. Whole models in HDF5 (`.h5`) hold arrays alone; training then continues
+        from the weights in the file.
 
         Raises:
-          ValueError: the optimizer has no weights for evaluation.
+          ValueError: the optimizer has no evaluation weights.
         """
         context = self.tko.context
         if not evaluation.has_weights(context):
@@ -48,16 +49,17 @@ class Evaluating(Composed):
 
     @tf.autograph.experimental.do_not_convert
     def use_training_weights(self) -> None:
-        """Puts the trained weights back, to the bit; changes nothing where they are in place.
+        """Puts the trained weights back, bit for bit; changes nothing if they are in place.
 
         A variable that was set to something else meanwhile (weights that were loaded, or the
-        best ones that EarlyStopping restores) stays as it is, and training goes on from there.
+        best ones that EarlyStopping restores) stays as it is, and training continues from
+        there.
 
         Raises:
-          ValueError: the optimizer is not built, and was given a state with the weights for
-            evaluation in place: only its slots say what the trained ones are.
-          RuntimeError: meanwhile steps were taken by functions that had been traced before
-            there were weights for evaluation.
+          ValueError: the optimizer is not built, and its loaded state was saved while the
+            evaluation weights were in place: the trained ones follow from its slots.
+          RuntimeError: steps were taken meanwhile by functions that had been traced before
+            there were evaluation weights.
         """
         self.tko.state.check_weights()
         if self.tko.state.waits_with_evaluation():
@@ -70,7 +72,7 @@ class Evaluating(Composed):
 
     @contextlib.contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Returns a context in which the variables have the weights for evaluation.
+        """Returns a context in which the variables hold the evaluation weights.
 
         ```python
         with optimizer.evaluation_weights():

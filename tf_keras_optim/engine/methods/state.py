@@ -12,7 +12,7 @@ from tf_keras_optim.engine.state.load_report import LoadReport
 
 
 class State(Composed):
-    """The methods of an optimizer that hand its state out and take it in."""
+    """The methods of an optimizer that return its state and load it."""
 
     def get_weights(self) -> list[np.ndarray]:
         """Returns the state as NumPy arrays, in the order of `variables`."""
@@ -32,7 +32,7 @@ class State(Composed):
 
     @tf.autograph.experimental.do_not_convert
     def reset_state(self) -> None:
-        """Resets the state to that of a new optimizer; works in a graph too.
+        """Resets the state to that of a new optimizer; it works in a graph too.
 
         It resets counters, slots, averages (which start from the current weights) and the loss
         scale. The learning rate, or the factor on its schedule, does not change.
@@ -45,18 +45,18 @@ class State(Composed):
         """Returns the whole state by name, as NumPy arrays.
 
         Returns:
-          state: a dict with these keys. "format" and "version": what reads it again.
+          state: a dict with these keys. "format" and "version": the form of the dict.
             "class_name": the class of the optimizer. "gradient_accumulation_steps": how many
-            calls make an update. "meanings": what its slots mean,
-            by name; see `slot_meanings`. "scalars": 0-d arrays by name:
+            calls make an update. "meanings": the meaning of each slot name;
+            see `slot_meanings`. "scalars": 0-d arrays by name:
             `iterations` (calls, accumulated ones included), `learning_rate` or the
             `learning_rate_multiplier` of a schedule, and what an algorithm or the loss scale
             counts. "variables": by the path of each model variable, e.g. "dense/kernel", a
             dict of its slots, with "average", "gradient_accumulator" and "master" where
-            there are such. "extra": what a subclass keeps besides. "weights": shape, dtype
-            and CRC-32 of each model variable, by which it is known under another name.
-            "evaluating", only where it is True: the variables have their weights for
-            evaluation; "training_value" beside the slots are then the trained ones.
+            there are such. "extra": further variables of a subclass. "weights": shape, dtype
+            and CRC-32 of each model variable, which identify it under another name.
+            "evaluating", present only where it is True: the variables have their evaluation
+            weights; "training_value" beside the slots then holds the trained ones.
         """
         return self.tko.state.to_dict()
 
@@ -74,15 +74,16 @@ class State(Composed):
 
         Args:
           state: the state.
-          strict: raise if it is not exactly what this optimizer keeps. False takes over
-            what fits: the moments, say, after an average or another slot was turned on. Of
-            another class, slots that are the same quantity; see `slot_meanings`.
-          keep_hyperparameters: leave the learning rate, or the factor on its schedule,
-            as it is here. Needed where a number was exchanged for a schedule.
-          names: saved paths to paths here, a mapping or a function. By default a path is
-            itself; where automatic names differ, variables are taken in order if their last
-            names and shapes agree. The values of the weights decide where several could be
-            meant; if they speak against the rest, nothing is loaded.
+          strict: raise unless the state is exactly what this optimizer keeps. With False,
+            what fits is loaded: for example the moments, after an average or another slot
+            was turned on. From another class, slots that are the same quantity are loaded;
+            see `slot_meanings`.
+          keep_hyperparameters: keep this optimizer's learning rate, or the factor on its
+            schedule. Needed where a number was replaced by a schedule.
+          names: mapping or function from saved paths to paths here. By default a path is
+            itself; where automatic names differ, variables are matched in order if their last
+            names and shapes agree. If several matches are possible, the values of the weights
+            decide; if the weights contradict the match, nothing is loaded.
 
         Returns:
           report: what was loaded, and what was not; see `LoadReport`.
@@ -99,7 +100,7 @@ class State(Composed):
     def save_own_variables(self, store: Any) -> None:
         """Writes the state into a Keras store: by position, and by name what Keras lacks.
 
-        In an HDF5 file each array carries a note that names it and guards its bytes.
+        In an HDF5 file each array carries a note with its name and a checksum of its bytes.
         """
         layout.write(store, *self.tko.state.numbered())
 
@@ -108,9 +109,9 @@ class State(Composed):
 
         An optimizer that is not built yet keeps the values until `build`. A file
         without optimizer state (of a model that was never compiled) changes nothing.
-        Arrays that carry notes are matched by name, others by position, as in Keras. What
-        belongs to variables that are frozen or gone by now is left out, and variables of
-        which nothing was saved keep what they have; one line in TensorFlow's log says so.
+        Arrays that carry notes are matched by name, others by position, as in Keras. The
+        state of variables that were frozen or removed since is left out, and variables
+        without saved state keep theirs; one line in TensorFlow's log says so.
 
         Raises:
           ValueError: the saved state is damaged, or is not what this optimizer keeps.

@@ -1,4 +1,4 @@
-"""The number of calls that make an update, and the counter of calls, which goes by it.
+"""The number of calls that make an update, and the counter of calls that depends on it.
 
 What counts is the number of updates. `iterations` keeps calls, as in Keras' layout, so it is
 rewritten wherever the number of calls that make an update changes: between two updates.
@@ -32,8 +32,8 @@ def check_change(context: Context) -> None:
         raise ValueError(
             f"{context.title}: `{STEPS}` cannot change from {before} to {new} now: "
             f"{begun} of the {before} calls that make an update have been made. Change it "
-            f"after {before - begun} more, when `optimizer.iterations` has gone up, or call "
-            "`optimizer.reset_state()` to begin anew."
+            f"after {before - begun} more calls, when `optimizer.iterations` has increased, or "
+            "call `optimizer.reset_state()` to start over."
         )
 
 
@@ -59,7 +59,7 @@ def recount(context: Context) -> None:
 
 
 def calls_here(context: Context, state: Mapping[str, Any], calls: Any) -> Any:
-    """Returns the counter of a saved state as it would be here, after as many updates."""
+    """Returns the counter of a saved state as it would be here, at as many updates."""
     saved, here = state.get(STEPS), context.store.counted_by
     if saved in (None, here):
         return calls
@@ -74,7 +74,7 @@ def converted(
 ) -> tuple[dict[tuple[str, ...], Any], str]:
     """Returns the saved arrays where another number of calls makes an update here.
 
-    What had been gathered for the next update is left out.
+    Gradients accumulated for the next update are left out.
 
     Args:
       context: what the optimizer's parts share.
@@ -84,7 +84,7 @@ def converted(
 
     Returns:
       saved: the arrays; with an equal number, or one that is not known, those given.
-      left_out: one line, if gradients had been gathered, else an empty text.
+      left_out: one line if gradients had been accumulated, otherwise an empty text.
     """
     steps, own = state.get(STEPS), context.store.counted_by
     if steps in (None, own) or _CALLS not in saved:
@@ -99,16 +99,16 @@ def converted(
     if begun:
         line = (
             f"iterations: {begun} of the {steps} calls that make an update had been made "
-            f"(`{STEPS}`={steps}, here {own}); what they gathered is left out"
+            f"(`{STEPS}`={steps}, here {own}); their accumulated gradients are left out"
         )
     return found, line
 
 
 def check_saved(state: Mapping[str, Any], title: str) -> None:
-    """Checks the number of calls that a saved state says to make an update.
+    """Checks the number of calls that make an update in a saved state.
 
     Raises:
-      ValueError: it is none.
+      ValueError: it is not an integer of at least 1.
     """
     steps = state.get(STEPS)
     if steps is not None and not (type(steps) is int and steps >= 1):
@@ -120,7 +120,7 @@ def check_saved(state: Mapping[str, Any], title: str) -> None:
 
 
 def restored(context: Context, steps: int | None) -> None:
-    """Takes note of how many calls make an update in the counter of a checkpoint.
+    """Records how many calls make an update in the counter of a checkpoint.
 
     TensorFlow restores the counter after that; the next step rewrites it.
 
@@ -141,7 +141,7 @@ def restored(context: Context, steps: int | None) -> None:
         warnings.warn(
             f"{context.title}: a checkpoint in which {steps} calls make an update was "
             "restored after a step had been traced into a function, which counts "
-            f"{calls_per_update(context.options)}. Make the function anew, e.g. by "
+            f"{calls_per_update(context.options)}. Trace the function again, e.g. after "
             "`model.compile`.",
             stacklevel=5,
         )
