@@ -71,6 +71,19 @@ def test_there_is_an_example_for_each_use():
         assert any(text in example for example in found), text
 
 
+@pytest.mark.one_keras
+def test_each_difference_has_a_script_or_says_how_it_was_seen():
+    text = (ROOT / "docs" / "differences.md").read_text()
+    for number, section in enumerate(re.split(r"^## ", text, flags=re.M)[1:], 1):
+        rows = re.findall(r"^\| ([0-9.]+) \| (.*)$", section, re.M)
+        assert [row for row, _ in rows] == [f"{number}.{i + 1}" for i in range(len(rows))]
+        scripts = re.split(r"^(?=\*\*[0-9.]+\*\*)", section, flags=re.M)[1:]
+        shown = {row for part in scripts for row in re.findall(r"\*\*([0-9.]+)\*\*", part)}
+        assert all("```python" in part for part in scripts)
+        seen = {row for row, cells in rows if re.search(r"(Shown|Seen) by .+ \|", cells)}
+        assert shown | seen == {row for row, _ in rows} and not shown & seen
+
+
 def test_every_fence_of_python_is_an_example():
     for path in PAGES:
         text = path.read_text()
