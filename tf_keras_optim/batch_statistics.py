@@ -1,4 +1,4 @@
-"""Moving statistics of batch normalization, taken anew for weights that were exchanged."""
+"""Moving statistics of batch normalization, computed again for other weights."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,18 +9,18 @@ from tf_keras_optim.keras_compat import keras_private
 def update_batch_statistics(model: Any, data: Iterable[Any], steps: int | None = None) -> int:
     """Recomputes the means and variances of batch normalization, as means over batches.
 
-    The moving statistics of a model belong to the weights that it was trained with. Weights for
-    evaluation (averages, Schedule-Free's x) need their own: call this while they are in place.
+    The moving statistics of a model belong to its trained weights. Evaluation weights
+    (averages, Schedule-Free's x) need their own: call this function while they are in place.
     The model is called as in training; its weights do not change.
 
     Args:
       model: a Keras model that is built.
-      data: batches: what the model is called with, or tuples whose first element is that.
-      steps: how many batches to take; all by default.
+      data: batches of the model's inputs, or tuples whose first element is such a batch.
+      steps: number of batches to use; all by default.
 
     Returns:
-      The number of batches. Of each batch the mean and variance over its samples count, all
-      batches alike, so they should be of one size.
+      The number of batches. The statistics are means, over batches, of the mean and variance
+      within each batch, so all batches should have one size.
 
     Raises:
       ValueError: the model is not built, or there are no batches, or fewer than `steps`. The

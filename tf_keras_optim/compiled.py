@@ -10,10 +10,10 @@ def optimizer_of(model: Any, title: str) -> Optimizer:
 
     Args:
       model: a Keras model.
-      title: what asks, for the message.
+      title: name of the caller, for the message.
 
     Raises:
-      TypeError: it is none of this package.
+      TypeError: it is not an optimizer of this package.
     """
     given = getattr(model, "optimizer", None)
     found = getattr(given, "inner_optimizer", given)

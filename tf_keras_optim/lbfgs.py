@@ -19,12 +19,12 @@ class LbfgsResult:
 
     Attributes:
       converged: whether one of the tolerances was met.
-      failed: whether a line search found no lower loss, or nothing that is finite. With neither
-        of the two the iterations were used up.
+      failed: whether a line search found no lower loss, or no finite one. If neither
+        `converged` nor `failed` is True, the iterations were used up.
       iterations: the number of iterations.
-      evaluations: how often loss and gradient were computed.
-      loss: the loss at the values that the variables have now.
-      gradient_norm: the largest absolute element of its gradient there.
+      evaluations: number of computations of loss and gradient.
+      loss: the loss at the current values of the variables.
+      gradient_norm: the largest absolute element of the gradient there.
       initial_loss: the loss at the start.
     """
 
@@ -65,34 +65,36 @@ def minimize_lbfgs(
 ) -> LbfgsResult:
     """Minimizes a loss that is the same at every call: all data, no dropout, no noise.
 
-    `w <- w - step * H * g`, H made of the last differences of w and g, the step found by a line
-    search (Hager and Zhang). Its vectors and sums are float64; loss and gradient have the dtype
-    of the variables, so make the model float64 where the last digits count. Common for networks
-    that solve differential equations: some hundred updates of Adam, then this. Each call traces
-    the search before its first iteration, which takes seconds.
+    `w <- w - step * H * g`, where H follows from the last differences of w and g, and a line
+    search (Hager and Zhang) finds the step. Vectors and sums are float64. Loss and gradient
+    have the dtype of the variables, so make the model float64 where the last digits count. For
+    networks that solve differential equations it is common to take some hundred updates of
+    Adam first. Each call traces the search before its first iteration, which takes seconds.
 
     Args:
       loss_fn: function without arguments that returns the loss, a 0-d tensor. It is traced.
       variables: the variables to change, of any floating dtype and shape.
       max_iterations: largest number of iterations.
-      memory: number of differences that are kept, two vectors each.
-      tolerance: largest absolute element of the gradient at which it has converged.
-      loss_tolerance: relative change of the loss in an iteration at which it has, 0 for none.
-      step_tolerance: likewise the change of the variables.
+      memory: number of differences that are kept; each takes two vectors.
+      tolerance: the search has converged when no element of the gradient is larger.
+      loss_tolerance: it has converged when an iteration changes the loss relatively by no
+        more; 0 turns this off.
+      step_tolerance: likewise for the change of the variables.
       max_line_search_iterations: largest number of iterations of a line search.
-      progress: called with what is known so far, the variables in place; `print` prints it.
-      progress_every: after how many iterations that is, and once at the end.
+      progress: function that is called with the result so far, such as `print`; the variables
+        then have their values so far.
+      progress_every: number of iterations between two such calls; the last one is at the end.
 
     Returns:
-      A `LbfgsResult`; read `failed` and `converged`. Where no lower loss was found, and where
-      something is raised, the variables have the values of the start.
+      A `LbfgsResult`; check `failed` and `converged`. If no lower loss was found, or an error
+      is raised, the variables have their initial values.
 
     Raises:
       ImportError: TensorFlow Probability is not installed.
       RuntimeError: it is called inside a `tf.function` or with several replicas.
       TypeError: a variable has no floating dtype.
-      ValueError: there is no variable, one stands twice or has a constraint; none belongs to
-        the loss, or that is not 0-d, or not finite at the start; an argument is out of range.
+      ValueError: there is no variable, or one is given twice or has a constraint; the loss
+        depends on none, is not 0-d, or is not finite at the start; an argument is out of range.
 
     Example:
       >>> w = tf.Variable([3.0, -1.0])

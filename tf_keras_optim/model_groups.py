@@ -21,16 +21,16 @@ def layerwise_learning_rates(
     multiplier of block i of n = decay ** (n - 1 - i)        i from 0, at the input
     ```
 
-    A block is a layer with trainable weights, with all that is inside it. A model inside the
-    model (a backbone) is taken apart into its layers, except where it stands among others
-    with weights of the same shapes: these are blocks.
+    A block is a layer with trainable weights, including its sublayers. A model inside the
+    model (a backbone) is divided into its layers, unless other layers beside it have weights
+    of the same shapes: these are blocks.
 
     Args:
       model: a Keras model that is built.
       decay: factor from one block to the one below it, above 0, at most 1.
       blocks: regular expressions, searched in the paths of the variables, one for each block
-        from the input to the output, where the layers do not say what a block is. The first
-        one that is found counts; every variable must have one.
+        from the input to the output, for models whose layers are not the blocks. The first
+        match counts; every variable must have one.
 
     Returns:
       Dict from a regular expression for each block to its `learning_rate_multiplier`; give it

@@ -1,4 +1,4 @@
-"""Finding a learning rate: a range test, after which everything is as it was."""
+"""Finding a learning rate: a range test that restores everything."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -43,21 +43,24 @@ def find_learning_rate(
     verbose: int = 1,
     **fit_arguments: Any,
 ) -> LearningRateRange:
-    """Trains with a rate that grows from batch to batch, puts all back, and suggests a rate.
+    """Trains with a growing learning rate, restores everything, and suggests a rate.
 
-    See `LearningRateRange` for how the test goes and what is put back.
+    `LearningRateRange` describes the test and what it restores.
 
     Args:
-      model: a compiled Keras model. Or, for a training loop of one's own, a function that takes
-        a step with the rate it is given and returns the loss; with `variables`, without `data`.
-      data: what `fit` takes as `x`; it is read again where it ends, but not a generator.
+      model: a compiled Keras model; or, for a custom training loop, a function that takes one
+        step with the given rate and returns the loss. A function needs `variables` and takes
+        no `data`.
+      data: what `fit` takes as `x`. It is read again when it ends, except for a generator.
       y: as for `fit`.
       lowest: the first rate, above 0.
       highest: the last one, above `lowest`.
       steps: the number of rates, at least 10.
-      divergence: how many times its lowest value the running mean of the loss may be, above 1.
-      monitor: the name of the loss among what `train_step` returns.
-      variables: what else training changes: variables, models, optimizers, metrics, generators.
+      divergence: the test ends when the running mean of the loss exceeds its lowest value by
+        this factor, above 1.
+      monitor: the name of the loss among the values that `train_step` returns.
+      variables: other objects that training changes and the test restores: variables, models,
+        optimizers, metrics, generators.
       verbose: 0 for no progress bar.
       **fit_arguments: `batch_size`, `sample_weight`, `class_weight` and `shuffle` of `fit`.
 
@@ -65,7 +68,7 @@ def find_learning_rate(
       A `LearningRateRange`: `rates`, `losses`, `suggestion`, `minimum_over_10`, `plot()`.
 
     Raises:
-      TypeError: the optimizer is none of this package, or an argument of another kind.
+      TypeError: the optimizer is not of this package, or an argument is of another kind.
       ValueError: the model is not compiled, an argument is missing or out of range, the data
         ended too early, or the first loss is not finite.
 

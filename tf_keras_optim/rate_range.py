@@ -1,4 +1,4 @@
-"""A range test of learning rates: how it goes, and what it found."""
+"""A range test of learning rates, and its result."""
 
 import dataclasses
 import math
@@ -27,18 +27,18 @@ class LearningRateRange:
     rate of update i = lowest * (highest / lowest) ** (i / (steps - 1))
     ```
 
-    The model trains by its own `fit`, with the optimizer that it is compiled with. When the
-    test ends, however it ends (an interruption or an error too), weights, moving statistics,
+    The model trains by its own `fit`, with its compiled optimizer. When the test ends, also by
+    an interruption or an error, weights, moving statistics,
     slots, counters, the loss scale, metrics and generators of random numbers (those in the
     model, the global ones of TensorFlow, NumPy and Python) have the values from before, bit for
     bit. A model or optimizer without variables is built, and has its initial values afterwards.
     Two things are not restored: the position of the data (how far a generator was read), and
     random numbers that TensorFlow and Keras 2 draw without a generator.
 
-    A schedule or callable is replaced by the growing rate meanwhile; rates of groups grow by
-    the same factor. With gradient accumulation an update takes several batches, and their mean
-    loss counts; so does `steps_per_execution`. A step that a loss scale skips is taken
-    again with the next batch. The test ends early where the loss is not finite, where 64 steps
+    The growing rate replaces a schedule or callable during the test; rates of groups grow by
+    the same factor. With gradient accumulation, or `steps_per_execution`, an update takes
+    several batches, and their mean loss counts. A step that a loss scale skips is repeated
+    with the next batch. The test ends early where the loss is not finite, where 64 steps
     in a row are skipped, or where its running mean over a tenth of the test is above
     `divergence` times its lowest value and above the first loss.
 
@@ -52,9 +52,10 @@ class LearningRateRange:
       steepest: the rate at which `smoothed` falls fastest over the logarithm of the rate, up to
         its lowest point. `None` where it falls nowhere.
       suggestion: where that descent begins: the lowest rate from which on up to `steepest` it
-        falls at least half as fast. A test has few updates at each rate, so it falls
-        fastest at rates that are too high for a whole training. `None` likewise.
-      minimum_over_10: a tenth of the rate at the lowest point; `None` likewise.
+        falls at least half as fast. A test has few updates at each rate, so the loss falls
+        fastest at rates that are too high for a whole training. `None` where the loss falls
+        nowhere.
+      minimum_over_10: a tenth of the rate at the lowest point, or `None` likewise.
 
     Source: Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017 (section
     3.3).
@@ -69,7 +70,7 @@ class LearningRateRange:
     minimum_over_10: float | None
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
-        """Draws losses over rates, with both suggestions.
+        """Plots losses over rates, with both suggestions.
 
         Args:
           path: file to write the picture to, e.g. "rates.png", or `None`.

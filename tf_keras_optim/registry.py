@@ -59,13 +59,13 @@ _replaced_wrapper: list[Any] = []
 def install() -> None:
     """Makes plain strings mean this package: `model.compile(optimizer="adam")`.
 
-    Also makes the wrapper that `compile` puts around an optimizer of this package
-    under the policy "mixed_float16" the LossScaleOptimizer of this package. Holds for
-    the running Keras and for every optimizer that exists here, until `uninstall`.
-    Optimizers that exist already, and saved models, are not touched.
+    Under the policy "mixed_float16", `compile` then also wraps an optimizer of this
+    package in the LossScaleOptimizer of this package. The change holds for the running
+    Keras, and for the name of every optimizer of this package, until `uninstall`.
+    Existing optimizers and saved models do not change.
 
     Raises:
-      RuntimeError: this version of Keras has no place where that can be said.
+      RuntimeError: this version of Keras has no table of names that can be changed.
     """
     table = keras_private.required_strings()
     _install_wrapper()
@@ -76,7 +76,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Takes `install` back: plain strings mean Keras' own optimizers again."""
+    """Reverts `install`: plain strings mean Keras' own optimizers again."""
     while _replaced_wrapper:
         setattr(*keras_private.automatic_wrapper(), _replaced_wrapper.pop())
     table = keras_private.required_strings() if _replaced else {}
@@ -92,14 +92,14 @@ def list_optimizers(pattern: str = "*") -> list[str]:
     """Returns the names of the optimizers of this package that match a pattern.
 
     Args:
-      pattern: as the module `fnmatch` has it: `*`, `?` and `[...]`, in any case.
+      pattern: pattern of the module `fnmatch` with `*`, `?` and `[...]`, in any case.
 
     Returns:
-      The names of the classes in alphabetical order, whatever their case; an empty list
-      where none matches. `get` and `getattr(tf_keras_optim, name)` take them.
+      The names of the classes in alphabetical order, ignoring case; an empty list if none
+      matches. `get` and `getattr(tf_keras_optim, name)` accept them.
 
     Raises:
-      TypeError: the pattern is no string.
+      TypeError: the pattern is not a string.
 
     Example:
       >>> list_optimizers("adam*")
@@ -119,7 +119,7 @@ def get(identifier: Any) -> Optimizer:
 
     Args:
       identifier: a name in any case ("adam", "AdamW", "tf_keras_optim>SGD"), a
-        config as `serialize` returns it, or an optimizer, which comes back as it is.
+        config as `serialize` returns it, or an optimizer, which is returned as it is.
         "LazyAdam" means `Adam(sparse="lazy")`.
 
     Raises:

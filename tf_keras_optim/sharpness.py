@@ -48,24 +48,25 @@ class SharpnessAware:
     the optimizer's step at w, with the gradient at w + e
     ```
 
-    The norm is that over all variables. Each step takes two passes, so it costs about twice as
+    The norm is over all variables. Each step takes two passes, so it costs about twice as
     much; nothing is kept between steps. Under `tf.distribute` each replica climbs along the
     gradient of its own part of the batch, as in the paper, and the second gradients are summed.
-    A first gradient that is not finite makes the second one so; a loss scale then skips the
+    If the first gradient is not finite, neither is the second; a loss scale then skips the
     step.
 
-    It is no optimizer of Keras: `model.compile` gets the optimizer inside. For `fit` there is
-    `sharpness_aware`.
+    It is not an optimizer of Keras: pass the inner optimizer to `model.compile`, and use
+    `sharpness_aware` for `fit`.
 
     Args:
-      optimizer: one of this package, in a LossScaleOptimizer or not.
-      rho: how far the weights climb, at least 0; 0.05 for `adaptive=False`, 0.5 to 2 for True.
+      optimizer: an optimizer of this package, with or without a LossScaleOptimizer.
+      rho: distance that the weights climb, at least 0: 0.05 for `adaptive=False`, 0.5 to 2 for
+        True.
       adaptive: whether each weight climbs in proportion to its size. Keyword-only.
-      every: one of so many steps has a second pass, at least 1. Keyword-only.
+      every: number of steps of which one has a second pass, at least 1. Keyword-only.
 
     Raises:
-      TypeError: `optimizer` is none of this package.
-      ValueError: an argument is out of range, or the optimizer accumulates gradients; in a
+      TypeError: `optimizer` is not an optimizer of this package.
+      ValueError: an argument is out of range, or the optimizer accumulates gradients; or, in a
         step, a variable has 16 bits.
 
     Example:
@@ -103,7 +104,7 @@ class SharpnessAware:
         Args:
           loss: returns the loss, a 0-d tensor; called twice.
           var_list: the variables to train.
-          kept: variables that the second call leaves as the first one left them, e.g.
+          kept: variables whose values from the first call stay, e.g.
             `model.non_trainable_variables`: moving statistics, states of generators.
             Keyword-only.
 
@@ -129,7 +130,7 @@ class SharpnessAware:
         *,
         kept: Iterable[Any] = (),
     ) -> Any:
-        """Takes one step, where the gradients at the weights are there already.
+        """Takes one step with gradients at the weights that were computed before.
 
         Args:
           grads_and_vars: pairs of gradient and variable, as the optimizer takes them.

@@ -45,6 +45,6 @@ class AdamW(Adam):
         minimum=0.0,
         position=1,
         schedulable=True,
-        doc="fraction of a weight that a step at rate 1 takes away, or a schedule; 0.004 "
-        "by default. `None` is refused: that is `Adam`.",
+        doc="fraction of each weight that a step at learning rate 1 removes, or a schedule; "
+        "0.004 by default. `None` is refused: that is `Adam`.",
     )

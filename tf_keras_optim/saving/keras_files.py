@@ -47,7 +47,7 @@ def save_model(model: Any, path: str | os.PathLike) -> None:
 def load_model(path: str | os.PathLike, **options: Any) -> Any:
     """Reads a model that `save_model` wrote, after checking every byte.
 
-    Nothing is imported because the file names it, in Keras 2 either: layers and functions are
+    No module is imported because the file names it, also in Keras 2: layers and functions are
     Keras' own, registered, or among `custom_objects`, unless `safe_mode` is False.
 
     Args:
@@ -83,8 +83,8 @@ def save_weights(model: Any, path: str | os.PathLike) -> None:
 def load_weights(model: Any, path: str | os.PathLike) -> None:
     """Reads what `save_weights` wrote into a model, after checking every byte.
 
-    Where the file does not fit, nothing is changed: weights, metrics and optimizer keep what
-    they have.
+    If the file does not fit, nothing changes: weights, metrics and optimizer keep their
+    values.
 
     Args:
       model: a Keras model, built and compiled.
