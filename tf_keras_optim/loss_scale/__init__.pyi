@@ -15,18 +15,19 @@ class LossScaleOptimizer(_Wrapper):
     """Scales the loss, so that small float16 gradients do not become zero.
 
     Args:
-      initial_scale: the scale at the start, above 0.
-      dynamic_growth_steps: good steps in a row after which the scale grows.
-      growth_factor: what it is multiplied by then, at least 1. Keyword-only.
-      backoff_factor: what it is multiplied by after a skipped step, above 0 and below 1.
+      initial_scale: the scale before the first step, above 0.
+      dynamic_growth_steps: number of good steps in a row after which the scale grows.
+      growth_factor: factor by which the scale grows, at least 1. Keyword-only.
+      backoff_factor: factor by which the scale is multiplied after a skipped step, above 0 and
+        below 1. Keyword-only.
+      min_scale: lower bound of the scale. Keyword-only.
+      max_scale: upper bound of the scale. Keyword-only.
+      hysteresis: number of skipped steps in a row after which the scale backs off.
         Keyword-only.
-      min_scale: it never falls below this. Keyword-only.
-      max_scale: it never rises above this. Keyword-only.
-      hysteresis: skipped steps in a row that make it back off. Keyword-only.
       max_consecutive_skips: number of skipped steps in a row after which an error names the
         variables, or `None`. XLA drops such checks: a step inside a function with
         `jit_compile=True` only counts. Keyword-only.
-      dynamic: False keeps the scale as it is; steps are still skipped. Keyword-only.
+      dynamic: False keeps the scale constant; steps are still skipped. Keyword-only.
     """
 
     initial_scale: float

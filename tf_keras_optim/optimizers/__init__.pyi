@@ -1261,8 +1261,8 @@ class AdamW(Adam):
 
     Args:
       learning_rate: number, 0-d tensor, schedule, or callable; default 0.001.
-      weight_decay: fraction of a weight that a step at rate 1 takes away, or a schedule; 0.004
-        by default. `None` is refused: that is `Adam`.
+      weight_decay: fraction of each weight that a step at learning rate 1 removes, or a
+        schedule; 0.004 by default. `None` is refused: that is `Adam`.
       beta_1: decay of the first moment, in [0, 1), or a schedule.
       beta_2: decay of the second moment, in [0, 1), or a schedule.
       epsilon: small constant for numerical stability, at least 0.

@@ -12,15 +12,15 @@ _Schedule: TypeAlias = Callable[..., Any]
 
 
 class CosineDecay(Schedule):
-    """A half cosine down to a fraction of its start, with a linear warmup if asked for.
+    """Falls along a half cosine to a fraction of its start, after an optional linear warmup.
 
     Args:
       initial_learning_rate: the rate at step 0.
-      decay_steps: steps of the decay, the warmup not counted.
-      alpha: the last rate, as a fraction of the top.
+      decay_steps: number of steps of the decay, without the warmup.
+      alpha: the last rate, as a fraction of the largest one.
       name: kept in the configuration.
-      warmup_target: the top of the warmup, or `None` for no warmup.
-      warmup_steps: its steps, at least 0. Without a target it is not used.
+      warmup_target: the rate at the end of the warmup, or `None` for no warmup.
+      warmup_steps: number of steps of the warmup, at least 0. Not used without `warmup_target`.
     """
 
     initial_learning_rate: float
@@ -42,13 +42,13 @@ class CosineDecay(Schedule):
 
 
 class CosineDecayRestarts(Schedule):
-    """Half cosines one after another, each longer and lower than the one before.
+    """Falls along half cosines, one after another; each may be longer and lower than the last.
 
     Args:
       initial_learning_rate: the rate at step 0.
-      first_decay_steps: steps of the first piece.
-      t_mul: factor on the length from piece to piece, at least 1.
-      m_mul: factor on the height from piece to piece, at least 0.
+      first_decay_steps: number of steps of the first piece.
+      t_mul: factor from the length of one piece to that of the next, at least 1.
+      m_mul: factor from the height of one piece to that of the next, at least 0.
       alpha: the lowest rate, as a fraction of the initial one.
       name: kept in the configuration.
     """
@@ -72,12 +72,12 @@ class CosineDecayRestarts(Schedule):
 
 
 class Cyclical(Schedule):
-    """Up and down between two rates in straight lines, again and again.
+    """Rises and falls linearly between two rates, repeatedly.
 
     Args:
       initial_learning_rate: the lower rate, at step 0.
       maximal_learning_rate: the upper rate, at step `step_size`.
-      step_size: steps of half a cycle, at least 1.
+      step_size: number of steps of half a cycle, at least 1.
       mode: "triangular" (every cycle alike), "triangular2" (the height is halved with each
         cycle) or "exponential" (the height is multiplied by `gamma` with each step).
       gamma: factor of the mode "exponential", in (0, 1].
@@ -107,8 +107,8 @@ class ExponentialDecay(Schedule):
 
     Args:
       initial_learning_rate: the rate at step 0.
-      decay_steps: steps over which the rate is multiplied by `decay_rate` once.
-      decay_rate: that factor, at least 0.
+      decay_steps: number of steps in which the rate is multiplied by `decay_rate` once.
+      decay_rate: the factor, at least 0.
       staircase: round `step / decay_steps` down.
       name: kept in the configuration.
     """
@@ -130,11 +130,11 @@ class ExponentialDecay(Schedule):
 
 
 class InverseSqrt(Schedule):
-    """Up in a straight line, then down with the inverse square root of the step.
+    """Rises linearly, then falls with the inverse square root of the step.
 
     Args:
-      learning_rate: the top, reached at step `warmup_steps`.
-      warmup_steps: at least 1.
+      learning_rate: the largest rate, reached at step `warmup_steps`.
+      warmup_steps: number of steps of the warmup, at least 1.
       initial_learning_rate: the rate at step 0.
       name: kept in the configuration.
     """
@@ -158,8 +158,8 @@ class InverseTimeDecay(Schedule):
 
     Args:
       initial_learning_rate: the rate at step 0.
-      decay_steps: steps over which the denominator grows by `decay_rate`.
-      decay_rate: that growth, at least 0.
+      decay_steps: number of steps in which the denominator grows by `decay_rate`.
+      decay_rate: growth of the denominator, at least 0.
       staircase: round `step / decay_steps` down.
       name: kept in the configuration.
     """
@@ -181,11 +181,11 @@ class InverseTimeDecay(Schedule):
 
 
 class Join(Schedule):
-    """One schedule after another; each counts its steps from where it begins.
+    """Runs one schedule after another; each counts steps from its own start.
 
     Args:
-      schedules: the schedules, or numbers for constant pieces; one more than `boundaries`.
-      boundaries: rising step numbers; `schedules[i + 1]` begins at step `boundaries[i]`.
+      schedules: schedules, or numbers for constant pieces; one more than `boundaries`.
+      boundaries: increasing step numbers; `schedules[i + 1]` begins at step `boundaries[i]`.
       name: kept in the configuration.
     """
 
@@ -202,14 +202,14 @@ class Join(Schedule):
 
 
 class OneCycle(Schedule):
-    """Along half cosines up to a maximum and down to almost nothing, once.
+    """Rises along a half cosine to a maximum and falls along another to almost 0, once.
 
     Args:
-      max_learning_rate: the top.
-      total_steps: steps of the whole cycle, at least 2.
-      warmup_fraction: part of them that goes up, strictly between 0 and 1.
-      initial_divisor: the top over the rate at step 0.
-      final_divisor: the rate at step 0 over the last one.
+      max_learning_rate: the largest rate.
+      total_steps: number of steps of the cycle, at least 2.
+      warmup_fraction: fraction of them in which the rate rises, in (0, 1).
+      initial_divisor: `max_learning_rate` divided by the rate at step 0.
+      final_divisor: the rate at step 0 divided by the last rate.
       name: kept in the configuration.
     """
 
@@ -232,10 +232,10 @@ class OneCycle(Schedule):
 
 
 class PiecewiseConstantDecay(Schedule):
-    """Constant pieces: `values[0]` up to and including step `boundaries[0]`, and so on.
+    """Is constant in pieces: `values[0]` up to and including step `boundaries[0]`, and so on.
 
     Args:
-      boundaries: rising step numbers, one fewer than `values`.
+      boundaries: increasing step numbers, one fewer than `values`.
       values: the rate of each piece.
       name: kept in the configuration.
     """
@@ -253,15 +253,15 @@ class PiecewiseConstantDecay(Schedule):
 
 
 class PolynomialDecay(Schedule):
-    """Falls to `end_learning_rate` along a power of the fraction that is left.
+    """Falls to `end_learning_rate` along a power of the remaining fraction of the steps.
 
     Args:
       initial_learning_rate: the rate at step 0.
-      decay_steps: steps until the end is reached.
-      end_learning_rate: the rate from then on.
+      decay_steps: number of steps until the end is reached.
+      end_learning_rate: the rate after that.
       power: the exponent, at least 0; 1 is a straight line.
-      cycle: instead of staying at the end, start over each time with the next multiple of
-        `decay_steps` as the length.
+      cycle: start over at the end, each time with the next multiple of `decay_steps` as the
+        length, instead of staying there.
       name: kept in the configuration.
     """
 
@@ -284,11 +284,11 @@ class PolynomialDecay(Schedule):
 
 
 class Rex(Schedule):
-    """Reflected exponential: slow at first, fast towards the end of a known budget.
+    """Reflected exponential: falls slowly at first, and fast towards a known last step.
 
     Args:
       initial_learning_rate: the rate at step 0.
-      decay_steps: steps until the rate is 0, at least 1.
+      decay_steps: number of steps until the rate is 0, at least 1.
       name: kept in the configuration.
     """
 
@@ -305,11 +305,11 @@ class Rex(Schedule):
 
 
 class Warmup(Schedule):
-    """Rises in a straight line to where a schedule starts, then follows it from its step 0.
+    """Rises linearly to the first value of a schedule, then follows it from its step 0.
 
     Args:
-      schedule: what comes after the warmup: a schedule, or a number.
-      steps: steps of the warmup, at least 1.
+      schedule: the schedule, or number, after the warmup.
+      steps: number of steps of the warmup, at least 1.
       initial_learning_rate: the rate at step 0.
       name: kept in the configuration.
     """
@@ -329,17 +329,17 @@ class Warmup(Schedule):
 
 
 class WarmupStableDecay(Schedule):
-    """Up in a straight line, level for most of the run, down at its end.
+    """Rises linearly, stays constant for most of the run, and falls at its end.
 
     Args:
-      learning_rate: the level.
-      warmup_steps: steps up to it, at least 0.
-      stable_steps: steps on it, at least 0.
-      decay_steps: steps from it to `end_learning_rate`, at least 1.
+      learning_rate: the constant rate.
+      warmup_steps: number of steps until it is reached, at least 0.
+      stable_steps: number of steps at the constant rate, at least 0.
+      decay_steps: number of steps to `end_learning_rate`, at least 1.
       initial_learning_rate: the rate at step 0, where there is a warmup.
       end_learning_rate: the rate after the decay.
-      decay: its form: "linear", "cosine" or "sqrt" (one minus the square root of the fraction
-        done).
+      decay: form of the decay: "linear", "cosine" or "sqrt" (one minus the square root of the
+        fraction done).
       name: kept in the configuration.
     """
 
