@@ -46,11 +46,9 @@ def export_training(
       evaluation weights in place, if there are such;
     - `save` and `restore` write weights and state to a checkpoint at the prefix `path`, and
       read them. A new prefix for each save makes it atomic. `tko.load_state` reads it too;
-    - `get_learning_rate` returns the rate. `set_learning_rate` sets it to a number; with a
-      schedule it sets the factor by which the rate is this number now. It is left out if the
-      rate is a callable of your own;
-    - `reset_optimizer` keeps the learning rate. `reset_metrics` starts the metrics again, which
-      otherwise go on from call to call.
+    - `get_learning_rate`; `set_learning_rate`, unless the rate is a callable of your own: with
+      a schedule it sets the factor by which the rate is the given number now;
+    - `reset_optimizer` (keeps the learning rate); `reset_metrics` (metrics else accumulate).
 
     Inputs are named `x`, `y` and, if the signature has it, `sample_weight`. If `x` or `y` is a
     dict, its keys are the names; if it is a list, the names of the model's inputs or outputs
@@ -68,9 +66,8 @@ def export_training(
     Args:
       model: a built and compiled model with an optimizer of this package and one replica.
       path: the directory to write. An exported model or empty directory there is replaced.
-      loss: function of labels and outputs that returns a tensor of losses. It replaces the
-        compiled loss and metrics. The sum of its mean and the model's own regularization is
-        minimized.
+      loss: function of labels and outputs that returns a tensor of losses, in place of the
+        compiled loss and metrics. Its mean and the model's own regularization are minimized.
       input_signature: `(x, y)` or `(x, y, sample_weight)`, or a dict with these keys, of
         `tf.TensorSpec`, `tf.RaggedTensorSpec` or `tf.SparseTensorSpec`, nested like the data,
         e.g. `dataset.element_spec`. By default it follows from the model's inputs and from the

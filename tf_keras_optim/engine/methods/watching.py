@@ -25,9 +25,8 @@ class Watching(Composed):
         - `gradient_norm`: L2 norm of all gradients together, summed over replicas, unscaled,
           averaged over accumulated steps, before clipping. Without a clip by norm it
           overflows where squares of float32 do (above 1e19);
-        - `update_ratio`: L2 norm of the change of all updated weights (with decay,
-          constraints and averages), divided by the norm of these weights before the update; 0
-          where both are 0;
+        - `update_ratio`: L2 norm of the change of all updated weights (with decay, constraints
+          and averages) over the norm of these weights before the update; 0 where both are 0;
         - `clipped_updates`, `clipped_share` (with a clip): number and share of the updates,
           since measuring began, in which `clipnorm`, `global_clipnorm` or `clipvalue` limited
           anything;
@@ -48,8 +47,7 @@ class Watching(Composed):
 
         Raises:
           RuntimeError: it is called while a function is traced, which has no numbers yet.
-          ValueError: the optimizer updates a group of another optimizer, which has the
-            numbers.
+          ValueError: the optimizer updates a group of another one, which has the numbers.
         """
         parts = self.tko
         if not tf.executing_eagerly():
