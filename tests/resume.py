@@ -1,10 +1,11 @@
 """Loads what another process has saved after five steps, and trains five more.
 
-python resume.py DIRECTORY [evaluated]
+python resume.py DIRECTORY
 
 Imported, it has the cases, the model and the steps; run, it loads every case in every way
-and writes the weights and the state at the end to resumed.npz. With "evaluated" these are the
-cases that were saved with their weights for evaluation in place.
+and writes the weights and the state at the end to resumed.npz: of what is in the folder
+"trained", and in the folder "evaluated" of the cases that were saved with their weights for
+evaluation in place.
 """
 
 import os
@@ -62,11 +63,12 @@ def evaluated():
 
 
 def evaluated_loads():
-    """As `loads`: every way, for one in both, for the other whole files in a built one."""
+    """As `loads`: every way for one of the two, and whole directories for the other."""
+    for way, built in zip(WAYS, (True, False, True, False)):
+        yield "ScheduleFreeAdamW", way, built
     whole = [] if harness.IS_KERAS_3 else WHOLE[1:]
-    for name in evaluated():
-        yield from ((name, way, True) for way in (*WAYS, *whole))
-    yield from (("ScheduleFreeAdamW", way, False) for way in WAYS)
+    yield from (("Average", way, True) for way in (*WAYS[1::2], *whole))
+    yield "Average", "checkpoint", False
 
 
 def loads():
@@ -143,8 +145,8 @@ def load(way, built, make, directory):
     return model
 
 
-def main():
-    directory, shows = pathlib.Path(sys.argv[1]), sys.argv[2:] == ["evaluated"]
+def resume(directory, shows):
+    """Loads and trains on what a folder holds, with weights for evaluation or without."""
     made, found = evaluated() if shows else cases(), {}
     for name, way, built in evaluated_loads() if shows else loads():
         model = load(way, built, made[name], directory / name)
@@ -169,4 +171,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    for folder in ("trained", "evaluated"):
+        resume(pathlib.Path(sys.argv[1]) / folder, folder == "evaluated")

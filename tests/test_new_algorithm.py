@@ -67,6 +67,7 @@ import numpy as np
 
 import tf_keras_optim as tko
 from tf_keras_optim import testing
+from tf_keras_optim.optimizers import records
 from tools import build_files, config
 from tools.bench import machine, settings, tf_sides
 
@@ -107,8 +108,9 @@ else:
 
 # The kit, the oracle, the benchmark.
 assert cls in harness.OPTIMIZERS
-report = testing.check_optimizer(cls)
+report = testing.check_optimizer(cls, only=["traces"])
 assert report.title.startswith("Conformance of Scratch(learning_rate=0.02, keep=0.5)")
+report = testing.check_optimizer(cls, {**records.of(cls).example, "jit_compile": False})
 assert len(report.results) == len(testing.CHECKS)
 assert {result.status for result in report.results} == {"passed"}, str(report)
 gradients, starts = harness.gradient_sequence(10), harness.starts()
