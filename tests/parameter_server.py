@@ -33,14 +33,16 @@ def loss_of(table, kernel, step):
 
 
 def alone(jit):
+    """The table and the kernel after the last step, and what was measured in it."""
     table, kernel = tf.Variable(TABLE), tf.Variable(KERNEL)
     optimizer = optimizer_for(jit)
+    optimizer.statistics()
     for step in range(STEPS):
         with tf.GradientTape() as tape:
             loss = loss_of(table, kernel, tf.constant(step))
         gradients = tape.gradient(loss, [table, kernel])
         optimizer.apply_gradients(zip(gradients, [table, kernel]))
-    return table.numpy(), kernel.numpy()
+    return [table.numpy(), kernel.numpy()], optimizer.statistics()
 
 
 def start_cluster():
@@ -63,12 +65,13 @@ def start_cluster():
 
 def trained(strategy, coordinator, jit):
     """What the cluster makes of the variables, beside what this process makes of them."""
-    expected = alone(jit)
+    expected, numbers = alone(jit)
     with strategy.scope():
         table, kernel = tf.Variable(TABLE, name="table"), tf.Variable(KERNEL, name="kernel")
         optimizer = optimizer_for(jit)
         variables = [*table.variables, *kernel.variables]
         optimizer.build(variables)
+    optimizer.statistics()
 
     @tf.function(autograph=False)
     def step(number):
@@ -92,6 +95,8 @@ def trained(strategy, coordinator, jit):
         "beside": [slot.device for slot in slots]
         == [v.device for v in variables for _ in range(2)],
         "iterations": int(optimizer.iterations.numpy()),
+        "measured": optimizer.statistics(),
+        "to be measured": numbers,
     }
 
 
@@ -108,6 +113,7 @@ def asynchronous(strategy, coordinator):
         counting = tko.SGD(1.0, jit_compile=False, sparse="lazy")  # operation by operation
         schedule = tko.schedules.PiecewiseConstantDecay([CHANGES_AT - 1], RATES)
         optimizer = tko.SGD(schedule, jit_compile=False)
+        optimizer.statistics()
         counting.build([*parts["count"], *parts["rows"]])
         optimizer.build([*parts["sum"], *parts["learned"]])
 
@@ -132,6 +138,7 @@ def asynchronous(strategy, coordinator):
         "rows": [float(row[0]) for row in found["rows"]],
         "iterations": [int(o.iterations.numpy()) for o in (counting, optimizer)],
         "rate": float(optimizer.current_learning_rate),
+        "measured": optimizer.statistics(),
     }
 
 

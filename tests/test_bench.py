@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from tf_keras_optim.optimizers.records import records
-from tools.bench import dense, plot, raw_ops, settings, shapes, tf_sides
+from tools.bench import dense, plot, raw_ops, settings, shapes, tf_sides, watching
 from tools.bench.peers import Peers
 from tools.bench.results import OURS, Comparison, Figures, closing, table
 from tools.bench.timing import STEP, take_turns
@@ -250,6 +250,18 @@ def test_sides_take_turns_there_and_back_after_warming_up():
     assert calls == list("abcabcabccbaabc")
     assert first == {"a": 1.0, "b": 2.0, "c": 3.0}
     assert parts[STEP]["b"].values == (8.0, 11.0, 14.0)
+
+
+@pytest.mark.one_keras
+def test_what_a_monitor_costs_is_a_share_of_its_neighbours_step():
+    """Three rounds of two or three steps; the machine becomes four times slower."""
+    plain, watched = (
+        Figures((1.0, 2.0, 9.0, 4.0, 4.0, 8.0)),
+        Figures((3.0, 3.0, 0.0, 5.0, 6.0, 5.0)),
+    )
+    assert watching.cost(plain, watched, 3).values == (0.5, 0.25)
+    assert watching.cost(plain, watched, 6).values == (4.0 / 4.0 - 1.0,)
+    assert watching.cost(plain, plain, 2).median == 0.0
 
 
 def test_groups_fit_into_memory_and_ours_is_in_each():

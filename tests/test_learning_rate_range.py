@@ -264,6 +264,91 @@ def test_what_is_not_built_is_built_and_at_its_start(capsys):
     assert abs(found.losses[0] - start) < 1.0 and found.losses.shape == (10,)
 
 
+class Falling(keras.Model):
+    """All gradients are 1, so each bias falls by its rate; the last is shown before that."""
+
+    def train_step(self, batch):
+        self(batch[0], training=True)
+        weights = self.trainable_variables
+        shown = tf.identity(tf.convert_to_tensor(weights[-1])[0])
+        self.optimizer.apply_gradients([(tf.ones(w.shape), w) for w in weights])
+        return {"bias": shown}
+
+
+def test_a_compiled_step_of_ones_own_with_a_multi_optimizer():
+    """The head's rate follows a schedule of its own, and grows by the same factor."""
+    layers = [keras.layers.Input((8,)), keras.layers.Dense(2), keras.layers.Dense(3)]
+    inside = keras.Sequential(layers)
+    model = Falling(inside.inputs, inside.outputs)
+    name = inside.layers[-1].name
+    halved = keras.optimizers.schedules.ExponentialDecay(0.3, 1, 0.5)
+    parts = tko.OptimizerMap(tko.SGD(0.1), {f".*{name}.*": tko.SGD(halved)})
+    model.compile(tko.MultiOptimizer(parts), jit_compile=True)
+    before = [w.numpy() for w in model.trainable_variables]
+    found = tko.find_learning_rate(
+        model, X, Y, batch_size=8, lowest=0.01, highest=1.0, steps=10, monitor="bias", verbose=0
+    )
+    rates = found.rates * (0.3 / 0.1) * 0.5 ** np.arange(10)
+    expected = -np.cumsum([0.0, *rates[:-1]])
+    np.testing.assert_allclose(found.losses, expected, rtol=1e-5, atol=1e-7)
+    for variable, value in zip(model.trainable_variables, before):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    assert int(model.optimizer.iterations) == 0
+    assert float(model.optimizer.learning_rate.numpy()) == np.float32(0.1)
+
+
+@pytest.fixture
+def narrow():
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    yield
+    keras.mixed_precision.set_global_policy(before)
+
+
+def test_the_wrapper_that_keras_puts_around_an_optimizer(narrow):
+    """The scale is too large for the first steps; that of Keras 2 counts them all the same."""
+    wrapper = keras.mixed_precision.LossScaleOptimizer(tko.SGD(0.1), initial_scale=2.0**30)
+    model = compiled(wrapper, run_eagerly=True)
+    assert type(compiled(tko.SGD(0.1)).optimizer) is type(wrapper)
+    wrapper.build(model.trainable_variables)
+    steps = []
+
+    def scale():
+        return float(wrapper.dynamic_scale if harness.IS_KERAS_3 else wrapper.loss_scale)
+
+    before = [v.numpy() for v in model.variables]
+    inside = model.train_step
+
+    def step(data):
+        found = inside(data)
+        steps.append(scale())
+        return found
+
+    model.train_step = step
+    found = tko.find_learning_rate(
+        model, X, Y, batch_size=8, steps=10, highest=0.1, verbose=0, shuffle=False
+    )
+    skipped = sum(now < then for now, then in zip(steps, [2.0**30, *steps]))
+    assert len(found.rates) == 10 and skipped >= 3
+    assert len(steps) == (10 + skipped if harness.IS_KERAS_3 else 10)
+    assert scale() == 2.0**30 and int(wrapper.inner_optimizer.iterations) == 0
+    for variable, value in zip(model.variables, before):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_a_generator_gives_each_batch_once():
+    taken = []
+
+    def batches():
+        for number in range(100):
+            taken.append(number)
+            yield X[:8], Y[:8]
+
+    model = compiled(tko.SGD(0.1), run_eagerly=True)
+    found = tko.find_learning_rate(model, batches(), steps=10, highest=0.1, verbose=0)
+    assert len(found.losses) == 10 <= len(taken) < 30  # some are read ahead
+
+
 @pytest.mark.one_keras
 def test_two_replicas(strategy):
     with strategy.scope():

@@ -150,11 +150,15 @@ def test_the_preset_with_groups_has_a_rate_for_each_layer():
     share = config.optimizer["groups"]["hidden_0"]["learning_rate_multiplier"]
     assert rates["hidden_0"] == pytest.approx(share * rates["head"])
     assert rates["hidden_0"] < rates["hidden_1"] < rates["head"]
+    assert rates["hidden_1"] == pytest.approx(0.3 * rates["head"])
     assert [report.decays for report in ours.explain(str)] == [True, False] * 3
     values = ("data.examples=32", "data.batch_size=16", "model.hidden=[8, 8]")
     peer, records, _ = trained("digits_fine_tuning", *values)
     assert type(peer) is tf.keras.optimizers.AdamW
-    assert records[-1]["learning_rate/groups/hidden_0"] > 0.0
+    cosine = [0.01, 0.01 * (1.0 + np.cos(np.pi / 8)) / 2.0]  # over the eight steps of a run
+    for group, share in (("others", 1.0), ("hidden_0", 0.1), ("hidden_1", 0.3)):
+        found = [record[f"learning_rate/groups/{group}"] for record in records]
+        np.testing.assert_allclose(found, share * np.asarray(cosine), rtol=1e-5)
 
 
 @pytest.mark.one_keras
@@ -191,6 +195,7 @@ def test_the_preset_with_accumulation_updates_in_every_fourth_step():
     peer, records, _ = trained("digits_accumulation", "data.examples=64")
     assert [record["update"] for record in records] == [0, 0, 0, 1, 1, 1, 1, 2]
     assert (peer is not None) == harness.IS_KERAS_3
+    assert peer is None or peer.gradient_accumulation_steps == 4
 
 
 @pytest.fixture
@@ -209,6 +214,23 @@ def test_the_preset_of_text_trains_a_transformer(eagerly):
     assert type(peer) is tf.keras.optimizers.AdamW
     assert np.mean(result.step_losses[-2:]) < result.step_losses[0] - 0.3
     assert records[-1]["update"] == 10
+    assert peer.global_clipnorm == 1.0
+    assert float(peer.learning_rate.numpy()) == pytest.approx(0.005)
+
+
+@pytest.mark.one_keras
+def test_the_preset_of_text_gives_matrices_to_muon_and_decays_no_others():
+    config = load("configs/text_muon.yaml", ["model.blocks=1", "model.width=16"])
+    ours, _ = train.make_optimizers(config, 8)
+    ours.build(task.build_model(config, 8).trainable_variables)
+    by_muon = 0
+    for found in ours.explain(str):
+        is_kernel = found.path.endswith("kernel")
+        assert found.decays == is_kernel
+        is_matrix = is_kernel and "head" not in found.path
+        assert set(found.state) == {"momentum"} | (set() if is_matrix else {"velocity"})
+        by_muon += is_matrix
+    assert by_muon == 6  # four of attention, two behind it
 
 
 @pytest.mark.one_keras

@@ -377,7 +377,7 @@ def gradients_at(weights, number):
     return x.T @ back, back.sum(0), hidden.T @ slope, slope.sum(0)
 
 
-# The default of Keras 3 is compiled as a whole, that of Keras 2 is not.
+# By default XLA compiles no whole step on CPUs; test_watched_runs.py has one that it compiles.
 def test_in_fit_logs_and_records_are_numpys_numbers(tmp_path):
     monitor, weights = tko.callbacks.OptimizerMonitor(every=1), Weights()
     path = tmp_path / "log.csv"

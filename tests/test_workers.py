@@ -165,6 +165,7 @@ def test_parameter_servers_equal_one_process(served):
         assert found["servers"] == ["0", "1"]
         assert found["beside"] is True
         assert found["iterations"] == 6
+        assert found["measured"] == pytest.approx(found["to be measured"], rel=1e-6)
 
 
 @pytest.mark.one_keras(2)
@@ -179,6 +180,10 @@ def test_no_update_is_lost_where_workers_do_not_wait_for_each_other(served):
     assert expected <= found["sum"][0] <= found["sum"][1] <= expected + 0.05
     assert found["rate"] == rates[1]
     assert found["learned"][1] < 1e-4  # from 1
+    # Four gradients of 1, and some of nearly 0; of one of the last steps.
+    assert found["measured"]["gradient_norm"] == pytest.approx(2.0, rel=1e-3)
+    assert found["measured"]["learning_rate"] == rates[1]
+    assert changes < found["measured"]["update"] <= steps
 
 
 @pytest.mark.one_keras(2)

@@ -28,13 +28,16 @@ class OptimizerMonitor(keras.callbacks.Callback):
 
     Measuring is turned on when training begins. If Keras' training function was traced before
     that, it is traced once more. The trained weights are the same with and without the
-    callback.
+    callback. The optimizer goes on measuring afterwards; its copies do not measure.
+
+    The callback watches the optimizer that the model is compiled with. If the model has others,
+    call their `statistics`. In `evaluate` and `predict` the callback does nothing.
 
     Args:
       log_dir: TensorBoard's log directory, or `None`. The step in TensorBoard is the number of
         the update.
       every: number of batches between two readings, at least 1. The logs of a batch show the
-        last reading.
+        last reading. With `steps_per_execution` a reading follows a whole call.
       per_variable: whether to record the numbers of each variable too. They go to TensorBoard
         and into `records`, not into the logs.
 
@@ -111,7 +114,9 @@ class OptimizerMonitor(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Reads the numbers if they are due, and shows the last reading."""
-        self._batches = self._first + batch + 1  # several at once under `steps_per_execution`
+        # Several at once under `steps_per_execution`; Keras 3 takes the last call for full.
+        steps = (self.params or {}).get("steps")
+        self._batches = self._first + (min(batch + 1, steps) if steps else batch + 1)
         if self._batches >= self._due:
             found = self._read(logs)
             self._shown = {n: v for n, v in found.items() if not math.isnan(v)}

@@ -44,7 +44,7 @@ def collected(context: Context, scaling: Scaling, *, per_variable: bool) -> dict
     """
     updates = context.counter.updates_by_now()
     measured = context.watch.of_update(updates) if updates else None
-    found = {"update": float(updates)}
+    found = {"update": float(updates if measured is None else measured.number)}
     found |= _of_groups(context, measured)
     if per_variable:
         found |= _of_variables(context, measured)

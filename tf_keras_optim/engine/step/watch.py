@@ -18,6 +18,7 @@ from tf_keras_optim.engine.state.store import VariableState
 from tf_keras_optim.engine.state.variables import StateVariables
 from tf_keras_optim.engine.step.traces import Traces
 from tf_keras_optim.engine.tensorflow import distribution, tensorflow_private
+from tf_keras_optim.engine.update import turns
 
 _HEAD = 2  # numbers on a board before the learning rates
 
@@ -56,6 +57,7 @@ class Measured:
     """The numbers of one update, outside of functions.
 
     Attributes:
+      number: the number of the update.
       entries: the variables.
       rates: the learning rate of each group.
       gradients: for each variable the norm of its gradient, before it was clipped.
@@ -63,6 +65,7 @@ class Measured:
       weights: the norm of what it was before.
     """
 
+    number: int
     entries: Sequence[VariableState]
     rates: dict[str, float]
     gradients: np.ndarray
@@ -142,16 +145,21 @@ class Watch:
         return int(clipped), int(measured)
 
     def of_update(self, number: int) -> Measured | None:
-        """Returns what was measured in the update with a number; `None` if nothing was."""
-        for board in reversed(self._boards):
-            numbers = distribution.local(board.numbers).numpy()
-            if numbers[0] == number:
-                return _measured(board, numbers)
-        return None
+        """Returns what was measured in the update with a number; `None` if nothing was.
+
+        Where workers do not wait for each other, several updates may have one number, and
+        none the last one. There it is what was measured in the latest update.
+        """
+        found = [(b, distribution.local(b.numbers).numpy()) for b in reversed(self._boards)]
+        found = [(board, numbers) for board, numbers in found if numbers[0] > 0.0]
+        if not turns.is_asynchronous(self._variables.strategy):
+            found = [(board, numbers) for board, numbers in found if numbers[0] == number]
+        return _measured(*max(found, key=lambda pair: pair[1][0])) if found else None
 
 
 def _measured(board: Board, numbers: np.ndarray) -> Measured:
     head = _HEAD + len(board.groups)
     norms = np.sqrt(np.reshape(numbers[head:], [3, len(board.entries)]))
     rates = dict(zip(board.groups, map(float, numbers[_HEAD:head])))
-    return Measured(board.entries, rates, norms[0] * abs(numbers[1]), norms[1], norms[2])
+    gradients, changes, weights = norms[0] * abs(numbers[1]), norms[1], norms[2]
+    return Measured(int(numbers[0]), board.entries, rates, gradients, changes, weights)

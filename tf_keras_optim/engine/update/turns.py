@@ -19,7 +19,12 @@ _known: dict[int, tuple[weakref.ref, tf.CriticalSection]] = {}
 
 def are_asynchronous() -> bool:
     """Says whether several workers take steps without waiting for each other here."""
-    return isinstance(tf.distribute.get_strategy(), tf.distribute.ParameterServerStrategy)
+    return is_asynchronous(tf.distribute.get_strategy())
+
+
+def is_asynchronous(strategy: tf.distribute.Strategy) -> bool:
+    """Says whether the workers of a strategy do not wait for each other."""
+    return isinstance(strategy, tf.distribute.ParameterServerStrategy)
 
 
 def check(title: str, plan: StepPlan, has_scale: bool) -> None:
