@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import DEVICES
-from support import state, steps
 from test_watching import (
     LIMIT,
     SHAPES,
@@ -29,6 +28,7 @@ from test_watching import (
 )
 
 import tf_keras_optim as tko
+from tests.support import state, steps
 
 keras = tf.keras
 

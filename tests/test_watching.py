@@ -8,9 +8,9 @@ import harness
 import numpy as np
 import pytest
 import tensorflow as tf
-from support import state, steps
 
 import tf_keras_optim as tko
+from tests.support import state, steps
 
 keras = tf.keras
 SHAPES = {"enc/kernel": (2, 3), "enc/bias": (2, 3), "head/kernel": (2, 3)}  # one to compile
