@@ -227,7 +227,7 @@ def test_the_preset_of_text_gives_matrices_to_muon_and_decays_no_others():
     for found in ours.explain(str):
         is_kernel = found.path.endswith("kernel")
         assert found.decays == is_kernel
-        is_matrix = is_kernel and "head" not in found.path
+        is_matrix = is_kernel and not found.path.startswith("head")
         assert set(found.state) == {"momentum"} | (set() if is_matrix else {"velocity"})
         by_muon += is_matrix
     assert by_muon == 6  # four of attention, two behind it

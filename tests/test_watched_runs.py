@@ -104,6 +104,28 @@ def test_with_a_second_pass_its_gradient_counts(regime, every):
         length -= 0.5 * gradient
 
 
+@pytest.mark.one_keras
+def test_sums_of_every_length_have_all_digits_under_xla():
+    """It sums few elements, rows of some, and rows of many in ways of their own."""
+    lengths = [1, 31, 255, 256, 640, 8191, 8192]
+    generator = np.random.default_rng(3)
+    gradients = [generator.normal(size=n).astype("f") for n in lengths]
+    variables = [tf.Variable(tf.ones(n), name=f"of_{n}") for n in lengths]
+    optimizer = watched(tko.SGD(0.5), variables)
+
+    def apply():
+        optimizer.apply_gradients([(tf.constant(g), v) for g, v in zip(gradients, variables)])
+
+    steps.in_regime(apply, "xla")()
+    found = optimizer.statistics(per_variable=True)
+    paths = optimizer.state_dict()["variables"]
+    for gradient, path in zip(gradients, paths, strict=True):
+        expected = norm([gradient])
+        own = found[f"gradient_norm/variables/{path}"]
+        np.testing.assert_allclose(own, expected, rtol=1e-13)
+    np.testing.assert_allclose(found["gradient_norm"], norm(gradients), rtol=1e-13)
+
+
 def test_the_parts_of_a_multi_optimizer_are_groups_in_a_compiled_fit():
     schedule = keras.optimizers.schedules.ExponentialDecay(0.2, 1, 0.5)
     parts = tko.OptimizerMap(tko.SGD(0.1), {".*head.*": tko.Lion(schedule)})
@@ -215,7 +237,7 @@ def test_two_monitors_of_a_model_with_a_step_of_its_own():
 
 @pytest.mark.skipif(not harness.IS_KERAS_3, reason="Keras 2 copies by files")
 def test_copies_of_what_is_watched_are_watched_by_themselves():
-    made = (tko.Adam(0.1, clipnorm=0.5, name="one") for _ in "12")
+    made = (tko.Adam(0.1, clipnorm=0.5, jit_compile=False, name="one") for _ in "12")
     model, twin = (model_of(optimizer, run_eagerly=True) for optimizer in made)
     fit(model, tko.callbacks.OptimizerMonitor(every=1))
     fit(twin)
@@ -224,7 +246,7 @@ def test_copies_of_what_is_watched_are_watched_by_themselves():
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         for value, expected in zip(other.get_weights(), twin.get_weights()):
             np.testing.assert_array_equal(value, expected)
-        own = tko.callbacks.OptimizerMonitor(every=1)
+        own, other.run_eagerly = tko.callbacks.OptimizerMonitor(every=1), True
         fit(other, own)
         assert [record["update"] for record in own.records] == [4.0, 5.0, 6.0]
         assert own.records[-1]["clipped_updates"] <= 3.0
