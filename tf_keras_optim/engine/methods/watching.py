@@ -38,11 +38,6 @@ class Watching(Composed):
         - with `groups`: `learning_rate/groups/PATTERN` and `update_ratio/groups/PATTERN` of the
           variables of each group; "others" are the variables of no group.
 
-        With a second pass (`SharpnessAware`) the gradients are those of that pass. The workers
-        of a ParameterServerStrategy do not wait for each other: there the numbers are those of
-        the latest update that was measured, `update` is its number, and the change holds what
-        other workers did meanwhile.
-
         Args:
           per_variable: add `gradient_norm/variables/PATH` and `update_ratio/variables/PATH`.
 
