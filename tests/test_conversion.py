@@ -396,9 +396,14 @@ def test_a_file_takes_its_exclusions_from_the_optimizer_that_is_given(tmp_path):
     assert_goes_on(ours, source, variables)
 
 
-@pytest.mark.parametrize("name", ["Adam", "SGD", "Nadam", "RMSprop"])
-@pytest.mark.parametrize("kind", ["new", "legacy"])
-def test_whole_models_in_hdf5(tmp_path, name, kind):
+HDF5_CASES = [("new", name) for name in ("Adam", "SGD", "Nadam")]
+HDF5_CASES += [
+    ("legacy", name) for name in ("Adam", "RMSprop", "SGD")[: 1 if harness.IS_KERAS_3 else 3]
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), HDF5_CASES)
+def test_whole_models_in_hdf5(tmp_path, kind, name):
     keras, module = (keras_2, legacy) if kind == "legacy" else (RUNNING, RUNNING.optimizers)
     source = getattr(module, name)(0.05)
     model = compiled(keras, source)
@@ -409,9 +414,15 @@ def test_whole_models_in_hdf5(tmp_path, name, kind):
     assert_goes_on(ours, source, variables, moves=name != "SGD")
 
 
-@pytest.mark.parametrize("name", ["Adam", "SGD", "Nadam", "Adafactor"])
-@pytest.mark.parametrize("keras", [keras_3, keras_2], ids=["keras", "tf_keras"])
-def test_checkpoints(tmp_path, name, keras):
+CHECKPOINTS = [
+    pytest.param(keras, name, id=f"{keras.__name__}-{name}")
+    for keras in (keras_3, keras_2)
+    for name in ("Nadam", "SGD", "Adafactor", "Adam")[: 4 if keras is RUNNING else 1]
+]
+
+
+@pytest.mark.parametrize(("keras", "name"), CHECKPOINTS)
+def test_checkpoints(tmp_path, keras, name):
     source = getattr(keras.optimizers, name)(0.05)
     variables = trained(keras, source)
     prefix = tf.train.Checkpoint(optimizer=source).save(str(tmp_path / "at"))

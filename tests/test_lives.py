@@ -10,8 +10,8 @@ from tests.lives import compare, files, models, run, settings, shrink, space, st
 from tests.lives.life import Life
 
 # Each Keras has lives of its own. `python -m tests.lives` lives more of them.
-COUNT = 12
-FIRST = 0 if settings.IS_KERAS_3 else COUNT
+COUNT = 8
+FIRST = 0 if settings.IS_KERAS_3 else 12
 SEEDS = range(FIRST, FIRST + COUNT)
 
 

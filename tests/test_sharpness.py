@@ -56,8 +56,16 @@ def close(variables, weights, tolerance=2e-6):
         np.testing.assert_allclose(np.asarray(variable), weight, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("regime", ["eager", "function", "xla"])
-@pytest.mark.parametrize("options", [{}, {"adaptive": True}, {"every": 3}], ids=str)
+@pytest.mark.one_keras
+@pytest.mark.parametrize(
+    ("options", "regime"),
+    [
+        *(({}, regime) for regime in ("eager", "function", "xla")),
+        *(({"adaptive": True}, regime) for regime in ("function", "xla")),
+        *(({"every": 3}, regime) for regime in ("eager", "function", "xla")),
+    ],
+    ids=str,
+)
 def test_the_steps_are_those_of_the_formula(regime, options):
     variables = made()
     sharp = tko.SharpnessAware(sgd(), RHO, **options)
@@ -71,6 +79,7 @@ def test_the_steps_are_those_of_the_formula(regime, options):
     assert np.abs(expected(5)[0] - expected(5, rho=0.0)[0]).max() > 1e-2
 
 
+@pytest.mark.one_keras
 def test_gradients_of_ones_own_come_in_pairs():
     variables = made()
     sharp = tko.SharpnessAware(sgd(), RHO)
@@ -82,6 +91,7 @@ def test_gradients_of_ones_own_come_in_pairs():
     close(variables, expected(2))
 
 
+@pytest.mark.one_keras
 def test_without_a_distance_it_is_the_optimizer_inside():
     variables, others = made(), made()
     sharp, plain = tko.SharpnessAware(tko.Adam(0.1), 0.0), tko.Adam(0.1)
@@ -106,6 +116,7 @@ def test_an_overflow_of_the_first_gradient_skips_the_step():
     close(variables, expected(2))
 
 
+@pytest.mark.one_keras
 def test_replicas_climb_by_themselves(strategies):
     strategy = strategies[2]
     with strategy.scope():
@@ -157,8 +168,15 @@ HOW = [{}, {"run_eagerly": True}, {"jit_compile": True}]
 
 
 @pytest.mark.one_keras
-@pytest.mark.parametrize("how", HOW, ids=["default", "eagerly", "compiled"])
-@pytest.mark.parametrize("wrapper", [None, "ours", "Keras' own"])
+@pytest.mark.parametrize(
+    ("wrapper", "how"),
+    [
+        *((None, how) for how in HOW),
+        *(("ours", how) for how in HOW[1:]),
+        *(("Keras' own", how) for how in HOW[::2]),
+    ],
+    ids=str,
+)
 def test_fit_takes_two_passes(how, wrapper):
     x, y = batches()
     model, by_hand = model_with_statistics(), model_with_statistics()
@@ -270,6 +288,7 @@ def test_what_cannot_be_done_is_refused():
         tko.sharpness_aware(model).fit(*batches(), verbose=0)
 
 
+@pytest.mark.one_keras
 def test_variables_of_16_bits_are_refused():
     for dtype in (tf.bfloat16, tf.float16):
         variable = tf.Variable([1.0, 2.0], dtype=dtype)
@@ -339,6 +358,7 @@ def test_an_interrupted_run_goes_on_with_every_second_pass(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.one_keras
 def test_a_second_pass_that_raises_leaves_the_weights():
     variables, calls = made(), []
 

@@ -193,16 +193,16 @@ def test_each_block_has_its_own_scale(dtype, jit):
 @pytest.mark.one_keras
 @pytest.mark.parametrize("jit", JIT)
 @pytest.mark.parametrize("dtype", KINDS)
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_not_hidden(dtype, jit, bad):
+def test_what_is_not_finite_is_not_hidden(dtype, jit):
     encode, decode = coders(dtype, jit)
-    values = np.ones([2, 256], "f")
-    values[0, 7] = bad
-    codes, scales = encode(tf.constant(values))
-    assert not np.isfinite(scales.numpy()[0])
-    found = decode(codes, scales).numpy()
-    assert not np.any(np.isfinite(found[0]))
-    np.testing.assert_array_equal(found[1], values[1])
+    for bad in (np.nan, np.inf):
+        values = np.ones([2, 256], "f")
+        values[0, 7] = bad
+        codes, scales = encode(tf.constant(values))
+        assert not np.isfinite(scales.numpy()[0])
+        found = decode(codes, scales).numpy()
+        assert not np.any(np.isfinite(found[0]))
+        np.testing.assert_array_equal(found[1], values[1])
 
 
 @pytest.mark.one_keras
@@ -310,8 +310,10 @@ def test_updates_stay_close_to_those_of_whole_slots_in_every_regime(way):
     gradients, starts = harness.gradient_sequence(20, [SHAPE]), harness.starts([SHAPE])
     (expected,) = harness.run(WAYS[way](), gradients, starts, "function")
     moved, first = np.mean(np.abs(expected - starts[0])), None
-    compiled = [("function", True), ("eager", True)] if way == "Adam" else []
-    for regime, jit in (*compiled, ("xla", True), ("eager", False)):
+    regimes = [("function", True), ("eager", True), ("xla", True), ("eager", False)]
+    if way != "Adam":  # in turn
+        regimes = [regimes[2 + list(WAYS).index(way) % 2]]
+    for regime, jit in regimes:
         optimizer = WAYS[way](slot_dtype="int8", jit_compile=jit)
         (found,) = harness.run(optimizer, gradients, starts, regime)
         # A running maximum stays whole.
