@@ -2,7 +2,9 @@
 
 Prints the largest difference and what the state looks like, as JSON: a line for kernels
 that are compiled, and one for kernels that are not. Then both workers take steps without
-waiting for each other; a line says what became of these, and one what is refused.
+waiting for each other; a line says what became of these, and one what is refused. Before
+all that, one of two workers comes late, is killed and comes back; the first line says how
+that went.
 """
 
 import json
@@ -15,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests import late_worker
 from tests.support import state
 
 STEPS = 6
@@ -100,6 +103,7 @@ def trained(strategy, coordinator, jit):
     }
 
 
+LATE_STEPS, KILLS = 300, 1
 RATES, CHANGES_AT, ASYNCHRONOUS = (1 / 64, 1 / 128), 500, 1000
 
 
@@ -164,6 +168,7 @@ def refused(strategy):
 
 
 def main():
+    late_worker.run(LATE_STEPS, KILLS)  # in processes of their own
     _servers, resolver = start_cluster()  # they end with this process
     partitioner = tf.distribute.experimental.partitioners.FixedShardsPartitioner(2)
     strategy = tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=partitioner)

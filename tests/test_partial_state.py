@@ -195,6 +195,55 @@ def test_a_built_optimizer_knows_when_a_thawed_layer_began(way, wrapped, tmp_pat
         np.testing.assert_array_equal(v, w)
 
 
+def thawed_between(steps, wrapped=False, shift=0.0):
+    """A model that trained with a layer frozen, is compiled to train it, and takes steps."""
+    optimizer = tko.Nadam(0.01, use_ema=True, ema_momentum=0.9, jit_compile=False)
+    if wrapped:
+        optimizer = tko.LossScaleOptimizer(optimizer, initial_scale=2.0)
+    keras.utils.set_random_seed(3)
+    model = three_layers(optimizer, (False, True, True), units=(4, 4))
+    model.train_on_batch(DATA[0] + shift, DATA[1])
+    model.layers[0].trainable = True
+    model.compile(model.optimizer, "mse", jit_compile=False)
+    for _ in range(steps):
+        model.train_on_batch(*DATA)
+    return model
+
+
+def arrays(model):
+    kept = model.optimizer.state_dict()["variables"].values()
+    slots = [array for arrays in kept for array in arrays.values() if array.ndim]
+    return [*model.get_weights(), *slots]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_file_is_loaded_before_the_first_step_with_a_thawed_layer(wrapped, tmp_path):
+    """The optimizer knows the other layers only, when a run is resumed in that phase."""
+    path = str(tmp_path / "x.weights.h5")
+    model = thawed_between(2, wrapped)
+    model.save_weights(path)
+    resumed = thawed_between(0, wrapped, shift=1.0)
+    resumed.load_weights(path)
+    for one in (model, resumed):
+        one.train_on_batch(*DATA)
+    for value, other in zip(arrays(resumed), arrays(model), strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+@pytest.mark.one_keras
+def test_what_comes_after_the_next_step_starts_fresh(tmp_path):
+    path = str(tmp_path / "x.weights.h5")
+    model = thawed_between(2)
+    model.save_weights(path)
+    other = thawed_between(0)
+    other.load_weights(path)
+    known = other.trainable_variables[2:]
+    other.optimizer.apply_gradients([(tf.ones(v.shape), v) for v in known])
+    other.optimizer.build(other.trainable_variables)
+    (first, *_) = momenta(other).values()
+    assert first.shape == (4, 4) and not first.any()
+
+
 @pytest.mark.parametrize("steps", [0, 1])
 def test_averages_of_what_was_thawed_start_from_the_loaded_weights(steps, tmp_path):
     """Keras 2 loads the optimizer before the weights."""

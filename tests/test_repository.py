@@ -357,7 +357,9 @@ def test_the_tool_for_build_files_notices_an_import(tmp_path, capsys):
     source.write_text(
         source.read_text() + "\nfrom tf_keras_optim.engine.numerics import formulas\n"
     )
-    (tmp_path / "tests" / "test_scratch.py").write_text("import harness\n")
+    (tmp_path / "tests" / "test_scratch.py").write_text(
+        'import harness\n\nPROGRAM = "killed.py"\n'
+    )
     assert build_files.main(arguments) == 1
     said = capsys.readouterr().out
     assert "Differs: tf_keras_optim/engine/step/BUILD" in said
@@ -369,6 +371,8 @@ def test_the_tool_for_build_files_notices_an_import(tmp_path, capsys):
     assert '"//tf_keras_optim/engine/numerics:formulas",' in rule
     tests = (tmp_path / "tests" / "BUILD").read_text()
     assert 'args = ["$(location test_scratch.py)"],' in tests
+    rule = tests[tests.index('name = "test_scratch"') :].split("py_")[0]
+    assert '":harness",' in rule and '":killed",' in rule  # imported, and started
 
 
 @pytest.mark.one_keras

@@ -1,5 +1,6 @@
 """What saving leaves behind when it is interrupted or killed, and what it keeps of a file."""
 
+import errno
 import os
 import pathlib
 import signal
@@ -312,7 +313,11 @@ def test_mode_and_owner_stay(savers, name, tmp_path):
     path.chmod(0o700 if is_directory else 0o600)
     file.chmod(0o600)
     if os.geteuid() == 0:
-        os.chown(path, 1234, 4321)
+        try:
+            os.chown(path, 1234, 4321)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a sandbox's user namespace knows no other user
+                raise
     owner, inode = (path.stat().st_uid, path.stat().st_gid), path.stat().st_ino
     savers[name](path)
     assert path.stat().st_ino != inode

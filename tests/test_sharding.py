@@ -395,6 +395,41 @@ def test_training_goes_on_from_a_file(saved, strategies):
     assert_arrays(arrays(model), later)
 
 
+@pytest.mark.one_keras
+def test_an_interrupted_fit_with_a_layer_thawed_goes_on(strategies, tmp_path):
+    """Both undivided and divided: frozen, thawed, and the latter interrupted in between."""
+
+    class Interrupt(tf.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    x, y = harness.classification_data(16, seed=2)
+
+    def make(shard_slots):
+        model = make_model(strategies, 2, shard_slots)
+        first = next(layer for layer in model.layers if layer.trainable_variables)
+        first.trainable = False
+        model.fit(x, y, batch_size=8, verbose=0, shuffle=False)
+        first.trainable = True
+        with strategies[2].scope():
+            model.compile(model.optimizer, model.loss, jit_compile=False)
+        return model
+
+    def fit(model, *callbacks):
+        callbacks = [tf.keras.callbacks.BackupAndRestore(str(tmp_path)), *callbacks]
+        model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=callbacks)
+
+    plain = make(False)
+    plain.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make(True), Interrupt())
+    resumed = make(True)
+    fit(resumed)
+    assert int(resumed.optimizer.iterations) == 8
+    assert_arrays(arrays(resumed), arrays(plain))
+
+
 # What is not possible.
 
 

@@ -1,5 +1,8 @@
 """State by name: what comes back, what is refused, and what fits."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -55,6 +58,40 @@ def test_a_state_goes_on_where_it_was(built, scaled):
     for v, w in zip(first, second):
         np.testing.assert_array_equal(v.numpy(), w.numpy())
     assert_equal(target.state_dict(), source.state_dict())
+
+
+COPIES = {
+    "pickle": lambda optimizer: pickle.loads(pickle.dumps(optimizer)),
+    "deepcopy": copy.deepcopy,
+    "twice": lambda optimizer: copy.deepcopy(copy.deepcopy(optimizer)),
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_copy_of_an_optimizer_goes_on_where_it_was(way, scaled):
+    def make():
+        schedule = tko.schedules.CosineDecay(0.1, 9)
+        inner = tko.AdamW(schedule if scaled else 0.1, use_ema=True, global_clipnorm=1.0)
+        return tko.LossScaleOptimizer(inner, initial_scale=4.0) if scaled else inner
+
+    source = make()
+    first = trained(source, "a", "b")
+    if not scaled:
+        source.learning_rate = 0.05
+    copied = COPIES[way](source)
+    assert type(copied) is type(source) and int(copied.iterations) == 2
+    second = variables("a", "b")
+    for v, w in zip(first, second):
+        w.assign(v)
+    before = source.state_dict()
+    train(copied, second)
+    assert int(copied.iterations) == 4
+    assert_equal(source.state_dict(), before)  # the copy has variables of its own
+    train(source, first)
+    for v, w in zip(first, second):
+        np.testing.assert_array_equal(v.numpy(), w.numpy())
+    assert_equal(copied.state_dict(), source.state_dict())
 
 
 def test_another_order_of_the_variables_changes_nothing():

@@ -17,13 +17,13 @@ from collections.abc import Iterator
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 _KEPT = ("size", "data", "tags", "visibility")  # attributes that no import tells
 _RUNNER = "run_pytest.py"  # what a test runs: alone, a file of tests would run none
+_TOPS = ("tf_keras_optim", "tools", "tests")
 _EXAMPLES = ("//:documents",)  # data whose examples a test runs
 
 
 def build_files(root: pathlib.Path = ROOT) -> list[pathlib.Path]:
     """Returns the BUILD files of a checkout that have Python targets."""
-    tops = ("tf_keras_optim", "tools", "tests")
-    return sorted(build for top in tops for build in (root / top).rglob("BUILD"))
+    return sorted(build for top in _TOPS for build in (root / top).rglob("BUILD"))
 
 
 def written(build: pathlib.Path, root: pathlib.Path = ROOT) -> str:
@@ -111,12 +111,29 @@ def _value(value: object) -> str:
 
 
 def dependencies(source: pathlib.Path, root: pathlib.Path = ROOT) -> Iterator[str]:
-    """Yields the targets whose files a source file imports, anywhere in it."""
+    """Yields the targets whose files a source file imports or starts, anywhere in it.
+
+    It starts a module by its whole name, and in the tests also a file beside it.
+    """
+    text, title = source.read_text(), str(source)
     beside = source.parent if source.parent == root / "tests" else None
-    for module in imported(source.read_text(), str(source)):
-        file = _file_of(module, root, beside)
+    modules, files = named(text, title)
+    found = [_file_of(module, root, beside) for module in imported(text, title)]
+    found += [_file_of(module, root, None) for module in modules]
+    if beside is not None:
+        found += [beside / name for name in files if (beside / name).exists()]
+    for file in found:
         if file is not None and file != source:
             yield _label(file, source.parent, root)
+
+
+def named(text: str, title: str) -> tuple[set[str], set[str]]:
+    """Returns the modules and the files of Python that stand in a source as text."""
+    nodes = ast.walk(ast.parse(text, filename=title))
+    constants = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    texts = {text for text in constants if isinstance(text, str)}
+    modules = {t for t in texts if re.fullmatch(rf"({'|'.join(_TOPS)})(\.[a-z]\w*)+", t)}
+    return modules, {t for t in texts if re.fullmatch(r"[a-z]\w*\.py", t)}
 
 
 def _of_examples(root: pathlib.Path) -> Iterator[str]:

@@ -12,7 +12,7 @@ from tf_keras_optim.engine import declarations, nature
 from tf_keras_optim.engine.optimizer import Engine
 from tf_keras_optim.engine.tensorflow import distribution
 from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
-from tf_keras_optim.keras_compat import described, naming
+from tf_keras_optim.keras_compat import copying, described, naming
 from tf_keras_optim.keras_compat.keras2_requests import RequestsInKeras2
 from tf_keras_optim.keras_compat.keras2_side import Keras2Side
 from tf_keras_optim.keras_compat.keras_private_members import MembersInKeras2
@@ -37,6 +37,7 @@ class VariableList(list):
 
 
 class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of both Kerases
+    copying.Copyable,
     naming.Described,
     MembersInKeras2,
     RequestsInKeras2,

@@ -9,7 +9,7 @@ import tf_keras
 import tf_keras_optim.loss_scale.common as common
 from tf_keras_optim.engine.step.received import Received
 from tf_keras_optim.engine.tensorflow import tensorflow_private_tracking as tracking
-from tf_keras_optim.keras_compat import described, keras_private, naming
+from tf_keras_optim.keras_compat import copying, described, keras_private, naming
 from tf_keras_optim.loss_scale.arguments import checked, documented
 from tf_keras_optim.loss_scale.handed_on import hand_on
 from tf_keras_optim.optimizers.base import Optimizer
@@ -21,7 +21,7 @@ returned; `minimize` scales the loss, unscales the gradients and applies them.""
 _Base: Any = keras_private.loss_scale_class()
 
 
-class LossScaleOptimizer(common.LossScaling, _Base):
+class LossScaleOptimizer(copying.Copyable, common.LossScaling, _Base):
     """Filled below."""
 
     _other_keras = "keras"

@@ -9,6 +9,7 @@ from tf_keras_optim.engine.state import (
     late,
     named_state,
     partial,
+    rest,
     scalar_checks,
     skipping,
 )
@@ -75,6 +76,7 @@ class StateByName:
             self._context, [(v, value) for v, value in plan.assignments if id(v) not in done]
         )
         late.note_loaded(self._context, ages, plan.begun)
+        self._pending.rest = rest.of(self._context, given.state, given.options, plan)
         evaluation.set_mode(self._context, evaluating)
         if not self._context.keras.averages_from_zero:
             # The weights may be loaded after the optimizer.

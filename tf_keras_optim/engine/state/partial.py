@@ -114,6 +114,20 @@ def tell(title: str, found: Apart) -> None:
     tf.get_logger().info("%s: the saved state %s.", title, ", and ".join(parts))
 
 
+def tell_taken(title: str, paths: Sequence[str]) -> None:
+    """Writes one line to the log.
+
+    Args:
+      title: the optimizer that has loaded the rest of a saved state.
+      paths: the variables that came late for it.
+    """
+    tf.get_logger().info(
+        "%s: what the saved state has for %s is loaded now, as they came before an update.",
+        title,
+        _listed(paths),
+    )
+
+
 def _listed(paths: Sequence[str]) -> str:
     names = ", ".join(map(repr, paths[:_MOST_NAMES]))
     more = f", and {len(paths) - _MOST_NAMES} more" if len(paths) > _MOST_NAMES else ""

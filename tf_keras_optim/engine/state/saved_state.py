@@ -172,6 +172,8 @@ class SavedState:
         """
         if self._context.variables.has_new_slots:
             self.restorer.restore_slots()
+        with tf.init_scope():
+            self.pending.take_rest()
         given = self.pending.given
         if given is None or not (force or self._is_complete_for(given)):
             return

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_keras_optim.engine.context import Context
 from tf_keras_optim.engine.state import assigning, layout, named_state
+from tf_keras_optim.engine.state import rest as rests
 from tf_keras_optim.engine.state.load_report import RATES
 from tf_keras_optim.engine.step import accumulation
 
@@ -71,18 +72,30 @@ class Pending:
     Attributes:
       given: saved state, or `None`.
       restorations: checkpoints that slots are still to be taken from.
+      rest: what a state that was loaded has for variables that are not here, or `None`.
     """
 
     def __init__(self, context: Context):
         self._context = context
         self.given: Waiting | None = None
         self.restorations: list[Any] = []
+        self.rest: rests.Rest | None = None
 
     def drop(self) -> Waiting | None:
         """Forgets what waits; returns the saved state."""
         given, self.given = self.given, None
         self.restorations.clear()
+        self.rest = None
         return given
+
+    def take_rest(self) -> None:
+        """Loads what is there of a loaded state for variables that came since."""
+        if self.rest is not None:
+            rests.take(self._context, self.rest)
+
+    def drop_rest(self) -> None:
+        """Forgets what was for variables that have not come until the next step."""
+        self.rest = None
 
     def let_wait(self, given: Waiting) -> None:
         """Keeps saved state until the slots exist; sets the scalars that exist already.

@@ -148,7 +148,7 @@ class Admission:
             is_all = len(variables) == len(known) + len(new)
             self._build(variables if is_all else [*known, *new])
         tf.get_logger().info(
-            "%s: %d of the %d variables that got gradients are new, the first is %r. Their "
-            "slots start fresh; those of the %d others it knows stay as they are.",
+            "%s: %d of the %d variables that got gradients are new, the first is %r. They have "
+            "slots now; those of the %d others it knows stay as they are.",
             *(self._context.title, len(new), len(variables), path_of(new[0]), len(known)),
         )

@@ -42,6 +42,7 @@ class OrderedStepper(Stepper):
         # What a class does where there is no gradient at all is its own affair.
         self.admission.admit(gradients if known else [True] * len(variables), variables)
         self._state.load_pending(force=True)
+        self._state.pending.drop_rest()
         if distribution.across_replicas():
             self._summing.in_each_replica(self.apply, gradients, variables, given)
             return

@@ -125,6 +125,7 @@ class Stepper:
             self._summing.in_each_replica(self.apply, gradients, variables, given)
             return
         step = self._step_for(gradients, variables, given)
+        self._state.pending.drop_rest()
         gradients = self.admission.learning(gradients, variables)
         tensors = [rows.tensors(gradient) for gradient in gradients if gradient is not None]
         skips = self._scaling.scaler is not None
