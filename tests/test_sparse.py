@@ -347,12 +347,21 @@ def test_what_cannot_be_lazy_says_so():
 
 
 @pytest.mark.one_keras
-@pytest.mark.parametrize("regime", ["eager", "function"])
 @pytest.mark.parametrize("sparse", ["exact", "lazy"])
-@pytest.mark.parametrize("row", [-1, 6])
-def test_a_row_that_does_not_exist_raises_before_anything_changes(row, sparse, regime):
+@pytest.mark.parametrize(
+    ("row", "regime", "jit_compile"),
+    [
+        (-1, "eager", "auto"),
+        (6, "function", "auto"),
+        (6, "eager", False),
+        (-1, "function", False),
+    ],
+)
+def test_a_row_that_does_not_exist_raises_before_anything_changes(
+    row, regime, jit_compile, sparse
+):
     table, bias = tf.Variable(tf.ones([6, 1]), name="table"), tf.Variable([1.0], name="bias")
-    optimizer = tko.Adam(0.1, sparse=sparse, use_ema=True)
+    optimizer = tko.Adam(0.1, sparse=sparse, use_ema=True, jit_compile=jit_compile)
     optimizer.build([bias, table])
 
     def step(indices):

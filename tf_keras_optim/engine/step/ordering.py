@@ -45,15 +45,18 @@ def collected() -> Iterator[list[_Update]]:
 
 
 @contextlib.contextmanager
-def update(gradients: Sequence[Any]) -> Iterator[None]:
+def update(gradients: Sequence[Any]) -> Iterator[bool]:
     """Traces a step in this block; if steps are ordered, it waits for what was traced before.
 
     Args:
       gradients: what the step is given; it waits for all of it before it changes anything.
+
+    Yields:
+      Whether steps are ordered.
     """
     found = _updates.get()
     if found is None or tf.executing_eagerly():
-        yield
+        yield False
         return
     graph = tf.compat.v1.get_default_graph()
     given = [tensor.op for tensor in tf.nest.flatten(list(gradients), expand_composites=True)]
@@ -62,7 +65,7 @@ def update(gradients: Sequence[Any]) -> Iterator[None]:
         gate = tf.no_op("before_update")
     begin = len(graph.get_operations())
     with tf.control_dependencies([gate]):
-        yield
+        yield True
     found.append(_Update(graph, gate, begin, len(graph.get_operations())))
 
 
