@@ -45,6 +45,7 @@ OF_OTHERS = {
     "_update_step_xla",
     "_use_weight_decay",
     "_variables",
+    "params",
 }
 
 

@@ -166,11 +166,13 @@ def _file_of(
     module: str, root: pathlib.Path, beside: pathlib.Path | None
 ) -> pathlib.Path | None:
     """Returns the file of a module of this repository, or `None`."""
-    path = root / module.replace(".", "/")
-    places = [path.with_suffix(".py"), path / "__init__.py"]
-    if beside is not None:
-        places.append(beside / f"{module}.py")
-    return next((place for place in places if place.exists()), None)
+    for folder in (root, beside):
+        if folder is not None:
+            path = folder / module.replace(".", "/")
+            for place in (path.with_suffix(".py"), path / "__init__.py"):
+                if place.exists():
+                    return place
+    return None
 
 
 def _label(file: pathlib.Path, package: pathlib.Path, root: pathlib.Path) -> str:

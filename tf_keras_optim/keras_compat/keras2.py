@@ -37,7 +37,6 @@ class VariableList(list):
 
 
 class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of both Kerases
-    copying.Copyable,
     naming.Described,
     MembersInKeras2,
     RequestsInKeras2,
@@ -191,6 +190,9 @@ class Keras2Optimizer(  # type: ignore[misc]  # requests by the signatures of bo
                 tracking.keep_untracked(self, "_listed", listed)
             children["_variables"] = self._listed[1]
         return children
+
+    def __reduce__(self) -> tuple:
+        return copying.reduced(self)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument by name; `from_config` makes an equal optimizer."""

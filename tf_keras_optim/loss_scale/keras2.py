@@ -21,7 +21,7 @@ returned; `minimize` scales the loss, unscales the gradients and applies them.""
 _Base: Any = keras_private.loss_scale_class()
 
 
-class LossScaleOptimizer(copying.Copyable, common.LossScaling, _Base):
+class LossScaleOptimizer(common.LossScaling, _Base):
     """Filled below."""
 
     _other_keras = "keras"
@@ -119,6 +119,9 @@ class LossScaleOptimizer(copying.Copyable, common.LossScaling, _Base):
     def load_own_variables(self, store: Any) -> None:
         """Reads the state of the inner optimizer, the scale included."""
         self._inner.load_own_variables(store)
+
+    def __reduce__(self) -> tuple:
+        return copying.reduced(self)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument by name; `from_config` makes an equal optimizer."""

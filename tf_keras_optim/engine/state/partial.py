@@ -119,10 +119,10 @@ def tell_taken(title: str, paths: Sequence[str]) -> None:
 
     Args:
       title: the optimizer that has loaded the rest of a saved state.
-      paths: the variables that came late for it.
+      paths: the variables that were made after it was loaded.
     """
     tf.get_logger().info(
-        "%s: what the saved state has for %s is loaded now, as they came before an update.",
+        "%s: what the saved state has for %s is loaded now, before their first update.",
         title,
         _listed(paths),
     )
