@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tf_keras_optim as tko
+from tests.support import xla
 
 keras = tf.keras
 ROUNDS = 50  # of a step of 0.01 and one of 0.03
@@ -39,6 +40,8 @@ def check(variable, expected, *optimizers):
     [(tf.bfloat16, None), (tf.bfloat16, True), (tf.bfloat16, False), (tf.float16, True)],
 )
 def test_steps_of_two_optimizers_add_up(dtype, jit):
+    if jit:
+        xla.need(dtype)
     one, other, variable = tko.SGD(0.01), tko.SGD(0.03), weight(dtype)
 
     def both():
