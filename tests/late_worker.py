@@ -70,19 +70,21 @@ def run(steps, kills):
     cluster = {"worker": ports[:2], "ps": ports[2:]}
     children = [forks.start(serve, cluster, "ps", 0), forks.start(serve, cluster, "worker", 0)]
     read, write = os.pipe()
-    with os.fdopen(read) as reader, os.fdopen(write, "w") as writer:
-        coordinator = forks.start(coordinate, cluster, steps, writer)
-        writer.close()
-        time.sleep(1)
-        late = forks.start(serve, cluster, "worker", 1)
-        ends = [steps * (i + 1) // (kills + 2) for i in range(kills)]
-        for line in reader:
-            if ends and int(line) >= ends[0]:
-                ends.pop(0)
-                forks.kill([late])
-                late = forks.start(serve, cluster, "worker", 1)
-    forks.finish([coordinator])
-    forks.kill([*children, late])
+    try:
+        with os.fdopen(read) as reader, os.fdopen(write, "w") as writer:
+            coordinator = forks.start(coordinate, cluster, steps, writer)
+            writer.close()
+            time.sleep(1)
+            children.append(forks.start(serve, cluster, "worker", 1))
+            ends = [steps * (i + 1) // (kills + 2) for i in range(kills)]
+            for line in reader:
+                if ends and int(line) >= ends[0]:
+                    ends.pop(0)
+                    forks.kill([children.pop()])
+                    children.append(forks.start(serve, cluster, "worker", 1))
+        forks.finish([coordinator])
+    finally:
+        forks.kill(children)
 
 
 def main():

@@ -69,20 +69,18 @@ def take(context: Context, rest: Rest) -> None:
     plan = named_state.plan(context, rest.state, **rest.options)
     saved = {id(variable): value for variable, value in plan.assignments}
     starting = {id(entry) for entry in plan.starting}
-    found = [
-        entry
+    found = {
+        id(entry): kept
         for entry in new
-        if id(entry) not in starting and _kept(context, entry).keys() <= saved.keys()
-    ]
-    if not any(_kept(context, entry) for entry in found):
+        if (kept := _kept(context, entry)).keys() <= saved.keys() and id(entry) not in starting
+    }
+    assignments = [(v, saved[key]) for kept in found.values() for key, v in kept.items()]
+    if not assignments:
         return
     ages = late.ages(context)
-    for entry in found:
-        kept = _kept(context, entry)
-        assigning.assign(context, [(v, saved[key]) for key, v in kept.items()])
-    ids = {id(entry) for entry in found}
-    late.note_loaded(context, ages, {key: v for key, v in plan.begun.items() if key in ids})
-    partial.tell_taken(context.title, [entry.path for entry in found])
+    assigning.assign(context, assignments)
+    late.note_loaded(context, ages, {key: v for key, v in plan.begun.items() if key in found})
+    partial.tell_taken(context.title, [entry.path for entry in new if found.get(id(entry))])
 
 
 def _kept(context: Context, entry: VariableState) -> dict[int, tf.Variable]:
